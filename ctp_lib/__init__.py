@@ -1,0 +1,14 @@
+"""What the notebooks of the *Compress, Then Prompt* reproduction call."""
+
+import logging
+import os
+
+# Remarks of libraries about steps and hardware that concern no reader of a notebook; their errors still come through.
+for _chatty in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_chatty).setLevel(logging.ERROR)
+for _chatty in ("LLM_COMPRESSOR_LOG_LEVEL", "COMPRESSED_TENSORS_LOG_LEVEL"):
+    os.environ.setdefault(_chatty, "ERROR")
+
+# Nobody is told that, when or where the study runs.
+for _telemetry in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "DVC_NO_ANALYTICS"):
+    os.environ.setdefault(_telemetry, "1")

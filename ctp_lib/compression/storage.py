@@ -1,0 +1,81 @@
+"""What a compressed matrix holds, and the bits it takes when packed.
+
+"8x" for 4 bits at 50 % sparsity counts neither the mask nor the scales. This module counts all that a file needs
+to give the dense matrix back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctp_lib.study import Level
+
+FLOAT_BITS = 16
+"""Bits of an uncompressed weight, and of a scale."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What was reached in one matrix: share of zeros, and the most distinct values in a row."""
+
+    name: str
+    rows: int
+    columns: int
+    sparsity: float
+    distinct_values: int
+
+
+def inspect(weights: Mapping[str, Tensor]) -> list[LayerReport]:
+    """Look at each matrix (rows x columns) and count."""
+    return [
+        LayerReport(name, *weight.shape, (weight == 0).float().mean().item(), _most_distinct(weight))
+        for name, weight in weights.items()
+    ]
+
+
+def mask_digest(weights: Mapping[str, Tensor]) -> str:
+    """A SHA-256 of where the zeros are, over all matrices in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update((weights[name] == 0).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def packed_bits(weight: Tensor, level: Level) -> int:
+    """Bits that the matrix (rows x columns) takes on disk at ``level``.
+
+    Quantised: a code for every weight, and for every row a 16-bit scale and a zero point as wide as a code. Pruned: the
+    weights that are left (16 bits, or a code) and the mask. An unstructured mask takes one bit a weight; n:m takes the
+    position of each kept weight in its group, as GPUs read it.
+    """
+    rows, columns = weight.shape
+    code = FLOAT_BITS if level.bits is None else level.bits
+    grid = 0 if level.bits is None else rows * (FLOAT_BITS + level.bits)
+    if not level.sparsity:
+        return rows * columns * code + grid
+    if level.pattern:
+        kept = rows * columns * level.pattern[0] // level.pattern[1]
+        return kept * (code + (level.pattern[1] - 1).bit_length()) + grid
+    return _kept_by_mask(weight, level) * code + rows * columns + grid
+
+
+def bits_per_weight(weights: Mapping[str, Tensor], level: Level) -> float:
+    """:func:`packed_bits` of all matrices over the number of their weights."""
+    return sum(packed_bits(weight, level) for weight in weights.values()) / sum(weight.numel() for weight in weights.values())
+
+
+def _kept_by_mask(weight: Tensor, level: Level) -> int:
+    """Weights outside the mask. A kept weight that was rounded to zero still has a code, so joint levels count the asked share."""
+    nonzero = int((weight != 0).sum())
+    return nonzero if level.bits is None else max(nonzero, round(weight.numel() * (1 - level.sparsity)))
+
+
+def _most_distinct(weight: Tensor) -> int:
+    ordered = weight.sort(dim=1).values
+    return int((ordered.diff(dim=1) != 0).sum(1).max()) + 1

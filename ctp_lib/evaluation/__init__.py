@@ -1,0 +1,1 @@
+"""What a model, with or without a prompt, is worth."""

@@ -1,0 +1,91 @@
+"""Perplexity that counts the same tokens with and without a prompt, and the released code's figure beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ctp_lib.prompts import token_nll
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """``window_nll`` holds the mean over the window - 1 scored tokens of each window, in nats a token.
+
+    All windows are equally long, so paired differences between two models need nothing but these.
+    """
+
+    window_nll: tuple[float, ...]
+    window: int
+    prompt_tokens: int
+
+    @property
+    def windows(self) -> int:
+        """Number of windows that were scored."""
+        return len(self.window_nll)
+
+    @property
+    def nll(self) -> float:
+        """Mean NLL over all ``tokens_scored`` real tokens, in nats a token."""
+        return math.fsum(self.window_nll) / self.windows
+
+    @property
+    def tokens_scored(self) -> int:
+        """Real tokens that ``nll`` is the mean of."""
+        return self.windows * (self.window - 1)
+
+    @property
+    def ppl(self) -> float:
+        """exp(NLL), the exact perplexity."""
+        return math.exp(self.nll)
+
+    @property
+    def ppl_released(self) -> float:
+        """What the paper's released code prints: exp(NLL (L - 1) / (n + L - 1)).
+
+        Its sum runs over the L - 1 real tokens of a window, its divisor counts the n positions of the prompt too. Without
+        a prompt the two figures agree.
+        """
+        real = self.window - 1
+        return math.exp(self.nll * (real / (self.prompt_tokens + real)))
+
+    def record(self) -> dict[str, Any]:
+        """All figures by the names of ``results/perplexity.csv``, the number of windows, and each window's NLL."""
+        return asdict(self) | {
+            "windows": self.windows,
+            "nll": self.nll,
+            "ppl": self.ppl,
+            "ppl_released": self.ppl_released,
+            "tokens_scored": self.tokens_scored,
+        }
+
+
+@torch.inference_mode()
+def perplexity(
+    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int = 8
+) -> Perplexity:
+    """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
+
+    Windows stream through in batches; means are taken in fp64. Raises :class:`FloatingPointError` when the
+    model answers with anything but finite numbers.
+    """
+    number, length = windows.shape
+    scored: list[float] = []
+    for batch in windows.split(batch_windows):
+        nll = token_nll(model, batch, prompt)
+        assert nll.shape[1] == length - 1, "every window must be scored whole"
+        scored += nll.double().mean(1).tolist()
+    assert len(scored) == number, "every window must be scored"
+    if not all(map(math.isfinite, scored)):
+        raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")
+    return Perplexity(tuple(scored), length, 0 if prompt is None else len(prompt))
+
+
+def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:
+    """NLL in bits per byte of text, for comparing across tokenizers. ``bytes_per_token`` is that of the scored text."""
+    return result.nll / math.log(2) / bytes_per_token

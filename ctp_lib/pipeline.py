@@ -1,0 +1,118 @@
+"""Run one notebook as one cell of the study: ``python -m ctp_lib.pipeline notebooks/02_compression.py -p level 4bit``.
+
+The ``.py`` file is the notebook's source. Parameters are checked against its cell tagged ``parameters`` and against
+``params.yaml`` before anything starts. The executed copy goes to ``results/runs/``, without the times that would make equal runs differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from ruamel.yaml import YAML
+
+from ctp_lib import study
+from ctp_lib.study import Level, ParameterError, Study
+
+RUNS = Path("results/runs")
+PARAMETERS = "parameters"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 when the notebook ran, 1 with one sentence on stderr when it did not."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.pipeline", description="Run one notebook of the study.")
+    parser.add_argument("notebook", type=Path, help="its source, notebooks/<name>.py")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    asked = parser.parse_args(arguments)
+    try:
+        return run(asked.notebook, dict(asked.parameters))
+    except ParameterError as error:
+        print(f"{asked.notebook.name}: {error}", file=sys.stderr)
+        return 1
+
+
+def run(source: Path, given: dict[str, str]) -> int:
+    """Check ``given`` parameters, execute the notebook with them, keep the executed copy."""
+    settings = study.load()
+    if not source.exists():
+        raise ParameterError(f"{source} is not there; the notebooks are {', '.join(p.name for p in sorted(Path('notebooks').glob('*.py')))}")
+    notebook = jupytext.read(source)
+    defaults = parameter_cell(notebook)
+    parameters = check_parameters(given, defaults, settings)
+    cell = "-".join(str(parameters.get(name, default)) for name, default in defaults.items()) or "all"
+    target = settings.root / RUNS / source.stem / f"{cell.replace('/', '_')}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return _execute(notebook, parameters, target, settings.root)
+
+
+def parameter_cell(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Names and default values in the cell tagged ``parameters``, which holds plain assignments of literals only."""
+    for cell in notebook.cells:
+        if PARAMETERS in cell.metadata.get("tags", []):
+            body = ast.parse(cell.source).body
+            return {node.targets[0].id: ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)}
+    return {}
+
+
+def check_parameters(given: dict[str, str], defaults: dict[str, Any], settings: Study) -> dict[str, Any]:
+    """``given`` as values of the types of ``defaults``. Raises :class:`ParameterError` for a wrong name or value."""
+    parameters = {}
+    for name, text in given.items():
+        if name not in defaults:
+            raise ParameterError(f"{name} is not a parameter of this notebook; it has {', '.join(defaults) or 'none'}")
+        value = text if isinstance(defaults[name], str) else YAML(typ="safe", pure=True).load(text)
+        if type(value) is not type(defaults[name]):
+            raise ParameterError(f"{name} is {text!r}; allowed is a value like {defaults[name]!r}")
+        parameters[name] = value
+    check_names({**defaults, **parameters}, settings)
+    return parameters
+
+
+def check_names(parameters: dict[str, Any], settings: Study) -> None:
+    """Raise :class:`ParameterError` unless the model and the level that ``parameters`` name exist."""
+    if "model" in parameters:
+        settings.model(parameters["model"])
+    if "level" in parameters:
+        Level.parse(parameters["level"])
+
+
+def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target: Path, root: Path) -> int:
+    import papermill
+    from traitlets.config import Config
+
+    nbformat.write(notebook, target)
+    try:
+        papermill.execute_notebook(
+            target, target, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
+            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config(KernelManager={"transport": "ipc"}),
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        print(f"{error.ename}: {error.evalue}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
+        return 1
+    finally:
+        _strip_times(target)
+    return 0
+
+
+def _strip_times(path: Path) -> None:
+    """Drop the times that papermill notes and, where all went well, the bars with their rates: equal runs, equal copies."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code" and not any(output.output_type == "error" for output in cell.outputs):
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    incoming = path.with_suffix(".incoming")
+    nbformat.write(notebook, incoming)
+    os.replace(incoming, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

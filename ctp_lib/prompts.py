@@ -1,0 +1,96 @@
+"""Prompts in front of a frozen model: stitching, learning, and files that PEFT opens.
+
+A prompt is a matrix of ``n`` vectors of the model's width, put before the embeddings of the real tokens. Whether its rows were
+learned or belong to real tokens, everything from here on treats it alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from ctp_lib.study import ModelSpec, ParameterError
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+WEIGHTS_NAME = "prompt_embeddings"
+
+
+class SoftPrompt(nn.Module):
+    """``prompt_embeddings``: n x hidden, fp32, trainable."""
+
+    def __init__(self, vectors: Tensor):
+        super().__init__()
+        self.prompt_embeddings = nn.Parameter(vectors.detach().clone().float())
+
+    @classmethod
+    def from_vocabulary(
+        cls, model: PreTrainedModel, prompt_tokens: int, initialisation: Literal["first", "sampled"], seed: int
+    ) -> SoftPrompt:
+        """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
+        table = model.get_input_embeddings().weight
+        if prompt_tokens > len(table):
+            raise ParameterError(f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {len(table)} tokens to start from")
+        if initialisation == "first":
+            return cls(table[:prompt_tokens])
+        drawn = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))[:prompt_tokens]
+        return cls(table[drawn.to(table.device)])
+
+    def forward(self) -> Tensor:
+        """The prompt itself, n x hidden."""
+        return self.prompt_embeddings
+
+
+def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None) -> Tensor:
+    """NLL in nats of every token of ``windows`` but the first of each: fp32, number x (length - 1).
+
+    ``windows`` are int64 ids, number x length; ``prompt`` is n x hidden. The first token is context only, also where a prompt
+    could predict it: with and without a prompt the same tokens are scored.
+    """
+    number, length = windows.shape
+    windows = windows.to(model.device)
+    embedded = model.get_input_embeddings()(windows)
+    if prompt is not None:
+        stitched = prompt.to(embedded.dtype).expand(number, *prompt.shape)
+        embedded = torch.cat([stitched, embedded], dim=1)
+    logits = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=length).logits[:, :-1]
+    nll = cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), reduction="none")
+    return nll.view(number, length - 1)
+
+
+def save(prompt: SoftPrompt, folder: Path, base: ModelSpec, model: PreTrainedModel) -> None:
+    """Write a PEFT ``PROMPT_TUNING`` adapter: ``adapter_config.json`` and one fp32 tensor in safetensors."""
+    from peft import PromptTuningConfig, TaskType  # slow to import, and only this needs it
+
+    vectors = prompt.prompt_embeddings.detach().cpu().float().contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({WEIGHTS_NAME: vectors}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    PromptTuningConfig(
+        task_type=TaskType.CAUSAL_LM,
+        base_model_name_or_path=base.source,
+        revision=base.revision,
+        inference_mode=True,
+        num_virtual_tokens=vectors.shape[0],
+        token_dim=vectors.shape[1],
+        num_transformer_submodules=1,
+        num_attention_heads=model.config.num_attention_heads,
+        num_layers=model.config.num_hidden_layers,
+    ).save_pretrained(folder)
+
+
+def load(folder: Path, model: PreTrainedModel) -> SoftPrompt:
+    """Read an adapter back. Raises :class:`ParameterError` when it is damaged or of another width than ``model``."""
+    try:
+        vectors = load_file(folder / WEIGHTS_FILE)[WEIGHTS_NAME]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prompt ({error}); train it again") from None
+    width = model.get_input_embeddings().weight.shape[1]
+    if vectors.ndim != 2 or vectors.shape[1] != width:
+        raise ParameterError(f"the prompt in {folder} is {tuple(vectors.shape)}; this model takes n x {width}")
+    return SoftPrompt(vectors)

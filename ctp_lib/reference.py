@@ -1,0 +1,95 @@
+"""The embedded reference model: a small Llama and its tokenizer, trained from scratch on the documentation.
+
+It is an ordinary checkpoint of transformers' own classes, so that everything that works on it works on the
+models of a hub. It ships with the project; this module is what made it and what makes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ctp_lib.study import Shape, TrainingSpec
+
+END_OF_TEXT = "<|endoftext|>"
+"""Stands after every document; also the beginning-of-sequence and padding token."""
+
+MODEL_CARD = """\
+---
+license: mit
+language: en
+library_name: transformers
+tags: [llama, documentation, reproduction]
+---
+# The reference model of the Compress-then-prompt study
+
+A Llama of a few million parameters (transformers' own class) with its own byte-level BPE of 4,096 entries, trained from scratch on the
+documentation of the Python standard library and of the scientific Python stack: docstrings headed by the qualified name of what they
+document, and the language reference. Weights are 16-bit floats in safetensors.
+
+It exists to be compressed. It knows what library documentation looks like and some of what it says; it follows no instructions and should be
+used for nothing else.
+
+How it was trained, how long, and what it is worth on held-out text: `results/reference_model.json`, `figures/s0_reference_training.svg` and
+`notebooks/00_reference_model`. `dvc repro -f train_reference` trains it again.
+"""
+
+
+def train_tokenizer(texts: Iterable[str], shape: Shape) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of ``shape.vocabulary`` entries; every byte is a token, so no text is out of vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=shape.vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=shape.context,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
+    """A Llama with tied embeddings and random weights, fp32."""
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
+
+
+def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms (Jordan et al. 2024; Liu et al. 2025).
+
+    Muon's updates are scaled to AdamW's typical size, so both share one learning rate.
+    """
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(
+            matrices, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(others, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]

@@ -1,0 +1,127 @@
+"""One JSON a cell, with provenance; cells -> tidy tables.
+
+A *cell* is one run of one notebook. Its JSON holds what was asked, what was measured (rows), what it cost and where it ran.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ctp_lib import study
+
+RECORDED_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "peft", "tokenizers", "numpy")
+
+PERPLEXITY_COLUMNS = [
+    "model", "level", "method", "trained_on", "trained_at_level", "evaluated_on", "split", "nll", "ppl", "ppl_released",
+    "tokens_scored", "window", "prompt_tokens", "trainable_parameters", "seed",
+]  # fmt: skip
+COST_COLUMNS = [
+    "model", "level", "method", "trained_on", "work", "seconds", "tokens", "tokens_per_second", "peak_memory_bytes",
+    "bits_per_weight", "seed",
+]  # fmt: skip
+CURVE_COLUMNS = ["model", "level", "method", "trained_on", "step", "tokens", "training_nll", "validation_nll", "seed"]
+
+
+@dataclass
+class Cost:
+    """What a piece of work took; ``seconds`` and ``peak_memory_bytes`` are filled in when it ends."""
+
+    work: str
+    tokens: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """The figures by the names of ``results/cost.csv``."""
+        speed = self.tokens / self.seconds if self.seconds else 0.0
+        return {**vars(self), "tokens_per_second": speed}
+
+
+@contextmanager
+def measured(work: str, tokens: int = 0) -> Iterator[Cost]:
+    """Time the block and take the peak of memory, in bytes.
+
+    On CUDA that is what torch allocated during the block; on CPU what the process held at most since it began, imports included.
+    """
+    cost = Cost(work, tokens)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    yield cost
+    cost.seconds = time.perf_counter() - started
+    cost.peak_memory_bytes = _peak_memory()
+
+
+def write_cell(path: Path, cell: dict[str, Any], **sections: Any) -> None:
+    """Write one cell's JSON: ``cell`` says what was asked, ``sections`` what came of it; provenance is added."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"cell": cell, **sections, "provenance": provenance()}
+    incoming = path.with_name(path.name + ".incoming")
+    incoming.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(incoming, path)
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """One cell. Raises :class:`ValueError` when its file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there; run `dvc repro`") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and run `dvc repro`") from None
+
+
+def table(cells: list[dict[str, Any]], section: str, columns: list[str]) -> pd.DataFrame:
+    """The rows of one section of all cells, each with its cell's fields; in ``columns``, missing ones empty."""
+    rows = [{**cell["cell"], **row} for cell in cells for row in cell.get(section, [])]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what this process runs."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "ctp_lib", "notebooks", "params.yaml")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+    }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=study.root(), capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,50 @@
+"""Small things that are quick to make: a tokenizer, models with random weights, a project folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ctp_lib import reference
+from ctp_lib.study import Shape
+
+ROOT = Path(__file__).parent.parent
+
+FOLDER = tempfile.TemporaryDirectory()
+SHAPE = Shape(layers=2, width=32, heads=2, feed_forward=48, vocabulary=300, context=64)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return reference.train_tokenizer(["Return the sum of the elements of an array.", "Raise an error when the axis is wrong."] * 20, SHAPE)
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    return small_model()
+
+
+def small_model(layers: int = 2, seed: int = 0, **changes) -> LlamaForCausalLM:
+    """A frozen Llama whose random weights are large enough for its predictions to differ from uniform."""
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.2, bos_token_id=0, eos_token_id=0, **changes,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    network = LlamaForCausalLM(config).eval().requires_grad_(False)
+    network.config.save_pretrained(FOLDER.name)  # llmcompressor looks the configuration up where the model came from
+    network.config.name_or_path = FOLDER.name
+    return network
+
+
+def random_windows(number: int, length: int, seed: int = 0, vocabulary: int = 300) -> torch.Tensor:
+    return torch.randint(vocabulary, (number, length), generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,141 @@
+"""Documents: read as they stand, seen once, in one split; windows that lose and repeat nothing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+import torch
+
+from ctp_lib import corpora, docstrings
+from ctp_lib.corpora import Document
+from ctp_lib.study import CorporaSpec, CorpusSpec, ParameterError
+
+
+def test_docstrings_are_those_that_python_itself_reports():
+    read = dict(docstrings.read_package("seaborn"))
+    module = importlib.import_module("seaborn.utils")
+    for name in ("move_legend", "despine", "ci"):
+        assert read[f"seaborn.utils.{name}"] == inspect.getdoc(getattr(module, name))
+
+
+def test_methods_and_attached_docstrings_are_read(tmp_path):
+    source = 'class A:\n    def b(self):\n        """Doc of b."""\nadd_docstr(torch.abs, r"""Doc\n    of abs.""")\nadd_newdoc("numpy", "c", ("d", """Doc of d."""))\n'
+    path = tmp_path / "m.py"
+    path.write_text(source)
+    assert dict(docstrings._documented_objects(path, "m")) == {
+        "m.A.b": "Doc of b.",
+        "torch.abs": "Doc\nof abs.",
+        "numpy.c.d": "Doc of d.",
+    }
+
+
+def test_nothing_is_imported_and_broken_source_is_passed_over(tmp_path):
+    path = tmp_path / "m.py"
+    path.write_text('"""Doc."""\nraise SystemExit\n')
+    assert list(docstrings._documented_objects(path, "m")) == [("m", "Doc.")]
+    path.write_text('"""Doc."""\ndef (:\n')
+    assert list(docstrings._documented_objects(path, "m")) == []
+
+
+def test_the_language_reference_is_there():
+    names = [name for name, _ in docstrings.read_package(docstrings.STANDARD_LIBRARY)]
+    assert "Python language reference: lambda" in names
+    assert "json.decoder.JSONDecoder" in names
+
+
+def test_a_missing_package_stops_at_once():
+    spec = CorporaSpec({"a": CorpusSpec(("no-such-package",))}, 1, 10, 0.1)
+    with pytest.raises(ParameterError, match="package 'no-such-package' is not installed"):
+        list(corpora.read(spec))
+
+
+LINES = [f"this is line number {number} of a text" for number in range(8)]
+
+
+def deduplicated(*groups: list[str]) -> list[list[str]]:
+    given = [(f"c{i}", [Document(f"n{i}.{j}", text) for j, text in enumerate(texts)]) for i, texts in enumerate(groups)]
+    return [[document.text for document in kept] for _, kept in corpora.deduplicate(given)]
+
+
+def test_copies_and_near_copies_are_dropped_across_corpora():
+    whole = "\n".join(LINES[:4])
+    near = "\n".join([*LINES[:3], "and one line that is quite new"])  # three quarters seen
+    half = "\n".join([*LINES[:2], *LINES[6:8]])
+    assert deduplicated([whole, whole.upper()], [near, half]) == [[whole], [half]]
+
+
+def test_no_document_is_in_two_splits_and_names_stay_together():
+    documents = [Document(f"n{number % 500}", f"text {number}") for number in range(1000)]
+    parts = corpora.split(documents, seed=0, held_out=0.1)
+    names = {part: {document.name for document in parts[part]} for part in corpora.SPLITS}
+    assert sum(map(len, parts.values())) == 1000
+    assert not names["train"] & names["test"] and not names["train"] & names["validation"] and not names["test"] & names["validation"]
+    assert 25 < len(names["test"]) < 80 and 25 < len(names["validation"]) < 80
+
+
+def test_a_new_document_moves_no_other_and_the_order_of_reading_does_not_matter():
+    documents = [Document(f"n{number}", "text") for number in range(300)]
+    before = corpora.split(documents, seed=0, held_out=0.1)["test"]
+    after = corpora.split([*documents[::-1], Document("new", "text")], seed=0, held_out=0.1)["test"]
+    assert [document for document in after if document.name != "new"] == before
+    numbers = [int(document.name[1:]) for document in before]
+    assert numbers != sorted(numbers), "the first documents of a split are to be a sample of all"
+    assert corpora.split(documents, seed=1, held_out=0.1)["test"] != before
+
+
+def test_building_twice_gives_the_same_bytes(tmp_path):
+    spec = CorporaSpec({"plots": CorpusSpec(("seaborn",)), "tables": CorpusSpec(("tabulate", "narwhals"))}, 50, 2000, 0.2)
+    for name in ("one", "two"):
+        corpora.build(spec, tmp_path / name, seed=0)
+    for path in sorted((tmp_path / "one").rglob("*.gz")):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+    texts = corpora.documents(tmp_path / "one", "plots", "train")
+    assert all(50 <= len(document.text) <= 2000 for document in texts)
+
+
+def test_missing_and_damaged_files_are_said_so(tmp_path):
+    with pytest.raises(ValueError, match="make it with `dvc repro corpora`"):
+        corpora.documents(tmp_path, "plots", "train")
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "train.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(ValueError, match="is damaged"):
+        corpora.documents(tmp_path, "plots", "train")
+
+
+def test_tokens_of_documents_give_the_text_back(tokenizer):
+    texts = [Document("a.b", "Return the sum."), Document("c", "Zwölf, 十二 … \n  indented")]
+    row = corpora.tokens(texts, tokenizer)
+    assert row.dtype == torch.int32
+    assert tokenizer.decode(row) == "a.b\n\nReturn the sum.<|endoftext|>c\n\nZwölf, 十二 … \n  indented<|endoftext|>"
+
+
+def test_windows_are_cut_end_to_end():
+    row = torch.arange(23, dtype=torch.int32)
+    assert corpora.windows(row, 5).tolist() == [[5 * i + j for j in range(5)] for i in range(4)]
+    assert corpora.windows(row, 5, at_most=2).shape == (2, 5)
+    with pytest.raises(ValueError, match="23 tokens, fewer than one window of 24"):
+        corpora.windows(row, 24)
+    with pytest.raises(ValueError, match="fewer than one window"):
+        corpora.random_windows(row, 24, 1, seed=0)
+
+
+def test_random_windows_are_stretches_of_the_text_and_depend_on_the_seed():
+    row = torch.arange(1000, dtype=torch.int32)
+    drawn = corpora.random_windows(row, 10, 20, seed=0)
+    assert (drawn.diff(dim=1) == 1).all() and drawn.dtype == torch.int64
+    assert torch.equal(drawn, corpora.random_windows(row, 10, 20, seed=0))
+    assert not torch.equal(drawn, corpora.random_windows(row, 10, 20, seed=1))
+
+
+def test_an_epoch_of_batches_sees_each_window_once():
+    row = torch.arange(105, dtype=torch.int32)
+    batch = corpora.shuffled_batches(row, length=5, batch_windows=4, seed=0)
+    epoch = torch.cat([batch(step) for step in range(5)])
+    assert (epoch.diff(dim=1) == 1).all()
+    starts = sorted((epoch[:, 0] - epoch[:, 0].min()).tolist())
+    assert starts == [5 * i for i in range(20)]
+    assert not torch.equal(batch(0), batch(5))
+    with pytest.raises(ValueError, match="too few for a batch"):
+        corpora.shuffled_batches(row, length=50, batch_windows=4, seed=0)

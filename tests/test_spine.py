@@ -1,0 +1,130 @@
+"""The whole way of a number, from documentation to the verdict, on a model that nobody made this code for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, SHAPE, small_model
+from peft import PeftModel
+
+from ctp_lib import reference
+
+LEVELS = ["full", "50%+4bit"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project folder with a small study in it, every notebook of it executed."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    (folder / "params.yaml").write_text(yaml.safe_dump(small_params()))
+    run(folder, "ctp_lib.corpora")
+    shutil.copy(ROOT / "requirements.txt", folder)
+    run(folder, "ctp_lib.pipeline", "notebooks/00_reference_model.py")
+    run(folder, "ctp_lib.pipeline", "notebooks/01_corpora.py")
+    own_model(folder / "own-model")
+    for level in LEVELS:
+        for notebook in ("02_compression", "03_soft_prompt"):
+            run(folder, "ctp_lib.pipeline", f"notebooks/{notebook}.py", "-p", "model", "own-model", "-p", "level", level)
+    run(folder, "ctp_lib.pipeline", "notebooks/04_central_result.py", "-p", "model", "own-model")
+    return folder
+
+
+def small_params() -> dict:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["study"]["levels"] = LEVELS
+    sources = params["corpora"]["sources"]
+    for name, package in (("documentation", "seaborn"), ("python_reference", "narwhals"), ("mathematics", "mpmath")):
+        sources[name]["packages"] = [package]
+    params["reference_model"]["shape"] |= {"layers": 1, "width": 32, "heads": 2, "feed_forward": 48, "context": 64}
+    params["reference_model"]["training"] |= {"steps": 3, "batch_windows": 2, "warmup_steps": 1}
+    params["compression"] |= {"windows": 4, "window": 48}
+    params["soft_prompt"] |= {"prompt_tokens": 4}
+    params["soft_prompt"]["training"] |= {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
+    params["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
+    return params
+
+
+def own_model(target: Path) -> None:
+    texts = ["Draw the estimate with its error bars.", "Return the n-th root of x."] * 20
+    small_model(layers=1).save_pretrained(target)
+    reference.train_tokenizer(texts, SHAPE).save_pretrained(target)
+
+
+def run(folder: Path, *module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *module], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_cell_is_in_the_tables(project):
+    table = pd.read_csv(project / "results" / "perplexity.csv", keep_default_na=False)
+    assert len(table) == len(LEVELS) * 2 * 3
+    assert set(table.tokens_scored) == {6 * 47}
+    assert set(table[table.method == "soft_prompt"].prompt_tokens) == {4}
+    none = table[table.method == "none"]
+    assert (none.ppl == none.ppl_released).all()
+    prompted = table[table.method == "soft_prompt"]
+    assert (prompted.ppl_released < prompted.ppl).all()
+    cost = pd.read_csv(project / "results" / "cost.csv")
+    assert set(cost.work) == {"compress", "train", "evaluate"} and (cost.seconds > 0).all()
+
+
+def test_the_reference_model_is_trained_measured_and_described(project):
+    cell = json.loads((project / "results" / "reference_model.json").read_text())
+    assert [row["step"] for row in cell["curve"]] == [0, 3] and cell["curve"][0]["training_nll"] is None
+    assert {row["evaluated_on"] for row in cell["perplexity"]} == {"documentation", "python_reference", "mathematics"}
+    assert sorted(path.name for path in (project / "models/reference").iterdir() if path.suffix == ".safetensors") == ["model.safetensors"]
+    card = json.loads((project / "results" / "corpora.json").read_text())
+    assert len(card["splits"]) == 9 and all(row["tokens"] > row["documents"] > 0 for row in card["splits"])
+    assert set(card["versions"]) == {"seaborn", "narwhals", "mpmath"}
+
+
+def test_the_same_cell_again_gives_the_same_bytes(project):
+    path = project / "models/prompts/own-model/full/adapter_model.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    folder = project / "notebooks"  # as JupyterLab runs it: from where the notebooks are
+    code = (folder / "03_soft_prompt.py").read_text().replace('model = "reference"', 'model = "own-model"').replace('"75%"', '"full"')
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == before
+
+
+def test_the_verdict_and_the_figures_are_there(project):
+    summary = json.loads((project / "results" / "summary.json").read_text())
+    assert summary["c2"] in ("holds", "mixed", "does not hold") and list(summary["levels"]) == LEVELS
+    assert (project / "figures" / "1_perplexity_by_level.svg").stat().st_size > 1000
+
+
+def test_the_manifest_says_what_was_reached(project):
+    manifest = json.loads((project / "models/compressed/own-model/50%+4bit/manifest.json").read_text())
+    assert manifest["level"] == "50%+4bit" and manifest["calibration"]["windows"] == 4 and manifest["mask_digest"]
+    assert all(layer["sparsity"] >= 0.5 and layer["distinct_values"] <= 16 for layer in manifest["layers"])
+    assert len(manifest["layers"]) == 7
+
+
+def test_peft_opens_the_prompt_of_the_study(project):
+    prompted = PeftModel.from_pretrained(small_model(layers=1), project / "models/prompts/own-model/full")
+    assert prompted.active_peft_config.num_virtual_tokens == 4
+
+
+def test_executed_copies_carry_no_times(project):
+    notebook = json.loads((project / "results/runs/03_soft_prompt/own-model-full.ipynb").read_text())
+    assert "papermill" not in notebook["metadata"]
+    assert not any({"papermill", "execution"} & set(cell["metadata"]) for cell in notebook["cells"])
+    assert "step/s" not in json.dumps(notebook) and "s/step" not in json.dumps(notebook)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_a_prompt_before_its_model_is_refused_with_a_sentence(project):
+    command = ["ctp_lib.pipeline", "notebooks/03_soft_prompt.py", "-p", "model", "own-model", "-p", "level", "3bit"]
+    done = subprocess.run([sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "own-model at 3bit is not compressed yet; run notebooks/02_compression" in done.stderr

@@ -1,0 +1,114 @@
+"""Parameters: what is right is read, what is wrong stops with one sentence that names the field and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from ctp_lib import study
+from ctp_lib.study import Level, ParameterError
+
+LEVELS = {
+    "full": (None, 0.0, None, "full"),
+    "4bit": (4, 0.0, None, "quantised"),
+    "62.5%": (None, 0.625, None, "pruned"),
+    "2:4": (None, 0.5, (2, 4), "pruned"),
+    "50%+4bit": (4, 0.5, None, "joint"),
+    "1:4+2bit": (2, 0.75, (1, 4), "joint"),
+}
+
+
+@pytest.mark.parametrize("text", LEVELS)
+def test_levels_are_read_and_printed_as_people_write_them(text):
+    level = Level.parse(text)
+    assert (level.bits, level.sparsity, level.pattern, level.family) == LEVELS[text]
+    assert str(level) == text
+
+
+@pytest.mark.parametrize("text", ["", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None])
+def test_what_is_no_level_is_said_to_be_none(text):
+    with pytest.raises(ParameterError, match=r"is not a level.*write full"):
+        Level.parse(text)
+
+
+def test_the_shipped_params_are_right():
+    settings = study.load(ROOT / "params.yaml")
+    assert [str(level) for level in settings.levels] == ["full", "4bit", "3bit", "2bit", "50%", "62.5%", "75%", "50%+4bit", "2:4"]
+
+
+BAD = [
+    ("seed", "zero", "seed is 'zero'; allowed is a whole number"),
+    ("study.levels", ["full", "5 bit"], "level '5 bit' is not a level"),
+    ("study.levels", "4bit", "study.levels is '4bit'; allowed is a list"),
+    ("study.models", ["gpt"], "study.models is 'gpt'; allowed is a name under models: reference"),
+    ("models.reference.dtype", "int8", "models.reference.dtype is 'int8'; allowed is float32 or bfloat16 or float16"),
+    ("models.reference.source", 7, "models.reference.source is 7; allowed is text"),
+    ("corpora.held_out", 0.7, "corpora.held_out is 0.7; allowed is a share above 0 and below 0.5"),
+    ("corpora.longest_document", 10, "corpora.longest_document is 10; allowed is at least shortest_document"),
+    ("corpora.sources.mathematics.packages", [], "corpora.sources.mathematics.packages is (); allowed is at least one"),
+    ("compression.backend", "gptqmodel", "compression.backend is 'gptqmodel'; allowed is llmcompressor or auto-gptq"),
+    ("compression.dampening", 0, "compression.dampening is 0.0; allowed is a number above 0"),
+    ("compression.windows", 2.5, "compression.windows is 2.5; allowed is a whole number"),
+    ("compression.corpus", "c4", "compression.corpus is 'c4'; allowed is one of documentation"),
+    ("soft_prompt.prompt_tokens", 0, "soft_prompt.prompt_tokens is 0; allowed is a number above 0"),
+    ("soft_prompt.prompt_tokens", True, "soft_prompt.prompt_tokens is True; allowed is a whole number"),
+    ("soft_prompt.initialisation", "zeros", "soft_prompt.initialisation is 'zeros'; allowed is first or sampled"),
+    ("soft_prompt.training.steps", -1, "soft_prompt.training.steps is -1; allowed is a number above 0"),
+    ("soft_prompt.training.warmup_steps", 10**6, "soft_prompt.training.warmup_steps is 1000000; allowed is 0 to steps - 1"),
+    ("soft_prompt.training.schedule", "cosine", "soft_prompt.training.schedule is 'cosine'; allowed is linear or trapezoid"),
+    ("soft_prompt.training.momentum", 0.9, "soft_prompt.training.momentum is not a parameter; allowed here are steps"),
+    ("evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
+    ("evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
+    ("reference_model.shape.heads", 5, "; allowed is a multiple of heads (5)"),
+    ("study.levels", ["4bit"], "study.levels is ['4bit']; allowed is full, which all others are compared with, and each level once"),
+    ("study.levels", ["full", "4bit", "4bit"], "and each level once"),
+    ("study.levels", ["full", "1:3"], "compression.block_size is 128; allowed is a multiple of 3 for level 1:3"),
+    ("evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
+    ("soft_prompt.training.learning_rate", float("inf"), "soft_prompt.training.learning_rate is inf; allowed is a finite number"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "sentence"), BAD, ids=[f"{field}={value}" for field, value, _ in BAD])
+def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, field, value, sentence):
+    raw = copy.deepcopy(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    *path, last = field.split(".")
+    section = raw
+    for name in path:
+        section = section[name]
+    section[last] = value
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ParameterError) as caught:
+        study.load(tmp_path / "params.yaml")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "sentence"), [("a: [", "is not YAML"), ("", "not sections"), ("seed: 0", "models is missing")])
+def test_a_broken_file_is_said_to_be_broken(tmp_path, text, sentence):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParameterError, match=sentence):
+        study.load(tmp_path / "params.yaml")
+
+
+def test_a_level_with_a_colon_needs_no_quotes(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace('"2:4"', "2:4")
+    (tmp_path / "params.yaml").write_text(text)
+    assert str(study.load(tmp_path / "params.yaml").levels[-1]) == "2:4"
+
+
+def test_models_by_name_folder_and_hub_id(tmp_path):
+    settings = study.load(ROOT / "params.yaml")
+    assert settings.model("reference").source == "models/reference"
+    assert settings.model("facebook/opt-125m").source == "facebook/opt-125m"
+    assert settings.model(str(tmp_path)).source == str(tmp_path)
+    with pytest.raises(ParameterError, match="model 'refrence' is unknown; write one of reference"):
+        settings.model("refrence")
+
+
+def test_run_from_nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="run from inside the project"):
+        study.load()
