@@ -43,7 +43,7 @@ folder = experiments.corpora_folder(settings)
 
 # %%
 for name in settings.corpora.sources:
-    document = corpora.documents(folder, name, "validation")[7]
+    document = corpora.documents(folder, name, "validation")[0]
     print(f"--- {name} ---\n{str(document)[:500]}\n")
 
 # %% [markdown]

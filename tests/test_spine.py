@@ -39,7 +39,8 @@ def project(tmp_path_factory) -> Path:
 
 def small_params() -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["study"]["levels"] = LEVELS
+    params["models"]["own-model"] = {"source": "own-model"}
+    params["study"] = {"models": ["own-model"], "levels": LEVELS}
     sources = params["corpora"]["sources"]
     for name, package in (("documentation", "seaborn"), ("python_reference", "narwhals"), ("mathematics", "mpmath")):
         sources[name]["packages"] = [package]
