@@ -69,6 +69,7 @@ figures.save(figure, settings.root / "figures", "1_perplexity_by_level")
 
 # %%
 summary = verdicts.recovery_table([cell for cell in cells if cell["cell"]["model"] == model], evaluated_on=broad)
+summary.to_csv(folder / "recovery.csv", float_format="%.6g")
 summary.round(4)
 
 # %% [markdown]
@@ -86,5 +87,5 @@ gains = [verdicts.Difference(row.gain, row.gain_stderr) for row in summary.itert
 verdict = verdicts.everywhere_lower(gains)
 lower = sum(gain.lower for gain in gains)
 print(f"C2 {verdict}: the prompt lowers the perplexity on {broad} clearly at {lower} of {len(gains)} levels.")
-measures = {"c2": verdict, "levels": json.loads(summary.to_json(orient="index"))}
+measures = {"c2": verdict, "recovered": summary.recovered.drop("full").round(4).to_dict()}
 (folder / "summary.json").write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")

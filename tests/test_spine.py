@@ -100,7 +100,8 @@ def test_the_same_cell_again_gives_the_same_bytes(project):
 
 def test_the_verdict_and_the_figures_are_there(project):
     summary = json.loads((project / "results" / "summary.json").read_text())
-    assert summary["c2"] in ("holds", "mixed", "does not hold") and list(summary["levels"]) == LEVELS
+    assert summary["c2"] in ("holds", "mixed", "does not hold") and list(summary["recovered"]) == LEVELS[1:]
+    assert list(pd.read_csv(project / "results" / "recovery.csv").level) == LEVELS
     assert (project / "figures" / "1_perplexity_by_level.svg").stat().st_size > 1000
 
 
