@@ -87,5 +87,5 @@ gains = [verdicts.Difference(row.gain, row.gain_stderr) for row in summary.itert
 verdict = verdicts.everywhere_lower(gains)
 lower = sum(gain.lower for gain in gains)
 print(f"C2 {verdict}: the prompt lowers the perplexity on {broad} clearly at {lower} of {len(gains)} levels.")
-measures = {"c2": verdict, "recovered": summary.recovered.drop("full").round(4).to_dict()}
+measures = {"c2": verdict, "recovered": json.loads(summary.recovered.drop("full").round(4).to_json())}
 (folder / "summary.json").write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
