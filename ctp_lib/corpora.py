@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,28 +130,28 @@ def _write(documents: list[Document], path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def documents(folder: Path, corpus: str, part: str) -> list[Document]:
-    """The documents of one split. Raises :class:`ValueError` when the corpus is not there or damaged."""
+def documents(folder: Path, corpus: str, part: str) -> Iterator[Document]:
+    """The documents of one split, one after the other. Raises :class:`ValueError` when the corpus is not there or damaged."""
     path = folder / corpus / f"{part}.jsonl.gz"
     if not path.exists():
         raise ValueError(f"{path} is not there; make it with `dvc repro corpora`")
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            return [Document(**json.loads(line)) for line in file]
+            for line in file:
+                yield Document(**json.loads(line))
     except (OSError, EOFError, json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and run `dvc repro corpora`") from None
 
 
-def tokens(texts: list[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
+def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
     """All documents as one int32 row of token ids, each document followed by the end-of-sequence token.
 
-    With ``at_least``, stops at the first document that reaches that many tokens.
+    With ``at_least``, reads no further once that many tokens are there.
     """
     import torch
 
-    ids: list[int] = []
-    for first in range(0, len(texts), 256):
-        chunk = [str(document) for document in texts[first : first + 256]]
+    texts, ids = iter(texts), []
+    while chunk := [str(document) for document in islice(texts, 256)]:
         for row in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
             ids += [*row, tokenizer.eos_token_id]
         if at_least is not None and len(ids) >= at_least:
@@ -215,7 +216,7 @@ def card(spec: CorporaSpec, folder: Path, tokenizer: PreTrainedTokenizerBase, lo
     rows = []
     for corpus in spec.sources:
         for part in SPLITS:
-            texts = documents(folder, corpus, part)
+            texts = list(documents(folder, corpus, part))
             digest = hashlib.sha256((folder / corpus / f"{part}.jsonl.gz").read_bytes()).hexdigest()
             characters = sum(len(str(document)) for document in texts)
             count = len(tokens(texts, tokenizer))

@@ -6,6 +6,7 @@ Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is writ
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,12 +15,16 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ctp_lib import published
 from ctp_lib.study import Level
 
 COLOURS = {"none": "#6b7280", "soft_prompt": "#d9480f", "lora": "#1c7ed6", "hard_prompt": "#7048e8", "full": "#111827"}
 """One colour a method, in every figure."""
 
-NAMES = {"none": "compressed", "soft_prompt": "compressed + soft prompt", "lora": "compressed + LoRA", "full": "uncompressed"}
+PUBLISHED = "#adb5bd"
+"""Figures out of the paper, in every figure."""
+
+NAMES = {"none": "compressed", "soft_prompt": "compressed + soft prompt", "lora": "compressed + LoRA", "hard_prompt": "compressed + hard prompt", "full": "uncompressed"}
 
 PANELS = {"Quantised (GPTQ)": ("quantised",), "Pruned (SparseGPT), and pruned + quantised": ("pruned", "joint")}
 
@@ -61,7 +66,7 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str) -> Figure:
 
 
 def curves_by_level(table: pd.DataFrame) -> Figure:
-    """Validation NLL against tokens seen while the prompts were learned, a panel a level. ``table``: ``results/curves.csv``."""
+    """Validation NLL against tokens seen while the prompts were learned, a panel a level, a line a seed. ``table``: ``results/curves.csv``."""
     style()
     levels = _levels(table, ("full", "quantised", "pruned", "joint"))
     columns = 3
@@ -82,19 +87,196 @@ def training_curve(curve: list[dict[str, float]], tokens_per_byte: float) -> Fig
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for name, colour, label in (("training_nll", COLOURS["none"], "training"), ("validation_nll", COLOURS["full"], "validation")):
         axis.plot(table.tokens / 1e6, table[name].astype(float) * tokens_per_byte / math.log(2), color=colour, label=label)
-    axis.set(xlabel="million tokens seen", ylabel="bits per byte", yscale="log", title="Training of the reference model")
-    axis.yaxis.set_major_formatter("{x:.1f}")
-    axis.yaxis.set_minor_formatter("{x:.1f}")
+    last = table.iloc[-1].validation_nll * tokens_per_byte / math.log(2)
+    axis.annotate(f"{last:.2f}", (table.tokens.iloc[-1] / 1e6, last), xytext=(4, 0), textcoords="offset points", va="center")
+    axis.set(xlabel="million tokens seen", ylabel="bits per byte", ylim=(0.9, 2.2), title="Training of the reference model")
     axis.legend(frameon=False)
     seaborn.despine(figure)
     return figure
 
 
+def hard_prompts(changes: pd.DataFrame) -> Figure:
+    """How each item's right continuation changes behind a written prompt, beside a neutral text of equal length.
+
+    ``changes`` has level, prompt, text (hard prompt or neutral) and change in nats a token.
+    """
+    style()
+    figure, axis = plt.subplots(figsize=(11, 4.4), layout="constrained")
+    colours = {"hard prompt": COLOURS["hard_prompt"], "neutral": COLOURS["none"]}
+    seaborn.boxplot(changes, x="level", y="change", hue="text", palette=colours, ax=axis, width=0.7, fliersize=2, linewidth=1.2)
+    axis.axhline(0, color=COLOURS["full"], linewidth=1)
+    axis.set(xlabel="compression level", ylabel="change in NLL (nats a token)\nbelow zero it helps", title="What a text before the document does to its items")
+    axis.legend(title=None, frameon=False)
+    seaborn.despine(figure)
+    return figure
+
+
+def cross_dataset(table: pd.DataFrame) -> Figure:
+    """What a prompt changes on every corpus, by where it was learned: a heat map a level, and the paper's beside them.
+
+    ``table`` is that of :func:`ctp_lib.claims.transfer_table` over (trained_on, level, evaluated_on).
+    """
+    style()
+    flat = table.reset_index()
+    levels, corpora = list(flat.level.drop_duplicates()), list(flat.evaluated_on.drop_duplicates())
+    figure, axes = plt.subplots(1, len(levels) + 1, figsize=(4 * len(levels) + 3.4, 4.2), layout="constrained", width_ratios=[3] * len(levels) + [2])
+    bound = flat.gain.abs().max()
+    for axis, level in zip(axes, levels, strict=False):
+        gains = flat[flat.level == level].pivot(index="trained_on", columns="evaluated_on", values="gain").loc[corpora, corpora]
+        _heat(axis, gains, bound, title="uncompressed" if level == "full" else level)
+    none = published.LLAMA_7B_3BIT_TRANSFER["none"]
+    theirs = pd.DataFrame({source: {on: math.log(published.LLAMA_7B_3BIT_TRANSFER[source][on] / none[on]) for on in none} for source in ("c4", "wikitext2")}).T
+    _heat(axes[-1], theirs, 3, title="LLaMA-7B, 3bit\n(published)", colours="Greys_r", centre=None)
+    for axis in axes[1:]:
+        axis.set_ylabel("")
+    figure.suptitle("Change in NLL (nats a token, below zero is better)")
+    return figure
+
+
+def cross_compression(table: pd.DataFrame, levels: Sequence[str]) -> Figure:
+    """What the prompt of each level does at every other. ``table`` is that of ``transfer_table`` over (trained_at_level, level)."""
+    style()
+    gains = table.gain.unstack("level").loc[list(levels), list(levels)]
+    figure, axis = plt.subplots(figsize=(9.5, 6.8), layout="constrained")
+    _heat(axis, gains, gains.abs().max().max(), title="Change in NLL (nats a token, below zero is better)")
+    axis.set(xlabel="used at", ylabel="learned at")
+    return figure
+
+
+def tasks(table: pd.DataFrame) -> Figure:
+    """Accuracy with and without a prompt, a panel a task; ``table`` is that of :func:`ctp_lib.claims.task_table`."""
+    style()
+    names = list(table.index.get_level_values("task").unique())
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 4.2), sharey=True, squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names, strict=True):
+        rows = table.loc[name]
+        places = range(len(rows))
+        axis.errorbar([x - 0.1 for x in places], rows.none, 2 * rows.none_stderr, fmt="o", color=COLOURS["none"], label="without (2 s.e.)", capsize=3)
+        against = [rows.none + rows.low, rows.none + rows.high]  # the paired interval, around what is had without
+        axis.vlines([x + 0.1 for x in places], *against, color=COLOURS["soft_prompt"])
+        axis.plot([x + 0.1 for x in places], rows.soft_prompt, "o", color=COLOURS["soft_prompt"], label="with soft prompt (95 %, paired)")
+        axis.axhline(0.25, color=COLOURS["full"], linestyle=":", linewidth=1.3)
+        axis.annotate("chance", (1, 0.25), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axis.set_xticks(places, rows.index)
+        axis.set(title=name.removeprefix("documentation_"), xlabel="compression level", xlim=(-0.5, len(rows) - 0.5))
+    axes[0][0].set_ylabel("accuracy")
+    axes[0][-1].legend(frameon=False, loc="upper right", fontsize=10)
+    seaborn.despine(figure)
+    return figure
+
+
+def comparison(table: pd.DataFrame) -> Figure:
+    """Perplexity against trainable parameters, a line a method, a panel a level; seeds as bands.
+
+    ``table`` is that of :func:`ctp_lib.claims.comparison_table` on one corpus.
+    """
+    style()
+    levels = list(table.level.drop_duplicates())
+    figure, axes = plt.subplots(1, len(levels), figsize=(5.6 * len(levels), 4.4), squeeze=False, layout="constrained")
+    for axis, level in zip(axes[0], levels, strict=True):
+        rows = table[table.level == level].sort_values("trainable_parameters")
+        for method, own in rows.groupby("method"):
+            axis.plot(own.trainable_parameters, own.ppl, "o-", color=COLOURS[method], label=NAMES[method].removeprefix("compressed + "))
+            axis.fill_between(own.trainable_parameters, own.seeds_low, own.seeds_high, color=COLOURS[method], alpha=0.2)
+            for row in own.itertuples():
+                axis.annotate(row.point, (row.trainable_parameters, row.ppl), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9, color=COLOURS[method])
+        axis.axhline(rows.ppl_none.iloc[0], color=COLOURS["none"], linestyle="--", label="nothing learned")
+        axis.set(xscale="log", xlabel="trainable parameters", title="uncompressed" if level == "full" else level)
+        axis.margins(x=0.12, y=0.15)
+    axes[0][0].set_ylabel(f"perplexity on {table.evaluated_on.iloc[0]} (test)")
+    axes[0][-1].legend(frameon=False)
+    seaborn.despine(figure)
+    return figure
+
+
+def stored_size(table: pd.DataFrame) -> Figure:
+    """Perplexity against what a file really holds, with and without a prompt, the uncompressed model as a line.
+
+    ``table`` has level, megabytes, ppl_none, ppl_soft_prompt, with the prompt's own bytes in ``megabytes_with_prompt``.
+    """
+    style()
+    full = table[table.level == "full"].iloc[0]
+    figure, axis = plt.subplots(figsize=(9, 5), layout="constrained")
+    for method, x, y in (("none", "megabytes", "ppl_none"), ("soft_prompt", "megabytes_with_prompt", "ppl_soft_prompt")):
+        axis.scatter(table[x], table[y], s=60, color=COLOURS[method], label=NAMES[method], zorder=3)
+    for row in table.itertuples():
+        axis.plot([row.megabytes, row.megabytes_with_prompt], [row.ppl_none, row.ppl_soft_prompt], color=COLOURS["soft_prompt"], alpha=0.35, linewidth=2)
+        axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=(0, 7), textcoords="offset points", ha="center")
+    axis.axhline(full.ppl_none, color=COLOURS["full"], linestyle="--", linewidth=1.2, label=NAMES["full"])
+    axis.set(yscale="log", xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
+    axis.yaxis.set_major_formatter("{x:.0f}")
+    axis.yaxis.set_minor_formatter("{x:.0f}")
+    axis.legend(frameon=False)
+    seaborn.despine(figure)
+    return figure
+
+
+def audit(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Figure:
+    """What the released code prints against the exact perplexity: our prompts by length, and the paper's rows recomputed.
+
+    ``ours`` has prompt_tokens, prompt (learned or untrained), ppl, ppl_released; ``theirs`` the paper's rows with ``exact``.
+    """
+    style()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    for prompt, colour in (("untrained", COLOURS["none"]), ("learned", COLOURS["soft_prompt"])):
+        rows = ours[ours.prompt == prompt].sort_values("prompt_tokens")
+        left.plot(rows.prompt_tokens, rows.ppl, "o-", color=colour, label=f"{prompt}: exact")
+        left.plot(rows.prompt_tokens, rows.ppl_released, "o--", color=colour, mfc="white", label=f"{prompt}: as released code prints it")
+    for value, text, colour in ((none, "no prompt", COLOURS["none"]), (full, "uncompressed", COLOURS["full"])):
+        left.axhline(value, color=colour, linewidth=1, linestyle=":")
+        left.annotate(text, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=colour)
+    left.set(yscale="log", xlabel="vectors in the prompt", ylabel="perplexity", title="A prompt that has learned nothing looks like a repair")
+    left.yaxis.set_major_formatter("{x:.0f}")
+    left.yaxis.set_minor_formatter("{x:.0f}")
+    left.legend(frameon=False, fontsize=10)
+    places = range(len(theirs))
+    for shift, column, colour, label in ((-0.26, "soft_prompt", COLOURS["soft_prompt"], "prompt, printed"), (0, "exact", "#f4a984", "prompt, averaging undone"), (0.26, "lora", COLOURS["lora"], "LoRA")):
+        bars = right.bar([x + shift for x in places], theirs[column], 0.25, color=colour, label=label)
+        right.bar_label(bars, fmt="{:.2f}", fontsize=9)
+    right.set_xticks(places, [f"{row.model}\n{row.data}" for row in theirs.itertuples()])
+    right.set(ylabel="perplexity (published)", title="The paper's rows against LoRA, recomputed for n = 100, L = 1,024")
+    right.legend(frameon=False)
+    seaborn.despine(figure)
+    return figure
+
+
+def costs(table: pd.DataFrame) -> Figure:
+    """One training step on the same batch: seconds, and bytes of activations kept. ``table`` has method, seconds, activation_bytes."""
+    style()
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
+    colours = [COLOURS["soft_prompt"] if "prompt" in name else COLOURS["lora"] if "LoRA" in name else COLOURS["full"] for name in table.method]
+    for axis, values, label, form in ((axes[0], table.seconds, "seconds a step", "{:.2f}"), (axes[1], table.activation_bytes / 1e6, "megabytes kept for the backward pass", "{:.0f}")):
+        axis.bar_label(axis.barh(table.method, values, color=colours), fmt=form, padding=3)
+        axis.set(xlabel=label)
+        axis.margins(x=0.15)
+        axis.grid(visible=False)
+    axes[0].invert_yaxis()
+    seaborn.despine(figure)
+    return figure
+
+
+def similarity(table: pd.DataFrame) -> Figure:
+    """How alike the learned prompts are; ``table`` holds mean cosines of their vectors, named on both sides."""
+    style()
+    figure, axis = plt.subplots(figsize=(9.5, 8), layout="constrained")
+    seaborn.heatmap(table, ax=axis, cmap="Oranges", vmin=0, vmax=1, square=True, annot=len(table) <= 12, fmt=".2f", cbar_kws={"label": "mean cosine of the vectors"})
+    axis.set(title="How alike prompts are, by level and seed", xlabel="", ylabel="")
+    return figure
+
+
+def _heat(axis: Axes, gains: pd.DataFrame, bound: float, *, title: str, colours: str = "PuOr_r", centre: float | None = 0.0) -> None:
+    low = -bound if centre is not None else None
+    seaborn.heatmap(gains, ax=axis, cmap=colours, center=centre, vmin=low, vmax=bound, annot=True, fmt="+.2f", cbar=False, linewidths=0.5)
+    axis.set(title=title, xlabel="evaluated on", ylabel="learned on")
+    axis.tick_params(axis="y", rotation=0)
+
+
 def _curve(axis: Axes, curve: pd.DataFrame, title: str) -> None:
-    tokens = curve.tokens / 1000
-    best = curve.validation_nll.to_numpy().argmin()
-    axis.plot(tokens, curve.validation_nll, color=COLOURS["soft_prompt"])
-    axis.plot(tokens.iloc[best], curve.validation_nll.iloc[best], "o", color=COLOURS["soft_prompt"])
+    for _, one in curve.groupby("seed"):
+        tokens = one.tokens / 1000
+        best = one.validation_nll.to_numpy().argmin()
+        axis.plot(tokens, one.validation_nll, color=COLOURS["soft_prompt"], alpha=0.7)
+        axis.plot(tokens.iloc[best], one.validation_nll.iloc[best], "o", color=COLOURS["soft_prompt"], markersize=5)
     axis.set(title=title, xlabel="thousand tokens seen", ylabel="validation NLL (nats)")
 
 
@@ -105,10 +287,12 @@ def _levels(table: pd.DataFrame, families: tuple[str, ...]) -> list[str]:
 
 def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float) -> None:
     for place, level in enumerate(levels):
-        at = rows[rows.level == level].set_index("method").ppl
+        at = rows[rows.level == level].groupby("method").ppl.mean()
         axis.plot([place, place], [at["none"], at["soft_prompt"]], color=COLOURS["soft_prompt"], linewidth=2.5, alpha=0.35, zorder=2)
     for method, side, align in (("none", -0.09, "right"), ("soft_prompt", 0.09, "left")):
-        values = [rows[(rows.level == level) & (rows.method == method)].ppl.item() for level in levels]
+        seeds = [rows[(rows.level == level) & (rows.method == method)].ppl for level in levels]
+        values = [ppl.mean() for ppl in seeds]
+        axis.vlines(range(len(levels)), [ppl.min() for ppl in seeds], [ppl.max() for ppl in seeds], color=COLOURS[method], zorder=3)
         axis.scatter(range(len(levels)), values, s=70, color=COLOURS[method], label=NAMES[method], zorder=3)
         for place, value in enumerate(values):
             axis.annotate(f"{value:.1f}", (place + side, value), ha=align, va="center", color=COLOURS[method], fontsize=11)

@@ -49,11 +49,15 @@ def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, positi
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ParameterError(f"the tokenizer has {len(tokenizer)} tokens, the model embeds {rows}; take the model's own tokenizer")
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is not None and positions > context:
+    if positions > context(model):
         raise ParameterError(
-            f"window and prompt need {positions} positions, the model has {context}; shorten the window or the prompt in params.yaml"
+            f"window and prompt need {positions} positions, the model has {context(model)}; shorten the window or the prompt in params.yaml"
         )
+
+
+def context(model: PreTrainedModel) -> int:
+    """How many positions the model takes; a very large number when its configuration names no limit."""
+    return getattr(model.config, "max_position_embeddings", None) or 10**9
 
 
 def device() -> torch.device:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.study import ModelSpec, ParameterError
 
@@ -45,6 +45,23 @@ class SoftPrompt(nn.Module):
     def forward(self) -> Tensor:
         """The prompt itself, n x hidden."""
         return self.prompt_embeddings
+
+
+def hard_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, like: str | None = None) -> Tensor:
+    """The embeddings of a written prompt and the blank line after it, n x hidden.
+
+    With ``like``, ``text`` is cut or repeated to as many tokens as ``like`` has: a control that differs in its words alone.
+    """
+    ids = _ids(tokenizer, text)
+    if like is not None:
+        length = len(_ids(tokenizer, like))
+        ids = (ids * -(-length // len(ids)))[:length]
+    ids += _ids(tokenizer, "\n\n")
+    return model.get_input_embeddings()(torch.tensor(ids, device=model.device)).detach()
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None) -> Tensor:

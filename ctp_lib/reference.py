@@ -7,12 +7,16 @@ models of a hub. It ships with the project; this module is what made it and what
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ctp_lib import corpora, models, prompts, texts, tuning
+from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.study import Shape, TrainingSpec
 
 END_OF_TEXT = "<|endoftext|>"
@@ -34,14 +38,14 @@ document, and the language reference. Weights are 16-bit floats in safetensors.
 It exists to be compressed. It knows what library documentation looks like and some of what it says; it follows no instructions and should be
 used for nothing else.
 
-How it was trained, how long, and what it is worth on held-out text: `results/reference_model.json`, `figures/s0_reference_training.svg` and
-`notebooks/00_reference_model`. `dvc repro -f train_reference` trains it again.
+How it was trained, how long, and what it is worth on held-out text: `results/shipped_models`, `figures/s0_training_reference.svg` and
+`notebooks/00_reference_model`. `dvc repro -f train@reference` trains it again.
 """
 
 
 def train_tokenizer(texts: Iterable[str], shape: Shape) -> PreTrainedTokenizerFast:
     """A byte-level BPE of ``shape.vocabulary`` entries; every byte is a token, so no text is out of vocabulary."""
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -93,3 +97,30 @@ def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Opt
         ),
         torch.optim.AdamW(others, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
+
+
+def train(
+    model: LlamaForCausalLM, tokens: torch.Tensor, validation: torch.Tensor, spec: TrainingSpec, *, seed: int, checkpoint: Path, label: str
+) -> tuning.TrainingRun:
+    """Train all of ``model`` on ``tokens`` (int32, one row), in bf16 where the machine has it, and leave it at its best step.
+
+    Windows are as long as the model's context, and so are those of ``validation`` (int64, number x context). Raises
+    :class:`ValueError` when the text is too short.
+    """
+
+    def loss(windows: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=models.has_fast_bf16()):
+            return prompts.token_nll(model, windows).mean()
+
+    config = model.config
+    return tuning.train(
+        model,
+        loss,
+        corpora.shuffled_batches(tokens, config.max_position_embeddings, spec.batch_windows, seed),
+        spec,
+        identity={"seed": seed, "config": config.to_diff_dict(), "text": texts.digest(tokens, validation)},
+        validate=lambda: perplexity(model, validation).nll,
+        checkpoint=checkpoint,
+        label=label,
+        optimizers=muon_and_adamw,
+    )

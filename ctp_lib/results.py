@@ -22,7 +22,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ctp_lib import study
+from ctp_lib import places, study
+from ctp_lib.study import Study
 
 RECORDED_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "peft", "tokenizers", "numpy")
 
@@ -43,6 +44,7 @@ class Cost:
 
     work: str
     tokens: int = 0
+    seed: int | None = None
     seconds: float = 0.0
     peak_memory_bytes: int = 0
 
@@ -53,12 +55,12 @@ class Cost:
 
 
 @contextmanager
-def measured(work: str, tokens: int = 0) -> Iterator[Cost]:
+def measured(work: str, tokens: int = 0, seed: int | None = None) -> Iterator[Cost]:
     """Time the block and take the peak of memory, in bytes.
 
     On CUDA that is what torch allocated during the block; on CPU what the process held at most since it began, imports included.
     """
-    cost = Cost(work, tokens)
+    cost = Cost(work, tokens, seed)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
@@ -86,10 +88,24 @@ def read_cell(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}); delete it and run `dvc repro`") from None
 
 
+def read_cells(settings: Study, model: str, *experiments: str) -> list[dict[str, Any]]:
+    """All cells of a model in these experiments, those of single levels in the study's order."""
+    cells = []
+    for experiment in experiments:
+        whole = places.model_path(settings, experiment, model)
+        paths = [whole] if whole.exists() else [places.cell_path(settings, experiment, model, level) for level in settings.levels]
+        cells += [read_cell(path) for path in paths]
+    return cells
+
+
+def rows(cells: list[dict[str, Any]], section: str = "perplexity") -> list[dict[str, Any]]:
+    """The rows of one section of all cells, each with its cell's fields where it has none of its own."""
+    return [{**cell["cell"], **row} for cell in cells for row in cell.get(section, [])]
+
+
 def table(cells: list[dict[str, Any]], section: str, columns: list[str]) -> pd.DataFrame:
     """The rows of one section of all cells, each with its cell's fields; in ``columns``, missing ones empty."""
-    rows = [{**cell["cell"], **row} for cell in cells for row in cell.get(section, [])]
-    return pd.DataFrame(rows).reindex(columns=columns)
+    return pd.DataFrame(rows(cells, section)).reindex(columns=columns)
 
 
 def provenance() -> dict[str, Any]:

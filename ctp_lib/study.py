@@ -166,11 +166,26 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True)
-class ReferenceSpec:
-    """How the embedded reference model is made."""
+class ShippedModelSpec:
+    """How a model that ships with the study is made."""
 
+    seed: int
     shape: Shape
     training: TrainingSpec
+
+
+@dataclass(frozen=True)
+class ShapeComparisonSpec:
+    """Candidates for the shape of the reference model: each trained for ``steps``, then compressed to ``levels``."""
+
+    shapes: Mapping[str, Shape]
+    steps: int
+    levels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "steps")
+        for level in self.levels:
+            Level.parse(level)
 
 
 @dataclass(frozen=True)
@@ -192,15 +207,121 @@ class CompressionSpec:
 
 @dataclass(frozen=True)
 class SoftPromptSpec:
-    """What prompt to learn, on which corpus, and how."""
+    """What prompts to learn, on which corpus, and how; one prompt for each of ``seeds``."""
 
     corpus: str
     prompt_tokens: int
     training: TrainingSpec
+    seeds: tuple[int, ...]
     initialisation: Literal["first", "sampled"] = "first"
 
     def __post_init__(self) -> None:
         _require_positive(self, "prompt_tokens")
+        _require_seeds(self)
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """LoRA (Hu et al. 2021) on the modules whose names end in one of ``targets``."""
+
+    rank: int
+    targets: tuple[str, ...]
+    training: TrainingSpec
+    alpha: float = 32.0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            _require_positive(self, name)
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
+
+
+@dataclass(frozen=True)
+class HardPromptSpec:
+    """Sentences put before held-out text, by name, and the neutral one they have to beat.
+
+    Of each of ``items`` documents the first ``context`` tokens are read and the next ``continuation`` scored.
+    """
+
+    texts: Mapping[str, str]
+    neutral: str
+    items: int
+    context: int
+    continuation: int
+    show: int
+    show_level: str
+
+    def __post_init__(self) -> None:
+        for name in ("items", "context", "continuation", "show"):
+            _require_positive(self, name)
+        Level.parse(self.show_level)
+
+
+@dataclass(frozen=True)
+class CrossDatasetSpec:
+    """At which levels prompts are also learned directly on every other corpus, and with which seeds."""
+
+    levels: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _require_seeds(self)
+
+
+@dataclass(frozen=True)
+class CrossCompressionSpec:
+    """Which of the learned prompts (by seed) are stitched to every other level."""
+
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _require_seeds(self)
+
+
+@dataclass(frozen=True)
+class TasksSpec:
+    """Zero-shot tasks by lm-eval's names, items of each at most, and the levels that are asked."""
+
+    names: tuple[str, ...]
+    items: int
+    levels: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "items")
+        _require(len(self.names) > 0, "names", list(self.names), "one task or more")
+        _require_seeds(self)
+
+
+@dataclass(frozen=True)
+class ComparisonSpec:
+    """Soft prompts of several lengths against LoRA of several ranks, on the same model, with the soft prompt's loop and text.
+
+    Each method's learning rate is the best of its list on validation, at the study's own prompt length and at ``lora_points[0]``.
+    ``lora_targets`` are sets of modules by name; a point of the comparison is ``<rank>@<set>``.
+    """
+
+    levels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+    prompt_rates: tuple[float, ...]
+    lora_targets: Mapping[str, tuple[str, ...]]
+    lora_points: tuple[str, ...]
+    lora_rates: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require_seeds(self)
+        for point in self.lora_points:
+            rank, _, targets = point.partition("@")
+            allowed = f"<rank>@<set>, a set being one of {', '.join(self.lora_targets)}"
+            _require(rank.isdigit() and int(rank) > 0 and targets in self.lora_targets, "lora_points", point, allowed)
+        for name in ("prompt_tokens", "prompt_rates", "lora_points", "lora_rates"):
+            _require(len(getattr(self, name)) > 0, name, [], "at least one value")
+
+    def lora(self, point: str, training: TrainingSpec, rate: float) -> LoraSpec:
+        """The LoRA of one point at a learning rate. Alpha is the rank, so one rate suits all ranks; dropout as in the paper."""
+        rank, _, targets = point.partition("@")
+        return LoraSpec(int(rank), self.lora_targets[targets], dataclasses.replace(training, learning_rate=rate), alpha=float(rank))
 
 
 @dataclass(frozen=True)
@@ -217,32 +338,58 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True)
+class RunSpec:
+    """What the study runs over. ``size`` full takes what stands under ``full`` in ``params.yaml`` in place of the defaults."""
+
+    models: tuple[str, ...]
+    levels: tuple[str, ...]
+    size: Literal["default", "full"] = "default"
+
+    def __post_init__(self) -> None:
+        once = "full" in self.levels and len(set(self.levels)) == len(self.levels)
+        _require(once, "levels", list(self.levels), "full, which all others are compared with, and each level once")
+        for level in self.levels:
+            Level.parse(level)
+
+
+@dataclass(frozen=True)
 class Study:
     """All of ``params.yaml``; ``root`` is the folder it stands in."""
 
     root: Path
     seed: int
     models: Mapping[str, ModelSpec]
-    study: Mapping[str, tuple[str, ...]]
+    study: RunSpec
     corpora: CorporaSpec
-    reference_model: ReferenceSpec
+    shipped_models: Mapping[str, ShippedModelSpec]
+    shape_comparison: ShapeComparisonSpec
     compression: CompressionSpec
     soft_prompt: SoftPromptSpec
+    hard_prompt: HardPromptSpec
+    cross_dataset: CrossDatasetSpec
+    cross_compression: CrossCompressionSpec
+    tasks: TasksSpec
+    comparison: ComparisonSpec
     evaluation: EvaluationSpec
 
     def __post_init__(self) -> None:
-        _require(set(self.study) == {"models", "levels"}, "study", sorted(self.study), "models and levels")
-        for name in self.study["models"]:
+        for name in self.study.models:
             _require(name in self.models, "study.models", name, f"a name under models: {', '.join(self.models)}")
         self._check_levels()
         for section in ("compression", "soft_prompt"):
             corpus = getattr(self, section).corpus
             _require(corpus in self.corpora.sources, f"{section}.corpus", corpus, f"one of {', '.join(self.corpora.sources)}")
+        for section in ("cross_dataset", "tasks", "comparison"):
+            self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
+        for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
+            self._check_subset(f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds)
+
+    @staticmethod
+    def _check_subset(field: str, values: tuple, allowed: tuple) -> None:
+        for value in values:
+            _require(value in allowed, field, value, f"one of {', '.join(map(str, allowed))}")
 
     def _check_levels(self) -> None:
-        texts = self.study["levels"]
-        once = "full" in texts and len(set(texts)) == len(texts)
-        _require(once, "study.levels", list(texts), "full, which all others are compared with, and each level once")
         for level in self.levels:
             group = level.pattern[1] if level.pattern else 1
             multiple = self.compression.block_size % group == 0
@@ -251,7 +398,7 @@ class Study:
     @property
     def levels(self) -> list[Level]:
         """The levels that the study runs over, in its order."""
-        return [Level.parse(level) for level in self.study["levels"]]
+        return [Level.parse(level) for level in self.study.levels]
 
     def model(self, name: str) -> ModelSpec:
         """The model ``name`` of ``params.yaml``, or any folder or hub id that is not listed there."""
@@ -275,6 +422,9 @@ def load(path: Path | None = None) -> Study:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ParameterError(f"{path} is {type(raw).__name__}, not sections with values")
+    larger = raw.pop("full", {})
+    if isinstance(raw.get("study"), dict) and raw["study"].get("size") == "full":
+        raw = _merge(raw, larger)
     return _build(Study, {"root": path.parent.resolve(), **raw}, "")
 
 
@@ -290,6 +440,13 @@ def root() -> Path:
 # ------------------------------------------------------------------------------------------------ checking
 
 
+def _merge(base: Any, over: Any) -> Any:
+    """``base`` with the values of ``over`` in place of its own, section by section."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return {**base, **{name: _merge(base.get(name), value) for name, value in over.items()}}
+
+
 def _require(condition: bool, field: str, value: Any, allowed: str) -> None:
     if not condition:
         raise ParameterError(f"{field} is {value!r}; allowed is {allowed}")
@@ -297,6 +454,11 @@ def _require(condition: bool, field: str, value: Any, allowed: str) -> None:
 
 def _require_positive(spec: Any, field: str) -> None:
     _require(getattr(spec, field) > 0, field, getattr(spec, field), "a number above 0")
+
+
+def _require_seeds(spec: Any) -> None:
+    distinct = len(spec.seeds) > 0 and len(set(spec.seeds)) == len(spec.seeds)
+    _require(distinct and min(spec.seeds) >= 0, "seeds", list(spec.seeds), "one whole number or more, 0 or above, each once")
 
 
 def _build(kind: Any, value: Any, field: str) -> Any:

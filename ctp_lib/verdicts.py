@@ -1,14 +1,16 @@
-"""Whether a claim of the paper holds, as a function of what the cells measured. No verdict is typed anywhere."""
+"""The rules by which a claim holds or not. No verdict is typed anywhere: each is a function of what was measured."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import pandas as pd
+from ctp_lib import places
+from ctp_lib.study import Study
 
 STANDARD_ERRORS = 2.0
 """A difference counts when it is this many standard errors away from zero."""
@@ -43,36 +45,44 @@ def everywhere_lower(differences: Sequence[Difference]) -> Outcome:
     return "holds" if lower == len(differences) else "mixed" if lower else "does not hold"
 
 
-def recovered_share(none: float, prompted: float, full: float) -> float:
-    """(ppl_none - ppl_prompt) / (ppl_none - ppl_full): the share of the lost perplexity that is back; NaN when none was lost."""
-    return (none - prompted) / (none - full) if none > full else math.nan
+def over_seeds(rows: Sequence[Mapping[str, Any]], control: Mapping[str, Any]) -> Difference:
+    """How much lower or higher NLL is in ``rows`` (the same cell, one row a seed) than in ``control``, over the same windows.
 
-
-def recovery_table(cells: list[dict[str, Any]], *, evaluated_on: str) -> pd.DataFrame:
-    """One row a level: perplexity without and with a prompt, exact and as released, and what the prompt recovers.
-
-    ``gain`` is the paired difference in NLL (nats a token, negative is better) over the same windows, with its standard error.
+    The variance adds that of the windows, paired and averaged over seeds, and that of the mean over seeds. Raises
+    :class:`ValueError` when other text was scored in one of them.
     """
-    rows = {
-        (cell["cell"]["level"], cell["cell"]["method"]): row
-        for cell in cells
-        for row in cell["perplexity"]
-        if row["evaluated_on"] == evaluated_on
-    }
-    bits = {cell["cell"]["level"]: cell["manifest"]["bits_per_weight"] for cell in cells if "manifest" in cell}
-    table = {}
-    for level in bits:
-        none, prompted = rows[level, "none"], rows[level, "soft_prompt"]
-        if none["text_digest"] != prompted["text_digest"]:
-            raise ValueError(f"at {level} other text was scored with a prompt than without; run `dvc repro`")
-        gain = paired_difference(prompted["window_nll"], none["window_nll"])
-        table[level] = {
-            "bits_per_weight": bits[level],
-            "ppl_none": none["ppl"],
-            "ppl_soft_prompt": prompted["ppl"],
-            "ppl_released": prompted["ppl_released"],
-            "recovered": recovered_share(none["ppl"], prompted["ppl"], rows["full", "none"]["ppl"]),
-            "gain": gain.mean,
-            "gain_stderr": gain.stderr,
-        }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
+    if any(row["text_digest"] != control["text_digest"] for row in rows):
+        raise ValueError("other text was scored with than without; run `dvc repro`")
+    windows = paired_difference([statistics.fmean(nll) for nll in zip(*(row["window_nll"] for row in rows), strict=True)], control["window_nll"])
+    spread = statistics.stdev(row["nll"] for row in rows) if len(rows) > 1 else 0.0
+    return Difference(windows.mean, math.hypot(windows.stderr, spread / math.sqrt(len(rows))))
+
+
+def clearly(difference: Difference) -> Outcome:
+    """The verdict on "is lower": only where the difference is clear."""
+    return "holds" if difference.lower else "does not hold"
+
+
+def together(parts: Iterable[Outcome]) -> Outcome:
+    """The verdict on a claim of several parts: all hold, none does, or mixed."""
+    found = set(parts)
+    return found.pop() if len(found) == 1 else "mixed"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one claim: ``measured`` are the figures behind the outcome, in one sentence each."""
+
+    claim: str
+    says: str
+    measured: str
+    outcome: Outcome
+
+    def __str__(self) -> str:
+        return f"{self.claim} {self.outcome}: {self.measured}"
+
+    def write(self, settings: Study, model: str) -> None:
+        """Keep it for the ledger."""
+        path = places.claim_path(settings, model, self.claim)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

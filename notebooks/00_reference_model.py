@@ -20,26 +20,28 @@
 # Llama of a few million parameters, trained from scratch on the train splits of the three corpora.
 #
 # It ships with the project, and its stage depends on nothing but its settings, so an ordinary run leaves it alone. `dvc repro corpora`
-# and `dvc repro -f train_reference` train it again; a run that is killed goes on from its last checkpoint.
+# and `dvc repro -f train@reference` train it again; a run that is killed goes on from its last checkpoint. A second, smaller model of another
+# seed is made in the same way, for the question whether a prompt works on another model with the same tokenizer.
+
+# %% tags=["parameters"]
+name = "reference"
 
 # %%
 import math
 import shutil
-from dataclasses import asdict
 
-import torch
-
-from ctp_lib import corpora, experiments, figures, models, prompts, reference, results, study, tuning
+from ctp_lib import corpora, experiments, figures, models, places, reference, results, study, texts
 
 settings = study.load()
-shape, recipe = settings.reference_model.shape, settings.reference_model.training
-folder = experiments.corpora_folder(settings)
+spec = settings.shipped_models[name]
+shape, recipe = spec.shape, spec.training
+folder = places.corpora_folder(settings)
 
 # %% [markdown]
 # ## Text and tokenizer
 
 # %%
-train = experiments.shuffled_documents(settings, "train")
+train = texts.shuffled_documents(settings, "train")
 tokenizer = reference.train_tokenizer(map(str, train), shape)
 tokens = corpora.tokens(train, tokenizer)
 print(f"{len(train):,} documents, {len(tokens):,} tokens of training text")
@@ -49,33 +51,13 @@ print(f"{len(train):,} documents, {len(tokens):,} tokens of training text")
 # Muon for the matrices, AdamW for the rest; weight decay; a constant learning rate that falls to zero at the end.
 
 # %%
-model = reference.new_model(shape, settings.seed).to(models.device())
+model = reference.new_model(shape, spec.seed).to(models.device())
 print(f"{models.parameter_count(model):,} parameters")
-batches = corpora.shuffled_batches(tokens, shape.context, recipe.batch_windows, settings.seed)
 broad = next(iter(settings.corpora.sources))
 validation = corpora.windows(corpora.tokens(corpora.documents(folder, broad, "validation"), tokenizer), shape.context, 64)
-
-
-def loss(windows: torch.Tensor) -> torch.Tensor:
-    """Mean NLL of a batch, in bf16 where the machine has it."""
-    windows = windows.to(model.device)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=models.has_fast_bf16()):
-        return prompts.token_nll(model, windows).mean()
-
-
-checkpoint = settings.root / "models" / "checkpoints" / "reference.safetensors"
+checkpoint = places.checkpoint_path(settings, "shipped", name)
 with results.measured("train") as cost:
-    run = tuning.train(
-        model,
-        loss,
-        batches,
-        recipe,
-        identity={"seed": settings.seed, "shape": asdict(shape), "text": experiments.digest(tokens, validation)},
-        validate=lambda: experiments.validation_nll(model, validation, None),
-        checkpoint=checkpoint,
-        label="reference model",
-        optimizers=reference.muon_and_adamw,
-    )
+    run = reference.train(model, tokens, validation, recipe, seed=spec.seed, checkpoint=checkpoint, label=name)
 cost.tokens, cost.seconds = run.tokens, run.seconds
 
 # %% [markdown]
@@ -83,8 +65,8 @@ cost.tokens, cost.seconds = run.tokens, run.seconds
 # Safetensors in 16 bits, under a temporary name until it is complete.
 
 # %%
-target = settings.root / "models" / "reference"
-incoming = target.with_name("reference.incoming")
+target = settings.root / "models" / name
+incoming = target.with_name(f"{name}.incoming")
 shutil.rmtree(incoming, ignore_errors=True)
 model.half().save_pretrained(incoming)
 tokenizer.save_pretrained(incoming)
@@ -98,15 +80,15 @@ checkpoint.unlink(missing_ok=True)
 # Bits per byte on the whole test splits, from the saved files, in the study's windows.
 
 # %%
-network = models.load_model(settings.model("reference"))
-rows = experiments.perplexities(settings, network, tokenizer, method="none", level=study.Level(), at_most=10**9)
-cell = {"model": "reference", "level": "full", "method": "none", "trained_on": "all", "seed": settings.seed}
+network = models.load_model(settings.model(name))
+rows = experiments.score(network, texts.scored_texts(settings, tokenizer, at_most=10**9), method="none", seed=spec.seed)
+cell = {"model": name, "level": "full"}
 results.write_cell(
-    settings.root / "results" / "reference_model.json", cell, perplexity=rows, cost=[cost.record()], curve=run.curve, best_step=run.best_step
+    places.model_path(settings, "shipped_models", name), cell, perplexity=rows, cost=[cost.record()], curve=run.curve, best_step=run.best_step
 )
 for row in rows:
     print(f"{row['evaluated_on']:18} {row['bits_per_byte']:.3f} bits per byte, perplexity {row['ppl']:.2f} a token, {row['windows']} windows")
 
 # %%
 figure = figures.training_curve(run.curve, tokens_per_byte=rows[0]["bits_per_byte"] / (rows[0]["nll"] / math.log(2)))
-figures.save(figure, settings.root / "figures", "s0_reference_training")
+figures.save(figure, settings.root / "figures", f"s0_training_{name}")

@@ -32,18 +32,18 @@ import json
 
 import pandas as pd
 
-from ctp_lib import corpora, experiments, models, study
+from ctp_lib import corpora, models, places, study
 
 settings = study.load()
 tokenizer = models.load_tokenizer(settings.model("reference"))
-folder = experiments.corpora_folder(settings)
+folder = places.corpora_folder(settings)
 
 # %% [markdown]
 # ## A document of each
 
 # %%
 for name in settings.corpora.sources:
-    document = corpora.documents(folder, name, "validation")[0]
+    document = next(corpora.documents(folder, name, "validation"))
     print(f"--- {name} ---\n{str(document)[:500]}\n")
 
 # %% [markdown]

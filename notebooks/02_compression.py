@@ -29,8 +29,8 @@ level = "3bit"
 # %%
 import pandas as pd
 
-from ctp_lib import corpora, experiments, models, study
-from ctp_lib.compression import recipes
+from ctp_lib import experiments, models, study, texts
+from ctp_lib.compression import files, recipes
 from ctp_lib.results import measured
 from ctp_lib.study import Level
 
@@ -47,7 +47,7 @@ models.check_fit(network, tokenizer, positions)
 # Random windows of the training split of the broad corpus. The solver sees these inputs and nothing else.
 
 # %%
-calibration = experiments.calibration_windows(settings, tokenizer)
+calibration = texts.calibration_windows(settings, tokenizer)
 print(tokenizer.decode(calibration[0][:60]))
 
 # %% [markdown]
@@ -56,7 +56,7 @@ print(tokenizer.decode(calibration[0][:60]))
 # %%
 with measured("compress", tokens=calibration.numel()) as cost:
     recipes.compress(network, goal, calibration, settings.compression)
-manifest = experiments.save_compressed(settings, model, goal, network, tokenizer)
+manifest = files.save(settings, model, goal, network, tokenizer)
 costs = [cost] if manifest["calibration"] else []  # an uncompressed model costs nothing to make
 layers = pd.DataFrame(manifest["layers"])
 layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]]
@@ -73,9 +73,9 @@ print(f"{level}: {manifest['bits_per_weight']:.3f} bits a weight, {16 / manifest
 # without a prompt it is the same figure.
 
 # %%
-network = experiments.load_compressed(settings, model, goal)
+network = files.load(settings, model, goal)
 with measured("evaluate") as evaluation:
-    rows = experiments.perplexities(settings, network, tokenizer, method="none", level=goal)
+    rows = experiments.score(network, texts.scored_texts(settings, tokenizer), method="none", seed=settings.seed)
 evaluation.tokens = sum(row["tokens_scored"] for row in rows)
 experiments.write(settings, "compression", model, goal, rows=rows, costs=[*costs, evaluation], manifest=manifest)
 pd.DataFrame(rows)[["evaluated_on", "split", "ppl", "ppl_released", "bits_per_byte", "windows", "tokens_scored"]]

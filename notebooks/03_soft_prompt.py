@@ -28,11 +28,10 @@ model = "reference"
 level = "75%"
 
 # %%
-from dataclasses import asdict
-
 import pandas as pd
 
-from ctp_lib import experiments, models, prompts, study, tuning
+from ctp_lib import experiments, learning, models, places, prompts, study, texts
+from ctp_lib.compression import files
 from ctp_lib.results import measured
 from ctp_lib.study import Level
 
@@ -40,49 +39,46 @@ settings = study.load()
 spec = settings.model(model)
 goal = Level.parse(level)
 tokenizer = models.load_tokenizer(spec)
-network = experiments.load_compressed(settings, model, goal)
+network = files.load(settings, model, goal)
 recipe = settings.soft_prompt
 models.check_fit(network, tokenizer, settings.evaluation.window + recipe.prompt_tokens)
 
 # %% [markdown]
 # ## Learn
 # Only the prompt gets a gradient; the model's weights are frozen. The loss is the plain next-token NLL of the real tokens.
+# A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved as a PEFT adapter as soon as it is
+# learned: `PeftModel.from_pretrained` opens it.
 
 # %%
-prompt = prompts.SoftPrompt.from_vocabulary(network, recipe.prompt_tokens, recipe.initialisation, settings.seed)
-text = experiments.training_text(settings, tokenizer, recipe.corpus, recipe.training)
-checkpoint = experiments.checkpoint_path(settings, "soft_prompt", model, goal)
-with measured("train") as cost:
-    run = tuning.train(
-        prompt,
-        loss=lambda windows: prompts.token_nll(network, windows, prompt()).mean(),
-        batch=text.batch,
-        spec=recipe.training,
-        identity={"seed": settings.seed, "recipe": asdict(recipe), "base": models.fingerprint(network), "text": text.digest},
-        validate=lambda: experiments.validation_nll(network, text.validation, prompt()),
-        checkpoint=checkpoint,
-        label=f"soft prompt, {level}",
-    )
-cost.tokens, cost.seconds = run.tokens, run.seconds
-assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
-
-# %% [markdown]
-# Saved as a PEFT adapter before it is evaluated: `PeftModel.from_pretrained` opens it.
+learned, costs, curve = {}, [], []
+for seed in recipe.seeds:
+    text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
+    checkpoint = places.checkpoint_path(settings, "soft_prompt", model, goal, seed)
+    with measured("train", seed=seed) as cost:
+        prompt, run = learning.learn_prompt(network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"soft prompt, {level}, seed {seed}")
+    prompts.save(prompt, places.prompt_folder(settings, model, goal, seed), spec, network)
+    cost.tokens, cost.seconds = run.tokens, run.seconds
+    learned[seed] = prompt().detach()
+    costs.append(cost)
+    curve += [{**row, "seed": seed} for row in run.curve]
 
 # %%
-prompts.save(prompt, experiments.prompt_folder(settings, model, goal), spec, network)
-checkpoint.unlink(missing_ok=True)
-curve = pd.DataFrame(run.curve)
-curve.plot(x="tokens", y="validation_nll", xlabel="tokens seen", ylabel="validation NLL (nats a token)", legend=False);
+by_seed = pd.DataFrame(curve).pivot(index="tokens", columns="seed", values="validation_nll")
+by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats a token)");
 
 # %% [markdown]
 # ## Measure
 
 # %%
-with measured("evaluate") as evaluation:
-    rows = experiments.perplexities(
-        settings, network, tokenizer, method="soft_prompt", level=goal, prompt=prompt().detach(), trained_on=recipe.corpus
-    )
-evaluation.tokens = sum(row["tokens_scored"] for row in rows)
-experiments.write(settings, "soft_prompt", model, goal, rows=rows, costs=[cost, evaluation], curve=run.curve, best_step=run.best_step)
-pd.DataFrame(rows)[["evaluated_on", "split", "ppl", "ppl_released", "bits_per_byte", "windows", "tokens_scored"]]
+rows = []
+with measured("evaluate") as cost:
+    scored = texts.scored_texts(settings, tokenizer)
+    for seed, prompt in learned.items():
+        rows += experiments.score(
+            network, scored, method="soft_prompt", prompt=prompt, trained_on=recipe.corpus, trained_at_level=level, seed=seed
+        )
+cost.tokens = sum(row["tokens_scored"] for row in rows)
+experiments.write(settings, "soft_prompt", model, goal, rows=rows, costs=[*costs, cost], curve=curve)
+for seed in recipe.seeds:
+    places.checkpoint_path(settings, "soft_prompt", model, goal, seed).unlink(missing_ok=True)
+pd.DataFrame(rows)[["evaluated_on", "seed", "ppl", "ppl_released", "bits_per_byte", "windows", "tokens_scored"]]

@@ -32,13 +32,13 @@ import json
 
 import pandas as pd
 
-from ctp_lib import experiments, figures, results, study, verdicts
+from ctp_lib import claims, figures, places, results, study
 
 settings = study.load()
 folder = settings.root / "results"
 cells = [
-    results.read_cell(experiments.cell_path(settings, experiment, name, level))
-    for name in dict.fromkeys([*settings.study["models"], model])
+    results.read_cell(places.cell_path(settings, experiment, name, level))
+    for name in dict.fromkeys([*settings.study.models, model])
     for experiment in ("compression", "soft_prompt")
     for level in settings.levels
 ]
@@ -65,27 +65,26 @@ figures.save(figure, settings.root / "figures", "1_perplexity_by_level")
 # %% [markdown]
 # The figures behind it. `recovered` is the share of the lost perplexity that the prompt gives back,
 # (none - prompt) / (none - full); above 1 the prompted model beats the uncompressed one, below 0 the prompt does harm.
-# `gain` is the paired difference in NLL over the same windows, with its standard error.
+# `gain` is the paired difference in NLL over the same windows; its standard error covers windows and seeds.
 
 # %%
-summary = verdicts.recovery_table([cell for cell in cells if cell["cell"]["model"] == model], evaluated_on=broad)
+summary = claims.recovery_table([cell for cell in cells if cell["cell"]["model"] == model], evaluated_on=broad)
 summary.to_csv(folder / "recovery.csv", float_format="%.6g")
 summary.round(4)
 
 # %% [markdown]
 # ## How the prompts learned
-# Validation NLL while training; the dot marks the step that was kept.
+# Validation NLL while training, a line a seed; the dot marks the step that was kept.
 
 # %%
 figures.save(figures.curves_by_level(curves[curves.model == model]), settings.root / "figures", "s1_training_curves")
 
 # %% [markdown]
-# ## Verdict on C2
+# ## Verdicts on C2 and C3
 
 # %%
-gains = [verdicts.Difference(row.gain, row.gain_stderr) for row in summary.itertuples() if row.Index != "full"]
-verdict = verdicts.everywhere_lower(gains)
-lower = sum(gain.lower for gain in gains)
-print(f"C2 {verdict}: the prompt lowers the perplexity on {broad} clearly at {lower} of {len(gains)} levels.")
-measures = {"c2": verdict, "recovered": json.loads(summary.recovered.drop("full").round(4).to_json())}
+for verdict in claims.recovery(summary):
+    verdict.write(settings, model)
+    print(verdict)
+measures = {"recovered": json.loads(summary.recovered.drop("full").round(4).to_json())}
 (folder / "summary.json").write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")

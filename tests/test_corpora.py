@@ -91,17 +91,17 @@ def test_building_twice_gives_the_same_bytes(tmp_path):
         corpora.build(spec, tmp_path / name, seed=0)
     for path in sorted((tmp_path / "one").rglob("*.gz")):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
-    texts = corpora.documents(tmp_path / "one", "plots", "train")
+    texts = list(corpora.documents(tmp_path / "one", "plots", "train"))
     assert all(50 <= len(document.text) <= 2000 for document in texts)
 
 
 def test_missing_and_damaged_files_are_said_so(tmp_path):
     with pytest.raises(ValueError, match="make it with `dvc repro corpora`"):
-        corpora.documents(tmp_path, "plots", "train")
+        list(corpora.documents(tmp_path, "plots", "train"))
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "train.jsonl.gz").write_bytes(b"not gzip")
     with pytest.raises(ValueError, match="is damaged"):
-        corpora.documents(tmp_path, "plots", "train")
+        list(corpora.documents(tmp_path, "plots", "train"))
 
 
 def test_tokens_of_documents_give_the_text_back(tokenizer):

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from ctp_lib import figures, results, verdicts
+from ctp_lib import claims, figures, results, verdicts
 from ctp_lib.verdicts import Difference
 
 
@@ -65,34 +65,47 @@ def test_everywhere_lower(differences, outcome):
 
 
 def test_recovered_share_by_hand():
-    assert verdicts.recovered_share(none=20.0, prompted=15.0, full=10.0) == 0.5
-    assert verdicts.recovered_share(none=20.0, prompted=22.0, full=10.0) == -0.2
-    assert math.isnan(verdicts.recovered_share(none=10.0, prompted=9.0, full=10.0))
+    assert claims.recovered_share(none=20.0, prompted=15.0, full=10.0) == 0.5
+    assert claims.recovered_share(none=20.0, prompted=22.0, full=10.0) == -0.2
+    assert math.isnan(claims.recovered_share(none=10.0, prompted=9.0, full=10.0))
 
 
-def cell(level: str, method: str, nll: list[float], **more) -> dict:
-    ppl = math.exp(sum(nll) / len(nll))
-    row = {"evaluated_on": "broad", "ppl": ppl, "ppl_released": ppl / 2, "window_nll": nll, "text_digest": more.pop("text", "t")}
-    return {"cell": {"level": level, "method": method}, "perplexity": [row], **more}
+def row(method: str, *nll: float, text: str = "t") -> dict:
+    mean = sum(nll) / len(nll)
+    ppl = math.exp(mean)
+    return {"method": method, "evaluated_on": "broad", "nll": mean, "ppl": ppl, "ppl_released": ppl / 2, "window_nll": nll, "text_digest": text}
+
+
+def cell(level: str, *rows: dict, **more) -> dict:
+    return {"cell": {"level": level}, "perplexity": list(rows), **more}
+
+
+def test_a_gain_over_seeds_counts_windows_and_seeds():
+    # seed means 1.5 and 1.9; windows averaged over seeds 1.6, 1.8 against 2, 2: -0.4 and -0.2
+    gain = verdicts.over_seeds([row("p", 1.4, 1.6), row("p", 1.8, 2.0)], row("none", 2.0, 2.0))
+    windows, seeds = 0.1, 0.4 / math.sqrt(2) / math.sqrt(2)
+    assert gain.mean == pytest.approx(-0.3) and gain.stderr == pytest.approx(math.hypot(windows, seeds))
+    assert verdicts.over_seeds([row("p", 1.4, 1.6)], row("none", 2.0, 2.0)) == Difference(pytest.approx(-0.5), pytest.approx(0.1))
 
 
 def test_the_recovery_table():
     manifest = {"manifest": {"bits_per_weight": 4.5}}
     cells = [
-        cell("full", "none", [1.0, 1.0], **manifest), cell("4bit", "none", [2.0, 2.0], **manifest),
-        cell("full", "soft_prompt", [1.0, 1.0]), cell("4bit", "soft_prompt", [1.5, 1.7]),
+        cell("full", row("none", 1.0, 1.0), **manifest), cell("4bit", row("none", 2.0, 2.0), **manifest),
+        cell("full", row("soft_prompt", 1.0, 1.0)), cell("4bit", row("soft_prompt", 1.4, 1.6), row("soft_prompt", 1.7, 1.7)),
     ]  # fmt: skip
-    table = verdicts.recovery_table(cells, evaluated_on="broad")
-    row = table.loc["4bit"]
-    assert row.gain == pytest.approx(-0.4) and row.gain_stderr == pytest.approx(0.1) and row.bits_per_weight == 4.5
-    assert row.recovered == pytest.approx((math.e**2 - math.e**1.6) / (math.e**2 - math.e))
+    table = claims.recovery_table(cells, evaluated_on="broad")
+    found, mean = table.loc["4bit"], (math.exp(1.5) + math.exp(1.7)) / 2
+    assert found.gain == pytest.approx(-0.4) and found.bits_per_weight == 4.5
+    assert (found.seeds_low, found.seeds_high) == pytest.approx((math.exp(1.5), math.exp(1.7)))
+    assert found.recovered == pytest.approx((math.e**2 - mean) / (math.e**2 - math.e))
     assert list(table.index) == ["full", "4bit"]
 
 
 def test_scores_of_different_text_are_not_compared():
-    cells = [cell("full", "none", [1.0, 1.0], manifest={"bits_per_weight": 16.0}), cell("full", "soft_prompt", [1.0, 1.0], text="other")]
+    cells = [cell("full", row("none", 1.0, 1.0), manifest={"bits_per_weight": 16.0}), cell("full", row("soft_prompt", 1.0, 1.0, text="other"))]
     with pytest.raises(ValueError, match="other text was scored"):
-        verdicts.recovery_table(cells, evaluated_on="broad")
+        claims.recovery_table(cells, evaluated_on="broad")
 
 
 def perplexities() -> pd.DataFrame:
@@ -116,7 +129,7 @@ def test_equal_tables_give_equal_figures_and_say_the_uncompressed_value(tmp_path
 
 
 def test_curves_have_a_panel_a_level():
-    curve = pd.DataFrame({"level": ["4bit"] * 3 + ["50%"] * 3, "tokens": [0, 10, 20] * 2, "validation_nll": [3.0, 2.0, 2.5, 4.0, 3.5, 3.0]})
+    curve = pd.DataFrame({"level": ["4bit"] * 3 + ["50%"] * 3, "seed": 0, "tokens": [0, 10, 20] * 2, "validation_nll": [3.0, 2.0, 2.5, 4.0, 3.5, 3.0]})
     figure = figures.curves_by_level(curve)
     assert [axis.get_title() for axis in figure.axes if axis.axison] == ["4bit", "50%"]
     kept = [axis.lines[1].get_xydata().tolist() for axis in figure.axes if axis.axison]

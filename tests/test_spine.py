@@ -28,6 +28,7 @@ def project(tmp_path_factory) -> Path:
     run(folder, "ctp_lib.corpora")
     shutil.copy(ROOT / "requirements.txt", folder)
     run(folder, "ctp_lib.pipeline", "notebooks/00_reference_model.py")
+    run(folder, "ctp_lib.pipeline", "notebooks/00b_shape_comparison.py")
     run(folder, "ctp_lib.pipeline", "notebooks/01_corpora.py")
     own_model(folder / "own-model")
     for level in LEVELS:
@@ -44,11 +45,18 @@ def small_params() -> dict:
     sources = params["corpora"]["sources"]
     for name, package in (("documentation", "seaborn"), ("python_reference", "narwhals"), ("mathematics", "mpmath")):
         sources[name]["packages"] = [package]
-    params["reference_model"]["shape"] |= {"layers": 1, "width": 32, "heads": 2, "feed_forward": 48, "context": 64}
-    params["reference_model"]["training"] |= {"steps": 3, "batch_windows": 2, "warmup_steps": 1}
+    shape = {"layers": 1, "width": 32, "heads": 2, "feed_forward": 48, "vocabulary": 4096, "context": 64}
+    for shipped in params["shipped_models"].values():
+        shipped["shape"] = shape
+        shipped["training"] = shipped["training"] | {"steps": 3, "batch_windows": 2, "warmup_steps": 1}
+    params["shape_comparison"] = {"shapes": {"1 x 32": shape}, "steps": 2, "levels": ["2bit"]}
     params["compression"] |= {"windows": 4, "window": 48}
-    params["soft_prompt"] |= {"prompt_tokens": 4}
+    params["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1]}
     params["soft_prompt"]["training"] |= {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
+    params["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
+    params["cross_dataset"] |= {"levels": LEVELS}
+    params["tasks"] |= {"items": 8, "levels": LEVELS}
+    params["comparison"] |= {"levels": LEVELS, "prompt_tokens": [2, 4], "prompt_rates": [0.1, 0.3], "lora_rates": [0.01], "lora_points": ["1@qv", "2@all"]}
     params["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
     return params
 
@@ -66,7 +74,7 @@ def run(folder: Path, *module: str) -> None:
 
 def test_every_cell_is_in_the_tables(project):
     table = pd.read_csv(project / "results" / "perplexity.csv", keep_default_na=False)
-    assert len(table) == len(LEVELS) * 2 * 3
+    assert len(table) == len(LEVELS) * (1 + 2) * 3
     assert set(table.tokens_scored) == {6 * 47}
     assert set(table[table.method == "soft_prompt"].prompt_tokens) == {4}
     none = table[table.method == "none"]
@@ -78,17 +86,19 @@ def test_every_cell_is_in_the_tables(project):
 
 
 def test_the_reference_model_is_trained_measured_and_described(project):
-    cell = json.loads((project / "results" / "reference_model.json").read_text())
+    cell = json.loads((project / "results" / "shipped_models" / "reference.json").read_text())
     assert [row["step"] for row in cell["curve"]] == [0, 3] and cell["curve"][0]["training_nll"] is None
     assert {row["evaluated_on"] for row in cell["perplexity"]} == {"documentation", "python_reference", "mathematics"}
     assert sorted(path.name for path in (project / "models/reference").iterdir() if path.suffix == ".safetensors") == ["model.safetensors"]
+    compared = json.loads((project / "results" / "shape_comparison.json").read_text())["shapes"]
+    assert [row["shape"] for row in compared] == ["1 x 32"] and compared[0]["cost_nats"] != 0 != compared[0]["gain_nats"]
     card = json.loads((project / "results" / "corpora.json").read_text())
     assert len(card["splits"]) == 9 and all(row["tokens"] > row["documents"] > 0 for row in card["splits"])
     assert set(card["versions"]) == {"seaborn", "narwhals", "mpmath"}
 
 
 def test_the_same_cell_again_gives_the_same_bytes(project):
-    path = project / "models/prompts/own-model/full/adapter_model.safetensors"
+    path = project / "models/prompts/own-model/full/seed-1/adapter_model.safetensors"
     before = path.read_bytes()
     path.unlink()
     folder = project / "notebooks"  # as JupyterLab runs it: from where the notebooks are
@@ -113,7 +123,7 @@ def test_the_manifest_says_what_was_reached(project):
 
 
 def test_peft_opens_the_prompt_of_the_study(project):
-    prompted = PeftModel.from_pretrained(small_model(layers=1), project / "models/prompts/own-model/full")
+    prompted = PeftModel.from_pretrained(small_model(layers=1), project / "models/prompts/own-model/full/seed-0")
     assert prompted.active_peft_config.num_virtual_tokens == 4
 
 

@@ -62,11 +62,17 @@ BAD = [
     ("soft_prompt.training.momentum", 0.9, "soft_prompt.training.momentum is not a parameter; allowed here are steps"),
     ("evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
     ("evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
-    ("reference_model.shape.heads", 5, "; allowed is a multiple of heads (5)"),
+    ("shipped_models.second.shape.heads", 5, "; allowed is a multiple of heads (5)"),
     ("study.levels", ["4bit"], "study.levels is ['4bit']; allowed is full, which all others are compared with, and each level once"),
     ("study.levels", ["full", "4bit", "4bit"], "and each level once"),
     ("study.levels", ["full", "1:3"], "compression.block_size is 128; allowed is a multiple of 3 for level 1:3"),
     ("evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
+    ("soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
+    ("tasks.levels", ["9bit"], "tasks.levels is '9bit'; allowed is one of full, 4bit"),
+    ("cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
+    ("comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of qv, all"),
+    ("study.size", "huge", "study.size is 'huge'; allowed is default or full"),
+    ("hard_prompt.show_level", "x", "level 'x' is not a level"),
     ("soft_prompt.training.learning_rate", float("inf"), "soft_prompt.training.learning_rate is inf; allowed is a finite number"),
 ]
 
@@ -112,3 +118,14 @@ def test_run_from_nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match="run from inside the project"):
         study.load()
+
+
+def test_a_full_study_takes_the_values_of_its_section(tmp_path):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    default = study.load(ROOT / "params.yaml")
+    raw["study"]["size"] = "full"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    full = study.load(tmp_path / "params.yaml")
+    assert full.soft_prompt.training.steps == raw["full"]["soft_prompt"]["training"]["steps"] > default.soft_prompt.training.steps
+    assert full.soft_prompt.training.learning_rate == default.soft_prompt.training.learning_rate
+    assert full.compression == default.compression

@@ -1,0 +1,37 @@
+"""What follows a context: how likely the right continuation is, and what the model itself would write."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ctp_lib.prompts import token_nll
+
+BATCH = 32
+"""Items that go through the model at a time."""
+
+
+@torch.inference_mode()
+def continuation_nll(model: PreTrainedModel, items: Tensor, continuation: int, prompt: Tensor | None = None) -> Tensor:
+    """Mean NLL in nats a token of the last ``continuation`` tokens of each item: fp64, one value an item.
+
+    ``items`` are int64 ids, number x length; ``prompt`` is n x hidden.
+    """
+    scored = [token_nll(model, batch, prompt)[:, -continuation:].double().mean(1) for batch in items.split(BATCH)]
+    return torch.cat(scored).cpu()
+
+
+@torch.inference_mode()
+def write_on(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: Tensor, tokens: int, prompt: Tensor | None = None
+) -> str:
+    """The text that the model puts after ``context`` (int64, one row), greedily, at most ``tokens`` tokens."""
+    embedded = model.get_input_embeddings()(context[None].to(model.device))
+    if prompt is not None:
+        embedded = torch.cat([prompt.to(embedded.dtype)[None], embedded], dim=1)
+    seen = torch.ones(embedded.shape[:2], dtype=torch.long, device=model.device)
+    made = model.generate(
+        inputs_embeds=embedded, attention_mask=seen, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id
+    )
+    return tokenizer.decode(made[0], skip_special_tokens=True)

@@ -1,0 +1,142 @@
+"""Three zero-shot tasks made from documentation by code, as lm-eval tasks of four choices each.
+
+| task | asks | documents | stands for |
+|---|---|---|---|
+| continuation | how a text goes on | test split | HellaSwag |
+| summary | which summary a body belongs to | test split | OpenBookQA |
+| recall | which function does this, closed book | *train* split | LLM-KICK's point: what the model once knew |
+
+The four choices of an item are the right answers of four items of one group, so nothing about a choice alone (length, letter case,
+frequent words) tells which one is right: every choice is right exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ctp_lib.corpora import Document
+from ctp_lib.study import ParameterError
+
+CHOICES = 4
+CONTEXT, ENDING = 240, 80
+"""Characters of what is read and of what follows, in the continuation task; an ending has exactly as many."""
+BODY = 200
+"""Characters of the body in the summary task."""
+
+Item = dict[str, Any]
+"""``context``, ``choices``, ``label``; in tasks that score one text after each of four contexts, ``text`` in place of ``context``."""
+
+
+def continuation(documents: Iterable[Document], seed: int) -> list[Item]:
+    """Read the beginning of a text up to the end of a sentence; choose the sentence that follows, out of four equally long."""
+    found = [("", beginning, ending) for document in documents if (parts := _cut(document)) for beginning, ending in [parts]]
+    return [{"context": asked, "choices": choices, "label": label} for asked, choices, label in _fours(found, seed)]
+
+
+def summary(documents: Iterable[Document], seed: int) -> list[Item]:
+    """Choose the summary, out of four of about equal length, after which the body is likeliest."""
+    found = []
+    for document in documents:
+        head, _, body = document.text.partition("\n\n")
+        body = body.strip()[:BODY]
+        if _is_summary(head) and len(body) == BODY:
+            found.append((str(len(head) // 8), body, head))
+    return [{"text": body, "choices": choices, "label": label} for body, choices, label in _fours(found, seed)]
+
+
+def recall(documents: Iterable[Document], seed: int) -> list[Item]:
+    """Choose the name, out of four of one package, after which the summary is likeliest.
+
+    Only where no word of the name stands in the summary, so that reading alone does not answer it.
+    """
+    found = []
+    for document in documents:
+        head = document.text.partition("\n\n")[0]
+        if _is_summary(head) and "." in document.name and not _words(document.name) & _words(head):
+            found.append((document.name.partition(".")[0], head, document.name))
+    return [{"text": head, "choices": choices, "label": label} for head, choices, label in _fours(found, seed)]
+
+
+MAKERS: dict[str, tuple[Callable[[Iterable[Document], int], list[Item]], str]] = {
+    "documentation_continuation": (continuation, "test"),
+    "documentation_summary": (summary, "test"),
+    "documentation_recall": (recall, "train"),
+}
+"""By name: what makes the task, and the split it is made from."""
+
+
+def write(name: str, documents: Iterable[Document], folder: Path, *, items: int, seed: int) -> Item:
+    """Write ``<name>.jsonl`` and ``<name>.yaml`` and return the first item; `lm_eval --include_path <folder>` finds them too.
+
+    Raises :class:`ParameterError` when the documents give fewer than ``items``.
+    """
+    made = MAKERS[name][0](documents, seed)
+    if len(made) < items:
+        raise ParameterError(f"tasks.items is {items}; the documents give {len(made)} of {name}, so ask for no more than that")
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / f"{name}.jsonl"
+    data.write_text("".join(json.dumps(item) + "\n" for item in made[:items]), encoding="utf-8")
+    with (folder / f"{name}.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(_configuration(name, data, one_text="text" in made[0]), file)
+    return made[0]
+
+
+def _configuration(name: str, data: Path, one_text: bool) -> dict[str, Any]:
+    asks = {"doc_to_text": "{{context}}", "doc_to_target": "label", "doc_to_choice": "choices"}
+    if one_text:  # lm-eval's way to score one text after several contexts: the text is the target, the label stands where a text would
+        asks = {"doc_to_text": "label", "doc_to_target": "text", "doc_to_choice": "choices"}
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(data.parent / ".cache")},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        **asks,
+        "target_delimiter": "\n\n" if one_text else " ",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0},
+    }
+
+
+def _fours(found: list[tuple[str, str, str]], seed: int) -> Iterator[tuple[str, list[str], int]]:
+    """Deal (group, question, answer) into fours of one group; each gives four items that share their choices, in a drawn order."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for group, question, answer in found:
+        groups[group].append((question, answer))
+    draw, fours = random.Random(seed), []
+    for group in sorted(groups):
+        members = list(dict(map(reversed, groups[group])).items())  # one question an answer
+        draw.shuffle(members)
+        fours += [members[first : first + CHOICES] for first in range(0, len(members) - CHOICES + 1, CHOICES)]
+    draw.shuffle(fours)
+    for four in fours:
+        for answer, question in four:
+            choices = [choice for choice, _ in four]
+            draw.shuffle(choices)
+            yield question, choices, choices.index(answer)
+
+
+def _cut(document: Document) -> tuple[str, str] | None:
+    text = str(document)
+    match = re.compile(r"[.:]\s+(?=[A-Z][a-z])").search(text, CONTEXT)
+    if match is None:
+        return None
+    ending = " ".join(text[match.end() : match.end() + 2 * ENDING].split())[:ENDING]
+    return (text[max(0, match.start() + 1 - 2 * CONTEXT) : match.start() + 1], ending) if len(ending) == ENDING else None
+
+
+def _is_summary(head: str) -> bool:
+    return 30 <= len(head) <= 110 and "\n" not in head and head[0].isupper() and head[-1] == "." and head[1:2].islower()
+
+
+def _words(text: str) -> set[str]:
+    """Stems (first four letters) of the words of three letters or more, CamelCase and snake_case taken apart."""
+    return {word[:4].lower() for word in re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}", text)}

@@ -1,0 +1,102 @@
+"""Zero-shot tasks through lm-eval, with or without a stitched prompt, on the same items in the same window."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ctp_lib.evaluation.documentation_tasks import CHOICES, MAKERS
+from ctp_lib.study import ParameterError
+
+BATCH = 32
+"""Rows that go through the model at a time."""
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One model on one task: whether each item (by lm-eval's number of it) was answered right, by ``metric``.
+
+    Items that share their choices belong together: ``unit`` of them in a row are one independent observation.
+    """
+
+    task: str
+    metric: str
+    correct: tuple[bool, ...]
+    unit: int = 1
+
+    @property
+    def units(self) -> tuple[float, ...]:
+        """Share of items answered right in every unit."""
+        cut = range(0, len(self.correct), self.unit)
+        return tuple(statistics.fmean(self.correct[first : first + self.unit]) for first in cut)
+
+    @property
+    def value(self) -> float:
+        """Share of items answered right."""
+        return statistics.fmean(self.correct)
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of that share over independent units."""
+        return statistics.stdev(self.units) / math.sqrt(len(self.units))
+
+    def record(self) -> dict[str, Any]:
+        """All of it by the names of ``results/tasks.csv``, and the share of right answers in every unit."""
+        return {"task": self.task, "metric": self.metric, "value": self.value, "stderr": self.stderr, "n": len(self.correct), "units": self.units}
+
+
+def evaluate(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str],
+    folder: Path,
+    *,
+    max_length: int,
+    prompt: Path | None = None,
+    limit: int | None = None,
+) -> list[TaskScore]:
+    """Accuracy on ``tasks``: lm-eval's own names, or those whose YAML lies in ``folder``; at most ``limit`` items of each.
+
+    ``prompt`` is the folder of a PEFT adapter. ``max_length`` counts real tokens; a prompt's come on top, so it has to be
+    the same with and without one, and both have to fit the model's context. Raises :class:`ParameterError` for an unknown task.
+    """
+    from lm_eval import simple_evaluate  # slow to import, and only this needs it
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+    from peft import PeftModel
+
+    manager = TaskManager(include_path=str(folder))
+    for task in tasks:
+        if task not in manager.all_tasks:
+            raise ParameterError(f"tasks.names has {task!r}, which lm-eval does not know; `lm_eval ls tasks` lists what it does")
+    model = network if prompt is None else PeftModel.from_pretrained(network, prompt)
+    lm = HFLM(model, tokenizer=tokenizer, batch_size=BATCH, max_length=max_length, backend="causal")
+    found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0, verbosity="ERROR")
+    return [_score(task, samples) for task, samples in found["samples"].items()]
+
+
+def _score(task: str, samples: list[dict]) -> TaskScore:
+    ordered = sorted(samples, key=lambda sample: sample["doc_id"])
+    metric = "acc_norm" if "acc_norm" in ordered[0] else "acc"
+    unit = CHOICES if task in MAKERS else 1
+    return TaskScore(task, metric, tuple(bool(sample[metric]) for sample in ordered), unit)
+
+
+def paired_bootstrap(treated: Sequence[float], control: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """``treated`` - ``control``, and the ends of its 95 % interval, by resampling the same units of both.
+
+    Raises :class:`ValueError` unless they are equally many.
+    """
+    differences = [a - b for a, b in zip(treated, control, strict=True)]
+    if len(set(differences)) == 1:
+        return differences[0], differences[0], differences[0]
+    interval = bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(seed)).confidence_interval
+    return statistics.fmean(differences), float(interval.low), float(interval.high)

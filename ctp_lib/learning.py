@@ -1,0 +1,83 @@
+"""What can be learned on a frozen model: a soft prompt, or LoRA. Both go through the one loop, on the same text.
+
+Everything random is a function of the seed and the step: where a prompt starts, which windows a step sees, what dropout drops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedModel
+
+from ctp_lib import models, tuning
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.prompts import SoftPrompt, token_nll
+from ctp_lib.study import LoraSpec, SoftPromptSpec
+from ctp_lib.texts import TrainingText
+from ctp_lib.tuning import TrainingRun
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def learn_prompt(
+    network: PreTrainedModel, recipe: SoftPromptSpec, text: TrainingText, *, seed: int, checkpoint: Path, label: str
+) -> tuple[SoftPrompt, TrainingRun]:
+    """A soft prompt for ``network``, which stays frozen, at the step that was best on ``text.validation``.
+
+    The loss is the plain next-token NLL of the real tokens. The finished ``checkpoint`` is the caller's to delete.
+    """
+    prompt = SoftPrompt.from_vocabulary(network, recipe.prompt_tokens, recipe.initialisation, seed)
+    run = tuning.train(
+        prompt,
+        loss=lambda windows: token_nll(network, windows, prompt()).mean(),
+        batch=text.batch,
+        spec=recipe.training,
+        identity={"seed": seed, "recipe": asdict(recipe), "base": models.fingerprint(network), "text": text.digest},
+        validate=lambda: perplexity(network, text.validation, prompt()).nll,
+        checkpoint=checkpoint,
+        label=label,
+    )
+    assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
+    return prompt, run
+
+
+def learn_lora(
+    network: PreTrainedModel, recipe: LoraSpec, text: TrainingText, *, seed: int, checkpoint: Path, label: str
+) -> tuple[PeftModel, TrainingRun]:
+    """LoRA matrices on ``network``, whose own weights stay frozen; ``unload()`` of what is returned gives ``network`` back.
+
+    Raises :class:`ValueError` when the model has no modules of the names in ``recipe.targets``.
+    """
+    from peft import LoraConfig, get_peft_model  # slow to import, and only this needs it
+
+    base = models.fingerprint(network)
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=list(recipe.targets), task_type="CAUSAL_LM"
+    )
+    adapted = get_peft_model(network, config)
+
+    def batch(step: int) -> torch.Tensor:
+        torch.manual_seed(1_000_003 * seed + step)  # of the dropout
+        adapted.train()
+        return text.batch(step)
+
+    def validate() -> float:
+        adapted.eval()
+        return perplexity(adapted, text.validation).nll
+
+    run = tuning.train(
+        adapted,
+        loss=lambda windows: token_nll(adapted, windows).mean(),
+        batch=batch,
+        spec=recipe.training,
+        identity={"seed": seed, "recipe": asdict(recipe), "base": base, "text": text.digest},
+        validate=validate,
+        checkpoint=checkpoint,
+        label=label,
+    )
+    return adapted.eval(), run

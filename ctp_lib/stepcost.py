@@ -1,0 +1,96 @@
+"""What one training step takes: seconds, and the bytes that the backward pass has to keep.
+
+The bytes are counted as autograd saves them, each storage once and the model's own weights not at all, so they do not depend on the
+machine, the allocator, or what ran before.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ctp_lib.prompts import SoftPrompt, token_nll
+from ctp_lib.study import LoraSpec
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method ready to train: the network that is run, the prompt before its input if there is one, and what gets gradients."""
+
+    network: PreTrainedModel
+    trainable: list[nn.Parameter]
+    prompt: SoftPrompt | None = None
+
+    def step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One step on ``batch`` (int64, windows x length): forward, backward, update."""
+        token_nll(self.network, batch, self.prompt() if self.prompt else None).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def soft_prompt(network: PreTrainedModel, tokens: int) -> Candidate:
+    """A soft prompt of ``tokens`` vectors; the network stays frozen."""
+    prompt = SoftPrompt.from_vocabulary(network, tokens, "first", 0)
+    return Candidate(network, list(prompt.parameters()), prompt)
+
+
+def lora(network: PreTrainedModel, spec: LoraSpec) -> Candidate:
+    """LoRA; the network's own weights stay frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=list(spec.targets), task_type="CAUSAL_LM")
+    adapted = get_peft_model(network, config).train()
+    return Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
+
+
+def full(network: PreTrainedModel) -> Candidate:
+    """Fine-tuning of every weight."""
+    network.requires_grad_(True)
+    return Candidate(network, list(network.parameters()))
+
+
+def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
+    """Bytes of the tensors that one forward pass saves for its backward pass."""
+    own = {weight.untyped_storage().data_ptr() for weight in candidate.network.parameters()}
+    seen: dict[int, int] = {}
+    held = []  # a freed storage's address may be given out again
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own and not isinstance(tensor, nn.Parameter):
+            seen[storage.data_ptr()] = storage.nbytes()
+            held.append(tensor.detach())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        token_nll(candidate.network, batch, candidate.prompt() if candidate.prompt else None).mean()
+    return sum(seen.values())
+
+
+def table(candidates: Mapping[str, Candidate], batch: Tensor, *, repeats: int) -> pd.DataFrame:
+    """One row a method: trainable parameters, median seconds of ``repeats`` steps taken in turn after one to warm up, kept bytes."""
+    optimizers = {name: torch.optim.AdamW(candidate.trainable, lr=0.0) for name, candidate in candidates.items()}
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats + 1):
+        for name, candidate in candidates.items():
+            started = time.perf_counter()
+            candidate.step(batch, optimizers[name])
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken[name].append(time.perf_counter() - started)
+    return pd.DataFrame(
+        {
+            "method": name,
+            "trainable_parameters": sum(weight.numel() for weight in candidate.trainable),
+            "seconds": statistics.median(taken[name][1:]),
+            "activation_bytes": kept_bytes(candidate, batch),
+        }
+        for name, candidate in candidates.items()
+    )
