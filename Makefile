@@ -9,9 +9,12 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
+export PYTHONUNBUFFERED := 1
 export MALLOC_TRIM_THRESHOLD_ := 100000000000
 export MALLOC_MMAP_MAX_ := 0
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 .venv/installed: requirements.txt pyproject.toml
@@ -22,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 	@touch $@
 
 repro: .venv/installed ## the whole study: every table and figure, from what is installed here
-	dvc repro
+	dvc repro | python -m ctp_lib.progress "$$(dvc stage list --name-only | wc -l)"
 
 test: .venv/installed ## the tests
 	pytest

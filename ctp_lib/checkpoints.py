@@ -40,9 +40,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, T
     """The tensors of an optimizer's state, named ``<prefix>.<parameter number>.<state name>``."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{prefix}.{number}.{name}": torch.as_tensor(value)
-        for number, entries in state.items()
-        for name, value in entries.items()
+        f"{prefix}.{number}.{name}": torch.as_tensor(value) for number, entries in state.items() for name, value in entries.items()
     }
 
 

@@ -69,12 +69,15 @@ def read(spec: CorporaSpec) -> Iterator[tuple[str, list[Document]]]:
     with ProcessPoolExecutor(max_workers=2) as pool:
         read_by_package = dict(zip(packages, pool.map(_read_package, packages), strict=True))
     for corpus, source in spec.sources.items():
-        yield corpus, [
-            Document(name, text[: spec.longest_document].rstrip())
-            for package in source.packages
-            for name, text in read_by_package[package]
-            if len(text) >= spec.shortest_document
-        ]
+        yield (
+            corpus,
+            [
+                Document(name, text[: spec.longest_document].rstrip())
+                for package in source.packages
+                for name, text in read_by_package[package]
+                if len(text) >= spec.shortest_document
+            ],
+        )
 
 
 def deduplicate(corpora: Iterable[tuple[str, Iterable[Document]]]) -> Iterator[tuple[str, list[Document]]]:
@@ -221,7 +224,14 @@ def card(spec: CorporaSpec, folder: Path, tokenizer: PreTrainedTokenizerBase, lo
             characters = sum(len(str(document)) for document in texts)
             count = len(tokens(texts, tokenizer))
             rows.append(
-                {"corpus": corpus, "split": part, "documents": len(texts), "characters": characters, "tokens": count, "sha256": digest}
+                {
+                    "corpus": corpus,
+                    "split": part,
+                    "documents": len(texts),
+                    "characters": characters,
+                    "tokens": count,
+                    "sha256": digest,
+                }
             )
     versions = {package: docstrings.installed_version(package) for source in spec.sources.values() for package in source.packages}
     pinned = _pins(lock)

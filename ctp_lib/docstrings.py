@@ -73,8 +73,7 @@ def _readable(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
     return sorted(
         (relative, path)
         for relative, path in files
-        if relative.endswith(".py") and not relative.startswith("..")
-        and not _SKIPPED_FOLDERS.intersection(Path(relative).parts)
+        if relative.endswith(".py") and not relative.startswith("..") and not _SKIPPED_FOLDERS.intersection(Path(relative).parts)
     )
 
 

@@ -36,6 +36,7 @@ def score(
         rows.append(
             {
                 "method": method,
+                **({} if prompt is None else {"prompt_kind": "learned"}),
                 **fields,
                 "evaluated_on": corpus,
                 "split": "test",
@@ -54,7 +55,14 @@ def training_cost(run: TrainingRun) -> dict[str, Any]:
 
 
 def write(
-    settings: Study, experiment: str, model: str, level: Level, *, rows: list[dict[str, Any]], costs: list[results.Cost], **more: Any
+    settings: Study,
+    experiment: str,
+    model: str,
+    level: Level,
+    *,
+    rows: list[dict[str, Any]],
+    costs: list[results.Cost],
+    **more: Any,
 ) -> None:
     """Write the JSON of one cell: one model at one level. Its method is that of its rows, which are at least one."""
     cell = {"model": model, "level": str(level), "method": rows[0]["method"], "trained_on": rows[0].get("trained_on", "")}

@@ -21,10 +21,16 @@ from ctp_lib.study import Level
 COLOURS = {"none": "#6b7280", "soft_prompt": "#d9480f", "lora": "#1c7ed6", "hard_prompt": "#7048e8", "full": "#111827"}
 """One colour a method, in every figure."""
 
-PUBLISHED = "#adb5bd"
+PUBLISHED, PUBLISHED_TEXT = "#adb5bd", "#6c757d"
 """Figures out of the paper, in every figure."""
 
-NAMES = {"none": "compressed", "soft_prompt": "compressed + soft prompt", "lora": "compressed + LoRA", "hard_prompt": "compressed + hard prompt", "full": "uncompressed"}
+NAMES = {
+    "none": "compressed",
+    "soft_prompt": "compressed + soft prompt",
+    "lora": "compressed + LoRA",
+    "hard_prompt": "compressed + hard prompt",
+    "full": "uncompressed",
+}
 
 PANELS = {"Quantised (GPTQ)": ("quantised",), "Pruned (SparseGPT), and pruned + quantised": ("pruned", "joint")}
 
@@ -43,7 +49,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str) -> Figure:
-    """Figure 1: perplexity at every level, with and without a learned prompt, the uncompressed model as a line.
+    """Figure 1: perplexity at every level, with and without a learned prompt, the uncompressed model as a line; the paper's beside it.
 
     ``table`` has the columns of ``results/perplexity.csv`` for one model.
     """
@@ -52,13 +58,14 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str) -> Figure:
     full = rows[(rows.level == "full") & (rows.method == "none")].ppl.item()
     present = {title: _levels(rows, families) for title, families in PANELS.items()}
     present = {title: levels for title, levels in present.items() if levels}
-    widths = [len(levels) for levels in present.values()]
-    figure, axes = plt.subplots(
-        1, len(present), figsize=(11, 4.6), sharey=True, squeeze=False, width_ratios=widths, layout="constrained"
-    )
-    for axis, (title, levels) in zip(axes[0], present.items(), strict=True):
+    widths = [*(len(levels) for levels in present.values()), 2.6]
+    figure, axes = plt.subplots(1, len(present) + 1, figsize=(13.5, 4.6), squeeze=False, width_ratios=widths, layout="constrained")
+    for axis, (title, levels) in zip(axes[0], present.items(), strict=False):
+        if axis is not axes[0][0]:
+            axis.sharey(axes[0][0])
         _dumbbells(axis, rows, levels, full)
         axis.set_title(title)
+    _published_dumbbells(axes[0][-1])
     axes[0][0].set_ylabel(f"perplexity on {evaluated_on} (test)")
     axes[0][0].legend(frameon=False, loc="upper left")
     seaborn.despine(figure)
@@ -105,7 +112,11 @@ def hard_prompts(changes: pd.DataFrame) -> Figure:
     colours = {"hard prompt": COLOURS["hard_prompt"], "neutral": COLOURS["none"]}
     seaborn.boxplot(changes, x="level", y="change", hue="text", palette=colours, ax=axis, width=0.7, fliersize=2, linewidth=1.2)
     axis.axhline(0, color=COLOURS["full"], linewidth=1)
-    axis.set(xlabel="compression level", ylabel="change in NLL (nats a token)\nbelow zero it helps", title="What a text before the document does to its items")
+    axis.set(
+        xlabel="compression level",
+        ylabel="change in NLL (nats a token)\nbelow zero it helps",
+        title="What a text before the document does to its items",
+    )
     axis.legend(title=None, frameon=False)
     seaborn.despine(figure)
     return figure
@@ -119,13 +130,20 @@ def cross_dataset(table: pd.DataFrame) -> Figure:
     style()
     flat = table.reset_index()
     levels, corpora = list(flat.level.drop_duplicates()), list(flat.evaluated_on.drop_duplicates())
-    figure, axes = plt.subplots(1, len(levels) + 1, figsize=(4 * len(levels) + 3.4, 4.2), layout="constrained", width_ratios=[3] * len(levels) + [2])
+    figure, axes = plt.subplots(
+        1, len(levels) + 1, figsize=(4 * len(levels) + 3.4, 4.2), layout="constrained", width_ratios=[3] * len(levels) + [2]
+    )
     bound = flat.gain.abs().max()
     for axis, level in zip(axes, levels, strict=False):
         gains = flat[flat.level == level].pivot(index="trained_on", columns="evaluated_on", values="gain").loc[corpora, corpora]
         _heat(axis, gains, bound, title="uncompressed" if level == "full" else level)
     none = published.LLAMA_7B_3BIT_TRANSFER["none"]
-    theirs = pd.DataFrame({source: {on: math.log(published.LLAMA_7B_3BIT_TRANSFER[source][on] / none[on]) for on in none} for source in ("c4", "wikitext2")}).T
+    theirs = pd.DataFrame(
+        {
+            source: {on: math.log(published.LLAMA_7B_3BIT_TRANSFER[source][on] / none[on]) for on in none}
+            for source in ("c4", "wikitext2")
+        }
+    ).T
     _heat(axes[-1], theirs, 3, title="LLaMA-7B, 3bit\n(published)", colours="Greys_r", centre=None)
     for axis in axes[1:]:
         axis.set_ylabel("")
@@ -147,20 +165,34 @@ def tasks(table: pd.DataFrame) -> Figure:
     """Accuracy with and without a prompt, a panel a task; ``table`` is that of :func:`ctp_lib.claims.task_table`."""
     style()
     names = list(table.index.get_level_values("task").unique())
-    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 4.2), sharey=True, squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
+    theirs = ["HellaSwag", "OpenBookQA"]
+    panels = len(names) + len(theirs)
+    figure, axes = plt.subplots(1, panels, figsize=(3.4 * panels, 4.4), sharey=True, squeeze=False, layout="constrained")
+    for axis, task in zip(axes[0][len(names) :], theirs, strict=True):
+        _published_tasks(axis, task)
+    for axis, name in zip(axes[0], names, strict=False):
         rows = table.loc[name]
         places = range(len(rows))
-        axis.errorbar([x - 0.1 for x in places], rows.none, 2 * rows.none_stderr, fmt="o", color=COLOURS["none"], label="without (2 s.e.)", capsize=3)
+        axis.errorbar(
+            [x - 0.1 for x in places],
+            rows.none,
+            2 * rows.none_stderr,
+            fmt="o",
+            color=COLOURS["none"],
+            label="without (2 s.e.)",
+            capsize=3,
+        )
         against = [rows.none + rows.low, rows.none + rows.high]  # the paired interval, around what is had without
         axis.vlines([x + 0.1 for x in places], *against, color=COLOURS["soft_prompt"])
-        axis.plot([x + 0.1 for x in places], rows.soft_prompt, "o", color=COLOURS["soft_prompt"], label="with soft prompt (95 %, paired)")
+        axis.plot(
+            [x + 0.1 for x in places], rows.soft_prompt, "o", color=COLOURS["soft_prompt"], label="with soft prompt (95 %, paired)"
+        )
         axis.axhline(0.25, color=COLOURS["full"], linestyle=":", linewidth=1.3)
         axis.annotate("chance", (1, 0.25), xycoords=("axes fraction", "data"), ha="right", va="bottom")
         axis.set_xticks(places, rows.index)
         axis.set(title=name.removeprefix("documentation_"), xlabel="compression level", xlim=(-0.5, len(rows) - 0.5))
     axes[0][0].set_ylabel("accuracy")
-    axes[0][-1].legend(frameon=False, loc="upper right", fontsize=10)
+    axes[0][0].legend(frameon=False, loc="upper right", fontsize=9)
     seaborn.despine(figure)
     return figure
 
@@ -172,19 +204,33 @@ def comparison(table: pd.DataFrame) -> Figure:
     """
     style()
     levels = list(table.level.drop_duplicates())
-    figure, axes = plt.subplots(1, len(levels), figsize=(5.6 * len(levels), 4.4), squeeze=False, layout="constrained")
-    for axis, level in zip(axes[0], levels, strict=True):
+    widths = [5.2] * len(levels) + [3.4]
+    figure, axes = plt.subplots(
+        1, len(widths), figsize=(sum(widths), 4.4), squeeze=False, width_ratios=widths, layout="constrained"
+    )
+    _published_comparison(axes[0][-1])
+    for axis, level in zip(axes[0], levels, strict=False):
         rows = table[table.level == level].sort_values("trainable_parameters")
         for method, own in rows.groupby("method"):
-            axis.plot(own.trainable_parameters, own.ppl, "o-", color=COLOURS[method], label=NAMES[method].removeprefix("compressed + "))
+            axis.plot(
+                own.trainable_parameters, own.ppl, "o-", color=COLOURS[method], label=NAMES[method].removeprefix("compressed + ")
+            )
             axis.fill_between(own.trainable_parameters, own.seeds_low, own.seeds_high, color=COLOURS[method], alpha=0.2)
             for row in own.itertuples():
-                axis.annotate(row.point, (row.trainable_parameters, row.ppl), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9, color=COLOURS[method])
+                axis.annotate(
+                    row.point,
+                    (row.trainable_parameters, row.ppl),
+                    xytext=(0, 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                    color=COLOURS[method],
+                )
         axis.axhline(rows.ppl_none.iloc[0], color=COLOURS["none"], linestyle="--", label="nothing learned")
         axis.set(xscale="log", xlabel="trainable parameters", title="uncompressed" if level == "full" else level)
         axis.margins(x=0.12, y=0.15)
     axes[0][0].set_ylabel(f"perplexity on {table.evaluated_on.iloc[0]} (test)")
-    axes[0][-1].legend(frameon=False)
+    axes[0][0].legend(frameon=False)
     seaborn.despine(figure)
     return figure
 
@@ -200,10 +246,18 @@ def stored_size(table: pd.DataFrame) -> Figure:
     for method, x, y in (("none", "megabytes", "ppl_none"), ("soft_prompt", "megabytes_with_prompt", "ppl_soft_prompt")):
         axis.scatter(table[x], table[y], s=60, color=COLOURS[method], label=NAMES[method], zorder=3)
     for row in table.itertuples():
-        axis.plot([row.megabytes, row.megabytes_with_prompt], [row.ppl_none, row.ppl_soft_prompt], color=COLOURS["soft_prompt"], alpha=0.35, linewidth=2)
+        axis.plot(
+            [row.megabytes, row.megabytes_with_prompt],
+            [row.ppl_none, row.ppl_soft_prompt],
+            color=COLOURS["soft_prompt"],
+            alpha=0.35,
+            linewidth=2,
+        )
         axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=(0, 7), textcoords="offset points", ha="center")
     axis.axhline(full.ppl_none, color=COLOURS["full"], linestyle="--", linewidth=1.2, label=NAMES["full"])
-    axis.set(yscale="log", xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
+    axis.set(
+        yscale="log", xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)"
+    )
     axis.yaxis.set_major_formatter("{x:.0f}")
     axis.yaxis.set_minor_formatter("{x:.0f}")
     axis.legend(frameon=False)
@@ -221,16 +275,27 @@ def audit(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float)
     for prompt, colour in (("untrained", COLOURS["none"]), ("learned", COLOURS["soft_prompt"])):
         rows = ours[ours.prompt == prompt].sort_values("prompt_tokens")
         left.plot(rows.prompt_tokens, rows.ppl, "o-", color=colour, label=f"{prompt}: exact")
-        left.plot(rows.prompt_tokens, rows.ppl_released, "o--", color=colour, mfc="white", label=f"{prompt}: as released code prints it")
+        left.plot(
+            rows.prompt_tokens, rows.ppl_released, "o--", color=colour, mfc="white", label=f"{prompt}: as released code prints it"
+        )
     for value, text, colour in ((none, "no prompt", COLOURS["none"]), (full, "uncompressed", COLOURS["full"])):
         left.axhline(value, color=colour, linewidth=1, linestyle=":")
         left.annotate(text, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=colour)
-    left.set(yscale="log", xlabel="vectors in the prompt", ylabel="perplexity", title="A prompt that has learned nothing looks like a repair")
+    left.set(
+        yscale="log",
+        xlabel="vectors in the prompt",
+        ylabel="perplexity",
+        title="The same prompts, by two formulas",
+    )
     left.yaxis.set_major_formatter("{x:.0f}")
     left.yaxis.set_minor_formatter("{x:.0f}")
     left.legend(frameon=False, fontsize=10)
     places = range(len(theirs))
-    for shift, column, colour, label in ((-0.26, "soft_prompt", COLOURS["soft_prompt"], "prompt, printed"), (0, "exact", "#f4a984", "prompt, averaging undone"), (0.26, "lora", COLOURS["lora"], "LoRA")):
+    for shift, column, colour, label in (
+        (-0.26, "soft_prompt", COLOURS["soft_prompt"], "prompt, printed"),
+        (0, "exact", "#f4a984", "prompt, averaging undone"),
+        (0.26, "lora", COLOURS["lora"], "LoRA"),
+    ):
         bars = right.bar([x + shift for x in places], theirs[column], 0.25, color=colour, label=label)
         right.bar_label(bars, fmt="{:.2f}", fontsize=9)
     right.set_xticks(places, [f"{row.model}\n{row.data}" for row in theirs.itertuples()])
@@ -244,8 +309,14 @@ def costs(table: pd.DataFrame) -> Figure:
     """One training step on the same batch: seconds, and bytes of activations kept. ``table`` has method, seconds, activation_bytes."""
     style()
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
-    colours = [COLOURS["soft_prompt"] if "prompt" in name else COLOURS["lora"] if "LoRA" in name else COLOURS["full"] for name in table.method]
-    for axis, values, label, form in ((axes[0], table.seconds, "seconds a step", "{:.2f}"), (axes[1], table.activation_bytes / 1e6, "megabytes kept for the backward pass", "{:.0f}")):
+    colours = [
+        COLOURS["soft_prompt"] if "prompt" in name else COLOURS["lora"] if "LoRA" in name else COLOURS["full"]
+        for name in table.method
+    ]
+    for axis, values, label, form in (
+        (axes[0], table.seconds, "seconds a step", "{:.2f}"),
+        (axes[1], table.activation_bytes / 1e6, "megabytes kept for the backward pass", "{:.0f}"),
+    ):
         axis.bar_label(axis.barh(table.method, values, color=colours), fmt=form, padding=3)
         axis.set(xlabel=label)
         axis.margins(x=0.15)
@@ -259,14 +330,74 @@ def similarity(table: pd.DataFrame) -> Figure:
     """How alike the learned prompts are; ``table`` holds mean cosines of their vectors, named on both sides."""
     style()
     figure, axis = plt.subplots(figsize=(9.5, 8), layout="constrained")
-    seaborn.heatmap(table, ax=axis, cmap="Oranges", vmin=0, vmax=1, square=True, annot=len(table) <= 12, fmt=".2f", cbar_kws={"label": "mean cosine of the vectors"})
+    seaborn.heatmap(
+        table,
+        ax=axis,
+        cmap="Oranges",
+        vmin=0,
+        vmax=1,
+        square=True,
+        annot=len(table) <= 12,
+        fmt=".2f",
+        cbar_kws={"label": "mean cosine of the vectors"},
+    )
     axis.set(title="How alike prompts are, by level and seed", xlabel="", ylabel="")
     return figure
 
 
-def _heat(axis: Axes, gains: pd.DataFrame, bound: float, *, title: str, colours: str = "PuOr_r", centre: float | None = 0.0) -> None:
+def _published_dumbbells(axis: Axes) -> None:
+    """The paper's LLaMA-7B on PTB, without a prompt and with the one learned on C4."""
+    theirs = {level: found["ptb"] for level, found in published.LLAMA_7B_QUANTISED.items()}
+    levels = [level for level in theirs if level != "full"]
+    for place, level in enumerate(levels):
+        pair = [theirs[level]["none"], theirs[level]["transferred"]]
+        axis.plot([place, place], pair, color=PUBLISHED, linewidth=2.5, alpha=0.6)
+        axis.plot(place, pair[0], "o", color=PUBLISHED, markersize=8)
+        axis.plot(place, pair[1], "o", color=PUBLISHED, markersize=8, markerfacecolor="white")
+        for value in pair:
+            axis.annotate(f"{value:.4g}", (place + 0.14, value), va="center", color=PUBLISHED_TEXT, fontsize=10)
+    axis.axhline(theirs["full"]["none"], color=PUBLISHED, linestyle="--", linewidth=1.3)
+    axis.set(yscale="log", xlim=(-0.5, len(levels) - 0.2), xlabel="compression level")
+    axis.set_title("LLaMA-7B on PTB (published)\nopen: with prompt", color=PUBLISHED_TEXT)
+    axis.set_xticks(range(len(levels)), levels)
+    axis.yaxis.set_major_formatter("{x:.0f}")
+
+
+def _published_tasks(axis: Axes, task: str) -> None:
+    """The paper's accuracy of LLaMA-7B on one task, without (filled) and with (open) the prompt learned on C4."""
+    levels = ["full", "4bit", "3bit", "2bit", "50%", "62.5%", "75%"]
+    for place, level in enumerate(levels):
+        none, prompted = published.ZERO_SHOT[level][task]
+        axis.plot(place - 0.1, none, "o", color=PUBLISHED)
+        if prompted is not None:
+            axis.plot(place + 0.1, prompted, "o", color=PUBLISHED, markerfacecolor="white")
+    axis.set_xticks(range(len(levels)), levels, rotation=60)
+    axis.set_title(f"{task}, LLaMA-7B\n(published; open: with prompt)", color=PUBLISHED_TEXT)
+    axis.set_xlabel("compression level")
+
+
+def _published_comparison(axis: Axes) -> None:
+    """The paper's prompts and LoRA at 3 bits on C4: as printed (filled), and with the averaging undone (open)."""
+    for row in published.LORA_3BIT:
+        if row["data"] == "C4":
+            prompt, lora = (row["soft_prompt_millions"], row["soft_prompt"]), (row["lora_millions"], row["lora"])
+            axis.plot(*zip(prompt, lora, strict=True), "o-", color=PUBLISHED)
+            axis.plot(prompt[0], published.exact(prompt[1]), "o", color=PUBLISHED, markerfacecolor="white")
+            axis.annotate(
+                row["model"], lora, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=10, color=PUBLISHED_TEXT
+            )
+    axis.margins(x=0.3, y=0.15)
+    axis.set(xscale="log", xlabel="million trainable parameters")
+    axis.set_title("3bit, C4 (published)\nopen: prompt, averaging undone", color=PUBLISHED_TEXT)
+
+
+def _heat(
+    axis: Axes, gains: pd.DataFrame, bound: float, *, title: str, colours: str = "PuOr_r", centre: float | None = 0.0
+) -> None:
     low = -bound if centre is not None else None
-    seaborn.heatmap(gains, ax=axis, cmap=colours, center=centre, vmin=low, vmax=bound, annot=True, fmt="+.2f", cbar=False, linewidths=0.5)
+    seaborn.heatmap(
+        gains, ax=axis, cmap=colours, center=centre, vmin=low, vmax=bound, annot=True, fmt="+.2f", cbar=False, linewidths=0.5
+    )
     axis.set(title=title, xlabel="evaluated on", ylabel="learned on")
     axis.tick_params(axis="y", rotation=0)
 
@@ -288,7 +419,9 @@ def _levels(table: pd.DataFrame, families: tuple[str, ...]) -> list[str]:
 def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float) -> None:
     for place, level in enumerate(levels):
         at = rows[rows.level == level].groupby("method").ppl.mean()
-        axis.plot([place, place], [at["none"], at["soft_prompt"]], color=COLOURS["soft_prompt"], linewidth=2.5, alpha=0.35, zorder=2)
+        axis.plot(
+            [place, place], [at["none"], at["soft_prompt"]], color=COLOURS["soft_prompt"], linewidth=2.5, alpha=0.35, zorder=2
+        )
     for method, side, align in (("none", -0.09, "right"), ("soft_prompt", 0.09, "left")):
         seeds = [rows[(rows.level == level) & (rows.method == method)].ppl for level in levels]
         values = [ppl.mean() for ppl in seeds]

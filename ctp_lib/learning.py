@@ -57,7 +57,11 @@ def learn_lora(
     base = models.fingerprint(network)
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=list(recipe.targets), task_type="CAUSAL_LM"
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.targets),
+        task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(network, config)
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from ctp_lib import study
@@ -60,6 +60,17 @@ def context(model: PreTrainedModel) -> int:
     return getattr(model.config, "max_position_embeddings", None) or 10**9
 
 
+def check_same_prompts_fit(one: ModelSpec, other: ModelSpec) -> None:
+    """Raise :class:`ParameterError` unless the two models have the same vocabulary and width, so that a prompt of one fits the other."""
+    if load_tokenizer(one).get_vocab() != load_tokenizer(other).get_vocab():
+        raise ParameterError(f"{one.source} and {other.source} have different tokenizers; a prompt only fits a model with the same")
+    widths = [AutoConfig.from_pretrained(_location(spec), revision=spec.revision).hidden_size for spec in (one, other)]
+    if widths[0] != widths[1]:
+        raise ParameterError(
+            f"{one.source} has width {widths[0]}, {other.source} {widths[1]}; a prompt only fits a model of the same width"
+        )
+
+
 def device() -> torch.device:
     """The GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,9 +87,7 @@ def has_fast_bf16() -> bool:
 def compressible(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
     """The weight matrices that compression acts on: every linear layer but the output head, by name."""
     head = model.get_output_embeddings()
-    return {
-        name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head
-    }
+    return {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head}
 
 
 def parameter_count(model: PreTrainedModel) -> int:

@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jupytext
-import nbformat
+sys.modules["rfc3987_syntax"] = None  # jsonschema builds a grammar of web addresses from it, which takes longer than all else here
+
+import jupytext  # noqa: E402
+import nbformat  # noqa: E402
 from ruamel.yaml import YAML
 
 from ctp_lib import study
@@ -41,7 +43,9 @@ def run(source: Path, given: dict[str, str]) -> int:
     """Check ``given`` parameters, execute the notebook with them, keep the executed copy."""
     settings = study.load()
     if not source.exists():
-        raise ParameterError(f"{source} is not there; the notebooks are {', '.join(p.name for p in sorted(Path('notebooks').glob('*.py')))}")
+        raise ParameterError(
+            f"{source} is not there; the notebooks are {', '.join(p.name for p in sorted(Path('notebooks').glob('*.py')))}"
+        )
     notebook = jupytext.read(source)
     defaults = parameter_cell(notebook)
     parameters = check_parameters(given, defaults, settings)

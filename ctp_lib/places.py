@@ -52,6 +52,16 @@ def claim_path(settings: Study, model: str, claim: str) -> Path:
     return settings.root / "results" / "claims" / file_name(model) / f"{claim}.json"
 
 
+def figures_folder(settings: Study, model: str) -> Path:
+    """The figures of one model."""
+    return settings.root / "figures" / file_name(model)
+
+
+def table_path(settings: Study, name: str, model: str) -> Path:
+    """A tidy table of one model."""
+    return settings.root / "results" / name / f"{file_name(model)}.csv"
+
+
 def file_name(model: str) -> str:
     """A model's name, folder or hub id as one path component."""
     return model.strip("/").replace("/", "--")

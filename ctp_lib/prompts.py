@@ -36,7 +36,9 @@ class SoftPrompt(nn.Module):
         """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
         table = model.get_input_embeddings().weight
         if prompt_tokens > len(table):
-            raise ParameterError(f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {len(table)} tokens to start from")
+            raise ParameterError(
+                f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {len(table)} tokens to start from"
+            )
         if initialisation == "first":
             return cls(table[:prompt_tokens])
         drawn = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))[:prompt_tokens]
@@ -74,7 +76,7 @@ def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = N
     windows = windows.to(model.device)
     embedded = model.get_input_embeddings()(windows)
     if prompt is not None:
-        stitched = prompt.to(embedded.dtype).expand(number, *prompt.shape)
+        stitched = prompt.to(embedded).expand(number, *prompt.shape)
         embedded = torch.cat([stitched, embedded], dim=1)
     logits = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=length).logits[:, :-1]
     nll = cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), reduction="none")
@@ -104,7 +106,7 @@ def save(prompt: SoftPrompt, folder: Path, base: ModelSpec, model: PreTrainedMod
 def load(folder: Path, model: PreTrainedModel) -> SoftPrompt:
     """Read an adapter back. Raises :class:`ParameterError` when it is damaged or of another width than ``model``."""
     try:
-        vectors = load_file(folder / WEIGHTS_FILE)[WEIGHTS_NAME]
+        vectors = load_file(folder / WEIGHTS_FILE, device=str(model.device))[WEIGHTS_NAME]
     except (OSError, SafetensorError, KeyError) as error:
         raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prompt ({error}); train it again") from None
     width = model.get_input_embeddings().weight.shape[1]

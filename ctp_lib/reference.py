@@ -38,7 +38,7 @@ document, and the language reference. Weights are 16-bit floats in safetensors.
 It exists to be compressed. It knows what library documentation looks like and some of what it says; it follows no instructions and should be
 used for nothing else.
 
-How it was trained, how long, and what it is worth on held-out text: `results/shipped_models`, `figures/s0_training_reference.svg` and
+How it was trained, how long, and what it is worth on held-out text: `results/shipped_models`, `figures/reference/s0_training.svg` and
 `notebooks/00_reference_model`. `dvc repro -f train@reference` trains it again.
 """
 
@@ -92,15 +92,20 @@ def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Opt
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(
-            matrices, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
 def train(
-    model: LlamaForCausalLM, tokens: torch.Tensor, validation: torch.Tensor, spec: TrainingSpec, *, seed: int, checkpoint: Path, label: str
+    model: LlamaForCausalLM,
+    tokens: torch.Tensor,
+    validation: torch.Tensor,
+    spec: TrainingSpec,
+    *,
+    seed: int,
+    checkpoint: Path,
+    label: str,
 ) -> tuning.TrainingRun:
     """Train all of ``model`` on ``tokens`` (int32, one row), in bf16 where the machine has it, and leave it at its best step.
 

@@ -29,13 +29,29 @@ RECORDED_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tenso
 
 PERPLEXITY_COLUMNS = [
     "model", "level", "method", "trained_on", "trained_at_level", "evaluated_on", "split", "nll", "ppl", "ppl_released",
-    "tokens_scored", "window", "prompt_tokens", "trainable_parameters", "seed",
+    "tokens_scored", "window", "prompt_tokens", "trainable_parameters", "prompt_kind", "point", "learning_rate", "seed",
 ]  # fmt: skip
 COST_COLUMNS = [
     "model", "level", "method", "trained_on", "work", "seconds", "tokens", "tokens_per_second", "peak_memory_bytes",
-    "bits_per_weight", "seed",
+    "bits_per_weight", "point", "learning_rate", "seed",
 ]  # fmt: skip
 CURVE_COLUMNS = ["model", "level", "method", "trained_on", "step", "tokens", "training_nll", "validation_nll", "seed"]
+
+TASK_COLUMNS = ["model", "level", "method", "trained_on", "trained_at_level", "task", "metric", "value", "stderr", "n", "seed"]
+TABLES = {"perplexity": PERPLEXITY_COLUMNS, "cost": COST_COLUMNS, "curve": CURVE_COLUMNS, "tasks": TASK_COLUMNS}
+"""The tidy tables, ``results/<name>.csv``, by the section of the cells that they collect."""
+
+EXPERIMENTS = (
+    "compression",
+    "soft_prompt",
+    "cross_dataset",
+    "cross_compression",
+    "cross_task",
+    "comparison",
+    "metric_audit",
+    "another_model",
+)
+"""Whose cells they collect."""
 
 
 @dataclass
@@ -98,14 +114,56 @@ def read_cells(settings: Study, model: str, *experiments: str) -> list[dict[str,
     return cells
 
 
+def read_all_cells(settings: Study) -> list[dict[str, Any]]:
+    """The cells of every model of the study, in every experiment that was run."""
+    ran = [
+        (name, kind)
+        for name in settings.study.models
+        for kind in EXPERIMENTS
+        if places.model_path(settings, kind, name).with_suffix("").exists() or places.model_path(settings, kind, name).exists()
+    ]
+    return [cell for name, kind in ran for cell in read_cells(settings, name, kind)]
+
+
 def rows(cells: list[dict[str, Any]], section: str = "perplexity") -> list[dict[str, Any]]:
     """The rows of one section of all cells, each with its cell's fields where it has none of its own."""
     return [{**cell["cell"], **row} for cell in cells for row in cell.get(section, [])]
 
 
 def table(cells: list[dict[str, Any]], section: str, columns: list[str]) -> pd.DataFrame:
-    """The rows of one section of all cells, each with its cell's fields; in ``columns``, missing ones empty."""
-    return pd.DataFrame(rows(cells, section)).reindex(columns=columns)
+    """The rows of one section of all cells, each with its cell's fields, but for those that are ``reused`` from another cell; in
+    ``columns``, missing ones empty.
+    """
+    return pd.DataFrame([row for row in rows(cells, section) if not row.get("reused")]).reindex(columns=columns)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table, with its index, in six digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, float_format="%.6g")
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page of Markdown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_summary(ledger: pd.DataFrame, settings: Study) -> None:
+    """``results/summary.json``, what `dvc metrics show` prints: verdicts, and the share that the prompt recovers at every level."""
+    summary = {
+        model: {
+            "verdicts": dict(zip(rows.claim, rows.verdict, strict=True)),
+            "recovered": json.loads(
+                pd.read_csv(places.table_path(settings, "recovery", model), index_col="level")
+                .recovered.drop("full")
+                .round(4)
+                .to_json()
+            ),
+        }
+        for model, rows in ledger.groupby("model", sort=False)
+    }
+    (settings.root / "results" / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def provenance() -> dict[str, Any]:

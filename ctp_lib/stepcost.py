@@ -45,7 +45,9 @@ def lora(network: PreTrainedModel, spec: LoraSpec) -> Candidate:
     """LoRA; the network's own weights stay frozen."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=list(spec.targets), task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=list(spec.targets), task_type="CAUSAL_LM"
+    )
     adapted = get_peft_model(network, config).train()
     return Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
 

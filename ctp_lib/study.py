@@ -288,7 +288,7 @@ class TasksSpec:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _require_positive(self, "items")
+        _require(self.items >= 8, "items", self.items, "8 or more")
         _require(len(self.names) > 0, "names", list(self.names), "one task or more")
         _require_seeds(self)
 
@@ -322,6 +322,13 @@ class ComparisonSpec:
         """The LoRA of one point at a learning rate. Alpha is the rank, so one rate suits all ranks; dropout as in the paper."""
         rank, _, targets = point.partition("@")
         return LoraSpec(int(rank), self.lora_targets[targets], dataclasses.replace(training, learning_rate=rate), alpha=float(rank))
+
+
+@dataclass(frozen=True)
+class AnotherModelSpec:
+    """At which levels a prompt is taken to another model with the same tokenizer and width."""
+
+    levels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -370,6 +377,7 @@ class Study:
     cross_compression: CrossCompressionSpec
     tasks: TasksSpec
     comparison: ComparisonSpec
+    another_model: AnotherModelSpec
     evaluation: EvaluationSpec
 
     def __post_init__(self) -> None:
@@ -379,7 +387,7 @@ class Study:
         for section in ("compression", "soft_prompt"):
             corpus = getattr(self, section).corpus
             _require(corpus in self.corpora.sources, f"{section}.corpus", corpus, f"one of {', '.join(self.corpora.sources)}")
-        for section in ("cross_dataset", "tasks", "comparison"):
+        for section in ("cross_dataset", "tasks", "comparison", "another_model"):
             self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
         for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
             self._check_subset(f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds)
@@ -496,7 +504,9 @@ def _build_spec(kind: Any, value: Any, field: str) -> Any:
     prefix = f"{field}." if field else ""
     for name in value:
         if name not in known:
-            raise ParameterError(f"{prefix}{name} is not a parameter; allowed here are {', '.join(n for n in known if n != 'root')}")
+            raise ParameterError(
+                f"{prefix}{name} is not a parameter; allowed here are {', '.join(n for n in known if n != 'root')}"
+            )
     for name, item in known.items():
         if name not in value and item.default is dataclasses.MISSING:
             raise ParameterError(f"{prefix}{name} is missing in params.yaml")

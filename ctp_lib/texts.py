@@ -17,7 +17,9 @@ from ctp_lib.study import ParameterError, Study, TrainingSpec
 
 def shuffled_documents(settings: Study, part: str) -> list[corpora.Document]:
     """One split of all corpora together, in an order drawn with the study's seed."""
-    texts = [text for corpus in settings.corpora.sources for text in corpora.documents(places.corpora_folder(settings), corpus, part)]
+    texts = [
+        text for corpus in settings.corpora.sources for text in corpora.documents(places.corpora_folder(settings), corpus, part)
+    ]
     random.Random(settings.seed).shuffle(texts)
     return texts
 
@@ -49,7 +51,9 @@ def training_text(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: s
     return TrainingText(batch, validation, digest(row, validation))
 
 
-def split_windows(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: str, part: str, at_most: int | None = None) -> Tensor:
+def split_windows(
+    settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: str, part: str, at_most: int | None = None
+) -> Tensor:
     """The windows of a held-out split that are scored: int64, number x window."""
     window, number = settings.evaluation.window, at_most or settings.evaluation.windows[part]
     texts = corpora.documents(places.corpora_folder(settings), corpus, part)
@@ -88,7 +92,9 @@ def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: str,
             found.append(ids[:length])
         if len(found) == number:
             return torch.tensor(found)
-    raise ParameterError(f"{corpus} has {len(found)} test documents of {length} tokens or more, {number} are asked for; ask for fewer")
+    raise ParameterError(
+        f"{corpus} has {len(found)} test documents of {length} tokens or more, {number} are asked for; ask for fewer"
+    )
 
 
 def digest(*tokens: Tensor) -> str:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ctp_lib import checkpoints
 from ctp_lib.study import TrainingSpec
 
+
 @dataclass
 class TrainingRun:
     """What a training did. ``curve`` has a row a validation: step, tokens, training_nll (None before the first step) and
@@ -98,7 +99,12 @@ class _State:
     """All that changes during a training: parameters, optimizers, the best so far, the record."""
 
     def __init__(
-        self, trainable: dict[str, nn.Parameter], optimizers: list[torch.optim.Optimizer], spec: TrainingSpec, identity: dict[str, Any], path: Path
+        self,
+        trainable: dict[str, nn.Parameter],
+        optimizers: list[torch.optim.Optimizer],
+        spec: TrainingSpec,
+        identity: dict[str, Any],
+        path: Path,
     ):
         self.trainable, self.optimizers, self.spec, self.path = trainable, optimizers, spec, path
         self.identity = {**asdict(spec), **identity}
@@ -127,9 +133,7 @@ class _State:
 
     def record(self, step: int, nll: float) -> None:
         training = sum(self.losses) / len(self.losses) if self.losses else None
-        self.run.curve.append(
-            {"step": step, "tokens": self.run.tokens, "training_nll": training, "validation_nll": nll}
-        )
+        self.run.curve.append({"step": step, "tokens": self.run.tokens, "training_nll": training, "validation_nll": nll})
         self.losses.clear()
         if nll < self.run.best_nll:
             self.run.best_step, self.run.best_nll = step, nll
@@ -145,7 +149,9 @@ class _State:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for number, optimizer in enumerate(self.optimizers):
             tensors |= checkpoints.pack_optimizer(optimizer, f"optimizer{number}")
-        checkpoints.save(self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)})
+        checkpoints.save(
+            self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)}
+        )
 
     def resume(self) -> int:
         """Take up the checkpoint, if there is one of the same training; the step to go on from."""
@@ -163,4 +169,3 @@ class _State:
         self.run = TrainingRun(**values["run"])
         self.losses = values["losses"]
         return values["step"]
-

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+from scipy.stats import bootstrap
+
 from ctp_lib import places
 from ctp_lib.study import Study
 
 STANDARD_ERRORS = 2.0
 """A difference counts when it is this many standard errors away from zero."""
 
-Outcome = Literal["holds", "mixed", "does not hold"]
+Outcome = Literal["holds", "mixed", "does not hold", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -40,33 +43,77 @@ def paired_difference(treated: Sequence[float], control: Sequence[float]) -> Dif
 
 
 def everywhere_lower(differences: Sequence[Difference]) -> Outcome:
-    """The verdict on "lowers it at every level" (C2): all, some, or none clearly lower."""
-    lower = sum(difference.lower for difference in differences)
-    return "holds" if lower == len(differences) else "mixed" if lower else "does not hold"
+    """The verdict on "lowers it everywhere": all clearly lower; some, and more clearly than chance would give among so many; or none."""
+    if not differences:
+        return "not measured"
+    if all(difference.lower for difference in differences):
+        return "holds"
+    strict = statistics.NormalDist().inv_cdf(1 - 0.025 / len(differences))  # Bonferroni
+    found = any(difference.mean < -strict * difference.stderr for difference in differences)
+    return "mixed" if found else "does not hold"
 
 
-def over_seeds(rows: Sequence[Mapping[str, Any]], control: Mapping[str, Any]) -> Difference:
-    """How much lower or higher NLL is in ``rows`` (the same cell, one row a seed) than in ``control``, over the same windows.
+def paired_bootstrap(
+    treated: Sequence[float], control: Sequence[float], confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """``treated`` - ``control``, and the ends of its interval at ``confidence``, by resampling the same units of both.
 
-    The variance adds that of the windows, paired and averaged over seeds, and that of the mean over seeds. Raises
+    Raises :class:`ValueError` unless they are equally many.
+    """
+    differences = [a - b for a, b in zip(treated, control, strict=True)]
+    if len(set(differences)) == 1:
+        return differences[0], differences[0], differences[0]
+    found = bootstrap(
+        (differences,), np.mean, confidence_level=confidence, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return statistics.fmean(differences), float(found.low), float(found.high)
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[str, Any]]) -> Difference:
+    """How much lower or higher NLL is in ``rows`` than in ``controls`` (each the same cell, one row a seed), over the same windows.
+
+    The variance adds that of the windows, paired and averaged over seeds, and those of the two means over seeds. Raises
     :class:`ValueError` when other text was scored in one of them.
     """
-    if any(row["text_digest"] != control["text_digest"] for row in rows):
+    if len({row["text_digest"] for row in (*rows, *controls)}) > 1:
         raise ValueError("other text was scored with than without; run `dvc repro`")
-    windows = paired_difference([statistics.fmean(nll) for nll in zip(*(row["window_nll"] for row in rows), strict=True)], control["window_nll"])
-    spread = statistics.stdev(row["nll"] for row in rows) if len(rows) > 1 else 0.0
-    return Difference(windows.mean, math.hypot(windows.stderr, spread / math.sqrt(len(rows))))
+    windows = paired_difference(window_means(rows), window_means(controls))
+    return Difference(windows.mean, math.hypot(windows.stderr, _seed_error(rows), _seed_error(controls)))
+
+
+def window_means(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The NLL of every window, a mean over the seeds of one cell."""
+    return [statistics.fmean(nll) for nll in zip(*(row["window_nll"] for row in rows), strict=True)]
+
+
+def net_gain(
+    treated: Sequence[Mapping[str, Any]],
+    control: Sequence[Mapping[str, Any]],
+    treated_full: Sequence[Mapping[str, Any]],
+    full: Sequence[Mapping[str, Any]],
+) -> Difference:
+    """The gain at a level less the gain of the uncompressed model, over the same windows: below zero, the prompt repairs something."""
+    here = [a - b for a, b in zip(window_means(treated), window_means(control), strict=True)]
+    there = [a - b for a, b in zip(window_means(treated_full), window_means(full), strict=True)]
+    windows = paired_difference(here, there)
+    return Difference(windows.mean, math.hypot(windows.stderr, _seed_error(treated), _seed_error(treated_full)))
+
+
+def _seed_error(rows: Sequence[Mapping[str, Any]]) -> float:
+    return statistics.stdev(row["nll"] for row in rows) / math.sqrt(len(rows)) if len(rows) > 1 else 0.0
 
 
 def clearly(difference: Difference) -> Outcome:
     """The verdict on "is lower": only where the difference is clear."""
+    if math.isnan(difference.mean):
+        return "not measured"
     return "holds" if difference.lower else "does not hold"
 
 
 def together(parts: Iterable[Outcome]) -> Outcome:
-    """The verdict on a claim of several parts: all hold, none does, or mixed."""
-    found = set(parts)
-    return found.pop() if len(found) == 1 else "mixed"
+    """The verdict on a claim of several parts, those that were not measured aside: all hold, none does, or mixed."""
+    found = set(parts) - {"not measured"}
+    return "mixed" if len(found) > 1 else found.pop() if found else "not measured"
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,18 @@ network = models.load_model(settings.model(name))
 rows = experiments.score(network, texts.scored_texts(settings, tokenizer, at_most=10**9), method="none", seed=spec.seed)
 cell = {"model": name, "level": "full"}
 results.write_cell(
-    places.model_path(settings, "shipped_models", name), cell, perplexity=rows, cost=[cost.record()], curve=run.curve, best_step=run.best_step
+    places.model_path(settings, "shipped_models", name),
+    cell,
+    perplexity=rows,
+    cost=[cost.record()],
+    curve=run.curve,
+    best_step=run.best_step,
 )
 for row in rows:
-    print(f"{row['evaluated_on']:18} {row['bits_per_byte']:.3f} bits per byte, perplexity {row['ppl']:.2f} a token, {row['windows']} windows")
+    print(
+        f"{row['evaluated_on']:18} {row['bits_per_byte']:.3f} bits per byte, perplexity {row['ppl']:.2f} a token, {row['windows']} windows"
+    )
 
 # %%
 figure = figures.training_curve(run.curve, tokens_per_byte=rows[0]["bits_per_byte"] / (rows[0]["nll"] / math.log(2)))
-figures.save(figure, settings.root / "figures", f"s0_training_{name}")
+figures.save(figure, places.figures_folder(settings, name), "s0_training")

@@ -64,10 +64,15 @@ def trained(name: str) -> tuple[models.PreTrainedModel, tuning.TrainingRun]:
 
 # %%
 rows = []
-for name, shape in comparison.shapes.items():
+for name in comparison.shapes:
     model, run = trained(name)
     full = perplexity(model.eval().requires_grad_(False), scored.windows)
-    shared = {"shape": name, "parameters": models.parameter_count(model), "tokens": run.tokens, "bits_per_byte": bits_per_byte(full, scored.bytes_per_token)}
+    shared = {
+        "shape": name,
+        "parameters": models.parameter_count(model),
+        "tokens": run.tokens,
+        "bits_per_byte": bits_per_byte(full, scored.bytes_per_token),
+    }
     with tempfile.TemporaryDirectory() as saved:
         model.save_pretrained(saved)
         for level in map(study.Level.parse, comparison.levels):

@@ -65,7 +65,9 @@ layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]]
 # Bits a weight when packed, all told: codes, mask, scales and zero points.
 
 # %%
-print(f"{level}: {manifest['bits_per_weight']:.3f} bits a weight, {16 / manifest['bits_per_weight']:.2f} times smaller than 16 bits")
+print(
+    f"{level}: {manifest['bits_per_weight']:.3f} bits a weight, {16 / manifest['bits_per_weight']:.2f} times smaller than 16 bits"
+)
 
 # %% [markdown]
 # ## Measure

@@ -55,7 +55,9 @@ for seed in recipe.seeds:
     text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
     checkpoint = places.checkpoint_path(settings, "soft_prompt", model, goal, seed)
     with measured("train", seed=seed) as cost:
-        prompt, run = learning.learn_prompt(network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"soft prompt, {level}, seed {seed}")
+        prompt, run = learning.learn_prompt(
+            network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"soft prompt, {level}, seed {seed}"
+        )
     prompts.save(prompt, places.prompt_folder(settings, model, goal, seed), spec, network)
     cost.tokens, cost.seconds = run.tokens, run.seconds
     learned[seed] = prompt().detach()
@@ -64,8 +66,7 @@ for seed in recipe.seeds:
 
 # %%
 by_seed = pd.DataFrame(curve).pivot(index="tokens", columns="seed", values="validation_nll")
-by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats a token)");
-
+axis = by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats a token)")
 # %% [markdown]
 # ## Measure
 

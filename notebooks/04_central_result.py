@@ -28,39 +28,20 @@
 model = "reference"
 
 # %%
-import json
-
-import pandas as pd
-
 from ctp_lib import claims, figures, places, results, study
 
 settings = study.load()
-folder = settings.root / "results"
-cells = [
-    results.read_cell(places.cell_path(settings, experiment, name, level))
-    for name in dict.fromkeys([*settings.study.models, model])
-    for experiment in ("compression", "soft_prompt")
-    for level in settings.levels
-]
-
-# %% [markdown]
-# ## The tables
-# One row a measurement, for every model of the study. The figures below are drawn from these.
-
-# %%
+broad = settings.soft_prompt.corpus
+cells = results.read_cells(settings, model, "compression", "soft_prompt")
 perplexity = results.table(cells, "perplexity", results.PERPLEXITY_COLUMNS)
-cost = results.table(cells, "cost", results.COST_COLUMNS)
 curves = results.table(cells, "curve", results.CURVE_COLUMNS)
-for name, table in {"perplexity": perplexity, "cost": cost, "curves": curves}.items():
-    table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 # %% [markdown]
 # ## Figure 1
 
 # %%
-broad = settings.soft_prompt.corpus
-figure = figures.perplexity_by_level(perplexity[perplexity.model == model], evaluated_on=broad)
-figures.save(figure, settings.root / "figures", "1_perplexity_by_level")
+figure = figures.perplexity_by_level(perplexity, evaluated_on=broad)
+figures.save(figure, places.figures_folder(settings, model), "1_perplexity_by_level")
 
 # %% [markdown]
 # The figures behind it. `recovered` is the share of the lost perplexity that the prompt gives back,
@@ -68,8 +49,8 @@ figures.save(figure, settings.root / "figures", "1_perplexity_by_level")
 # `gain` is the paired difference in NLL over the same windows; its standard error covers windows and seeds.
 
 # %%
-summary = claims.recovery_table([cell for cell in cells if cell["cell"]["model"] == model], evaluated_on=broad)
-summary.to_csv(folder / "recovery.csv", float_format="%.6g")
+summary = claims.recovery_table(cells, evaluated_on=broad)
+results.write_table(summary, places.table_path(settings, "recovery", model))
 summary.round(4)
 
 # %% [markdown]
@@ -77,7 +58,7 @@ summary.round(4)
 # Validation NLL while training, a line a seed; the dot marks the step that was kept.
 
 # %%
-figures.save(figures.curves_by_level(curves[curves.model == model]), settings.root / "figures", "s1_training_curves")
+figures.save(figures.curves_by_level(curves), places.figures_folder(settings, model), "s1_training_curves")
 
 # %% [markdown]
 # ## Verdicts on C2 and C3
@@ -86,5 +67,3 @@ figures.save(figures.curves_by_level(curves[curves.model == model]), settings.ro
 for verdict in claims.recovery(summary):
     verdict.write(settings, model)
     print(verdict)
-measures = {"recovered": json.loads(summary.recovered.drop("full").round(4).to_json())}
-(folder / "summary.json").write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")

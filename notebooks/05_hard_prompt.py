@@ -48,7 +48,10 @@ for level in settings.levels:
     network = files.load(settings, model, level)
     none = continuation_nll(network, items, spec.continuation)
     for name, text in spec.texts.items():
-        for kind, before in (("hard prompt", prompts.hard_prompt(network, tokenizer, text)), ("neutral", prompts.hard_prompt(network, tokenizer, spec.neutral, like=text))):
+        for kind, before in (
+            ("hard prompt", prompts.hard_prompt(network, tokenizer, text)),
+            ("neutral", prompts.hard_prompt(network, tokenizer, spec.neutral, like=text)),
+        ):
             changes = continuation_nll(network, items, spec.continuation, before) - none
             rows += [
                 {"level": str(level), "prompt": name, "text": kind, "item": item, "prompt_tokens": len(before), "change": change}
@@ -66,7 +69,7 @@ table = claims.hard_prompt_table(changes)
 table.round(4)
 
 # %%
-figures.save(figures.hard_prompts(changes), settings.root / "figures", "2_hard_prompt")
+figures.save(figures.hard_prompts(changes), places.figures_folder(settings, model), "2_hard_prompt")
 
 # %% [markdown]
 # ## What the models write
@@ -75,7 +78,11 @@ figures.save(figures.hard_prompts(changes), settings.root / "figures", "2_hard_p
 # %%
 full, compressed = (files.load(settings, model, study.Level.parse(level)) for level in ("full", spec.show_level))
 name, text = next(iter(spec.texts.items()))
-at = changes[(changes.level == spec.show_level) & (changes.prompt == name) & (changes.text == "hard prompt")].set_index("item").change
+at = (
+    changes[(changes.level == spec.show_level) & (changes.prompt == name) & (changes.text == "hard prompt")]
+    .set_index("item")
+    .change
+)
 shown = {"helped most": at.nsmallest(spec.show).index, "hurt most": at.nlargest(spec.show).index}
 for title, numbers in shown.items():
     for number in numbers:

@@ -29,8 +29,6 @@ model = "reference"
 # %%
 from dataclasses import replace
 
-import pandas as pd
-
 from ctp_lib import claims, experiments, figures, learning, models, places, prompts, results, study, texts
 from ctp_lib.compression import files
 from ctp_lib.study import Level
@@ -55,15 +53,26 @@ for level in map(Level.parse, settings.cross_dataset.levels):
             text = texts.training_text(settings, tokenizer, corpus, recipe.training, seed)
             checkpoint = places.checkpoint_path(settings, "direct", model, level, corpus, seed)
             with results.measured("train", seed=seed) as cost:
-                prompt, run = learning.learn_prompt(network, direct, text, seed=seed, checkpoint=checkpoint, label=f"{corpus}, {level}, seed {seed}")
+                prompt, run = learning.learn_prompt(
+                    network, direct, text, seed=seed, checkpoint=checkpoint, label=f"{corpus}, {level}, seed {seed}"
+                )
             cost.tokens, cost.seconds = run.tokens, run.seconds
             costs.append({"level": str(level), "trained_on": corpus, **cost.record()})
             checkpoints.append(checkpoint)
             prompts.save(prompt, places.direct_prompt_folder(settings, model, level, corpus, seed), spec, network)
             rows += experiments.score(
-                network, scored, method="soft_prompt", prompt=prompt().detach(), level=str(level), trained_on=corpus, trained_at_level=str(level), seed=seed
+                network,
+                scored,
+                method="soft_prompt",
+                prompt=prompt().detach(),
+                level=str(level),
+                trained_on=corpus,
+                trained_at_level=str(level),
+                seed=seed,
             )
-results.write_cell(places.model_path(settings, "cross_dataset", model), {"model": model, "method": "soft_prompt"}, perplexity=rows, cost=costs)
+results.write_cell(
+    places.model_path(settings, "cross_dataset", model), {"model": model, "method": "soft_prompt"}, perplexity=rows, cost=costs
+)
 for checkpoint in checkpoints:
     checkpoint.unlink(missing_ok=True)
 
@@ -77,7 +86,7 @@ table = claims.transfer_table(results.rows(cells), levels=settings.cross_dataset
 table[["ppl_none", "ppl", "recovered", "gain", "gain_stderr"]].round(4)
 
 # %%
-figures.save(figures.cross_dataset(table), settings.root / "figures", "3_cross_dataset")
+figures.save(figures.cross_dataset(table), places.figures_folder(settings, model), "3_cross_dataset")
 
 # %% [markdown]
 # ## Verdict on C5

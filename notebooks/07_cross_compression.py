@@ -46,9 +46,18 @@ for level in settings.levels:
         for seed in settings.cross_compression.seeds if source != level else ():
             prompt = prompts.load(places.prompt_folder(settings, model, source, seed), network)().detach()
             rows += experiments.score(
-                network, scored, method="soft_prompt", prompt=prompt, level=str(level), trained_on=broad, trained_at_level=str(source), seed=seed
+                network,
+                scored,
+                method="soft_prompt",
+                prompt=prompt,
+                level=str(level),
+                trained_on=broad,
+                trained_at_level=str(source),
+                seed=seed,
             )
-results.write_cell(places.model_path(settings, "cross_compression", model), {"model": model, "method": "soft_prompt"}, perplexity=rows)
+results.write_cell(
+    places.model_path(settings, "cross_compression", model), {"model": model, "method": "soft_prompt"}, perplexity=rows
+)
 
 # %% [markdown]
 # ## The matrix
@@ -62,7 +71,7 @@ table = claims.transfer_table(kept, levels=settings.study.levels, by="trained_at
 table.gain.unstack("level")[list(settings.study.levels)].loc[list(settings.study.levels)].round(3)
 
 # %%
-figures.save(figures.cross_compression(table, settings.study.levels), settings.root / "figures", "4_cross_compression")
+figures.save(figures.cross_compression(table, settings.study.levels), places.figures_folder(settings, model), "4_cross_compression")
 
 # %% [markdown]
 # ## More to less, or less to more?

@@ -46,7 +46,10 @@ for name in spec.names:
     if name in documentation_tasks.MAKERS:
         documents = corpora.documents(places.corpora_folder(settings), recipe.corpus, documentation_tasks.MAKERS[name][1])
         item = documentation_tasks.write(name, documents, folder, items=spec.items, seed=settings.seed)
-        print(f"--- {name}\n{item.get('context') or item['text']}\n" + "\n".join(f"  {'*' if n == item['label'] else ' '} {c}" for n, c in enumerate(item["choices"])))
+        print(
+            f"--- {name}\n{item.get('context') or item['text']}\n"
+            + "\n".join(f"  {'*' if n == item['label'] else ' '} {c}" for n, c in enumerate(item["choices"]))
+        )
 
 # %% [markdown]
 # ## Ask them
@@ -59,8 +62,14 @@ for level in map(Level.parse, spec.levels):
     window = models.context(network) - recipe.prompt_tokens
     for seed in (None, *spec.seeds):
         adapter = None if seed is None else places.prompt_folder(settings, model, level, seed)
-        method = {"method": "none"} if seed is None else {"method": "soft_prompt", "trained_on": recipe.corpus, "trained_at_level": str(level), "seed": seed}
-        for score in zero_shot.evaluate(network, tokenizer, spec.names, folder, max_length=window, prompt=adapter, limit=spec.items):
+        method = (
+            {"method": "none"}
+            if seed is None
+            else {"method": "soft_prompt", "trained_on": recipe.corpus, "trained_at_level": str(level), "seed": seed}
+        )
+        for score in zero_shot.evaluate(
+            network, tokenizer, spec.names, folder, max_length=window, prompt=adapter, limit=spec.items
+        ):
             rows.append({"level": str(level), **method, **score.record()})
 results.write_cell(places.model_path(settings, "cross_task", model), {"model": model}, tasks=rows)
 
@@ -73,7 +82,7 @@ table = claims.task_table(rows)
 table.round(3)
 
 # %%
-figures.save(figures.tasks(table), settings.root / "figures", "5_cross_task")
+figures.save(figures.tasks(table), places.figures_folder(settings, model), "5_cross_task")
 
 # %% [markdown]
 # ## Verdict on C7

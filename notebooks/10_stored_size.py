@@ -24,7 +24,7 @@
 model = "reference"
 
 # %%
-from ctp_lib import claims, figures, results, study
+from ctp_lib import claims, figures, places, results, study
 
 settings = study.load()
 cells = results.read_cells(settings, model, "compression", "soft_prompt")
@@ -36,16 +36,16 @@ recovery = claims.recovery_table(cells, evaluated_on=settings.soft_prompt.corpus
 
 # %%
 table = claims.size_table(cells, recovery)
-table.to_csv(settings.root / "results" / "stored_size.csv", index=False, float_format="%.6g")
+results.write_table(table.set_index("level"), places.table_path(settings, "stored_size", model))
 table.round(3)
 
 # %%
-figures.save(figures.stored_size(table), settings.root / "figures", "7_stored_size")
+figures.save(figures.stored_size(table), places.figures_folder(settings, model), "7_stored_size")
 
 # %% [markdown]
 # ## Verdict on C4
 
 # %%
-for verdict in claims.joint(table, recovery):
-    verdict.write(settings, model)
-    print(verdict)
+verdict = claims.joint(table, recovery)
+verdict.write(settings, model)
+print(verdict)

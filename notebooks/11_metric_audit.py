@@ -55,9 +55,17 @@ learned = [
     for row in results.rows(results.read_cells(settings, model, "comparison"))
     if row["method"] == "soft_prompt" and row["level"] == level and row["evaluated_on"] == broad and row["best_rate"]
 ]
-none = {row["level"]: row["ppl"] for row in results.rows(results.read_cells(settings, model, "compression")) if row["evaluated_on"] == broad}
+none = {
+    row["level"]: row["ppl"]
+    for row in results.rows(results.read_cells(settings, model, "compression"))
+    if row["evaluated_on"] == broad
+}
 ours = claims.audit_table([*untrained, *learned], none=none[level], full=none["full"])
-results.write_cell(places.model_path(settings, "metric_audit", model), {"model": model, "level": level, "method": "soft_prompt"}, perplexity=untrained)
+results.write_cell(
+    places.model_path(settings, "metric_audit", model),
+    {"model": model, "level": level, "method": "soft_prompt"},
+    perplexity=untrained,
+)
 ours.round(3)
 
 # %% [markdown]
@@ -72,7 +80,7 @@ theirs.round(2)
 
 # %%
 figure = figures.audit(ours, theirs, none=none[level], full=none["full"])
-figures.save(figure, settings.root / "figures", "8_metric_audit")
+figures.save(figure, places.figures_folder(settings, model), "8_metric_audit")
 
 # %% [markdown]
 # ## What follows

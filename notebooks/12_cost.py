@@ -45,23 +45,27 @@ batch = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training,
 # %%
 candidates = {
     f"soft prompt, {recipe.prompt_tokens} vectors": stepcost.soft_prompt(files.load(settings, model, goal), recipe.prompt_tokens),
-    **{f"LoRA {point}": stepcost.lora(files.load(settings, model, goal), comparison.lora(point, recipe.training, 0.01)) for point in ("32@qv", "8@all")},
+    **{
+        f"LoRA {point}": stepcost.lora(files.load(settings, model, goal), comparison.lora(point, recipe.training, 0.01))
+        for point in comparison.lora_points
+    },
     "full fine-tuning": stepcost.full(files.load(settings, model, goal)),
 }
 table = stepcost.table(candidates, batch, repeats=repeats)
 table.round(3)
 
 # %%
-figures.save(figures.costs(table), settings.root / "figures", "9_cost")
+figures.save(figures.costs(table), places.figures_folder(settings, model), "9_cost")
 
 # %% [markdown]
 # ## What a transferred prompt saves
-# Seconds of training for a prompt of every level, against one prompt for all of them, and what the one keeps of the gain (notebook 07).
+# Seconds of training for a prompt of every level, against that of the costliest level for all of them, and what the one keeps of the gain.
 
 # %%
 costs = pd.DataFrame(results.rows(results.read_cells(settings, model, "soft_prompt"), "cost"))
 cells = results.read_cells(settings, model, "compression", "soft_prompt", "cross_compression")
-matrix = claims.transfer_table(results.rows(cells), levels=settings.study.levels, by="trained_at_level", evaluated_on=recipe.corpus)
+kept = [row for row in results.rows(cells) if row["method"] == "none" or row["seed"] in settings.cross_compression.seeds]
+matrix = claims.transfer_table(kept, levels=settings.study.levels, by="trained_at_level", evaluated_on=recipe.corpus)
 transfer = claims.transfer_savings(costs, matrix)
 transfer.round(3)
 

@@ -25,7 +25,9 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return reference.train_tokenizer(["Return the sum of the elements of an array.", "Raise an error when the axis is wrong."] * 20, SHAPE)
+    return reference.train_tokenizer(
+        ["Return the sum of the elements of an array.", "Raise an error when the axis is wrong."] * 20, SHAPE
+    )
 
 
 @pytest.fixture
@@ -33,11 +35,11 @@ def model() -> LlamaForCausalLM:
     return small_model()
 
 
-def small_model(layers: int = 2, seed: int = 0, **changes) -> LlamaForCausalLM:
+def small_model(layers: int = 2, seed: int = 0, context: int = 128, **changes) -> LlamaForCausalLM:
     """A frozen Llama whose random weights are large enough for its predictions to differ from uniform."""
     config = LlamaConfig(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.2, bos_token_id=0, eos_token_id=0, **changes,
+        num_key_value_heads=2, max_position_embeddings=context, initializer_range=0.2, bos_token_id=0, eos_token_id=0, **changes,
     )  # fmt: skip
     torch.manual_seed(seed)
     network = LlamaForCausalLM(config).eval().requires_grad_(False)

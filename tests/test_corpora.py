@@ -71,7 +71,9 @@ def test_no_document_is_in_two_splits_and_names_stay_together():
     parts = corpora.split(documents, seed=0, held_out=0.1)
     names = {part: {document.name for document in parts[part]} for part in corpora.SPLITS}
     assert sum(map(len, parts.values())) == 1000
-    assert not names["train"] & names["test"] and not names["train"] & names["validation"] and not names["test"] & names["validation"]
+    assert (
+        not names["train"] & names["test"] and not names["train"] & names["validation"] and not names["test"] & names["validation"]
+    )
     assert 25 < len(names["test"]) < 80 and 25 < len(names["validation"]) < 80
 
 

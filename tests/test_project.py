@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from ctp_lib import pipeline, study
+from ctp_lib import pipeline, progress, study
 from ctp_lib.study import ParameterError
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -96,3 +96,20 @@ def test_the_lock_is_said_once():
     assert "-r requirements.txt" in environment["dependencies"][-1]["pip"]
     pins = [line.split("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pins) == len(set(pins)) and "+cpu" not in (ROOT / "requirements.txt").read_text()
+
+
+def test_stages_are_numbered_as_they_go_by():
+    lines = [
+        "Stage 'a' didn't change, skipping\n",
+        "Running stage 'b':\n",
+        "> python\n",
+        "Stage 'b' is cached\n",
+        "Running stage 'c@1':\n",
+    ]
+    assert [line.partition("]")[0] for line in progress.numbered(lines, 9)] == [
+        "[1 of 9",
+        "[2 of 9",
+        "> python\n",
+        "[2 of 9",
+        "[3 of 9",
+    ]

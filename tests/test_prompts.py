@@ -80,7 +80,9 @@ def test_a_prompt_that_learned_nothing_looks_good_as_released():
 
 
 def test_perplexity_does_not_depend_on_the_batch(model):
-    assert perplexity(model, WINDOWS, batch_windows=1).nll == pytest.approx(perplexity(model, WINDOWS, batch_windows=3).nll, rel=1e-6)
+    assert perplexity(model, WINDOWS, batch_windows=1).nll == pytest.approx(
+        perplexity(model, WINDOWS, batch_windows=3).nll, rel=1e-6
+    )
 
 
 def test_a_model_that_answers_nan_is_not_given_a_figure(model):

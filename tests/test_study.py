@@ -28,7 +28,10 @@ def test_levels_are_read_and_printed_as_people_write_them(text):
     assert str(level) == text
 
 
-@pytest.mark.parametrize("text", ["", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None])
+@pytest.mark.parametrize(
+    "text",
+    ["", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None],
+)
 def test_what_is_no_level_is_said_to_be_none(text):
     with pytest.raises(ParameterError, match=r"is not a level.*write full"):
         Level.parse(text)
@@ -63,14 +66,18 @@ BAD = [
     ("evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
     ("evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
     ("shipped_models.second.shape.heads", 5, "; allowed is a multiple of heads (5)"),
-    ("study.levels", ["4bit"], "study.levels is ['4bit']; allowed is full, which all others are compared with, and each level once"),
+    (
+        "study.levels",
+        ["4bit"],
+        "study.levels is ['4bit']; allowed is full, which all others are compared with, and each level once",
+    ),
     ("study.levels", ["full", "4bit", "4bit"], "and each level once"),
     ("study.levels", ["full", "1:3"], "compression.block_size is 128; allowed is a multiple of 3 for level 1:3"),
     ("evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
     ("soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
     ("tasks.levels", ["9bit"], "tasks.levels is '9bit'; allowed is one of full, 4bit"),
     ("cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
-    ("comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of qv, all"),
+    ("comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of all, qv"),
     ("study.size", "huge", "study.size is 'huge'; allowed is default or full"),
     ("hard_prompt.show_level", "x", "level 'x' is not a level"),
     ("soft_prompt.training.learning_rate", float("inf"), "soft_prompt.training.learning_rate is inf; allowed is a finite number"),

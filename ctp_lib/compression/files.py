@@ -17,9 +17,7 @@ from ctp_lib.study import Level, ModelSpec, ParameterError, Study
 MANIFEST = "manifest.json"
 
 
-def save(
-    settings: Study, model: str, level: Level, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
+def save(settings: Study, model: str, level: Level, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Save a compressed model as a dense 16-bit Hugging Face folder with a manifest, and return the manifest.
 
     An uncompressed model is not copied; its folder holds the manifest alone. The folder appears when it is complete.
@@ -42,7 +40,9 @@ def manifest(settings: Study, model: str, level: Level) -> dict[str, Any]:
     """What :func:`save` recorded. Raises :class:`ParameterError` when the model was not compressed yet."""
     path = places.compressed_folder(settings, model, level) / MANIFEST
     if not path.exists():
-        raise ParameterError(f"{model} at {level} is not compressed yet; run notebooks/02_compression with model {model!r}, level '{level}'")
+        raise ParameterError(
+            f"{model} at {level} is not compressed yet; run notebooks/02_compression with model {model!r}, level '{level}'"
+        )
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -8,8 +8,8 @@ llmcompressor lets a later quantiser refill the zeros, so this pass is a modifie
 from __future__ import annotations
 
 import torch
-from compressed_tensors.quantization import QuantizationArgs, fake_quantize
 from compressed_tensors.offload import update_offload_parameter
+from compressed_tensors.quantization import QuantizationArgs, fake_quantize
 from compressed_tensors.quantization.utils import calculate_qparams
 from llmcompressor.modifiers.pruning.sparsegpt import SparseGPTModifier
 from torch import Tensor
@@ -36,7 +36,14 @@ def inverse_factor(hessian: Tensor, dampening: float) -> Tensor:
 
 
 def prune_and_quantise(
-    weight: Tensor, hessian: Tensor, *, sparsity: float, pattern: tuple[int, int] | None, bits: int, dampening: float, block_size: int
+    weight: Tensor,
+    hessian: Tensor,
+    *,
+    sparsity: float,
+    pattern: tuple[int, int] | None,
+    bits: int,
+    dampening: float,
+    block_size: int,
 ) -> Tensor:
     """The compressed copy of ``weight`` (rows x columns), given ``hessian`` (columns x columns), both fp32.
 

@@ -29,7 +29,7 @@ def write_on(
     """The text that the model puts after ``context`` (int64, one row), greedily, at most ``tokens`` tokens."""
     embedded = model.get_input_embeddings()(context[None].to(model.device))
     if prompt is not None:
-        embedded = torch.cat([prompt.to(embedded.dtype)[None], embedded], dim=1)
+        embedded = torch.cat([prompt.to(embedded)[None], embedded], dim=1)
     seen = torch.ones(embedded.shape[:2], dtype=torch.long, device=model.device)
     made = model.generate(
         inputs_embeds=embedded, attention_mask=seen, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id

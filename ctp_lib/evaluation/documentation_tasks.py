@@ -27,8 +27,8 @@ from ctp_lib.study import ParameterError
 
 CHOICES = 4
 CONTEXT, ENDING = 240, 80
-"""Characters of what is read and of what follows, in the continuation task; an ending has exactly as many."""
-BODY = 200
+"""Characters of what is read, at most, and of what follows, in the continuation task; an ending has exactly as many."""
+BODY = 160
 """Characters of the body in the summary task."""
 
 Item = dict[str, Any]
@@ -55,12 +55,14 @@ def summary(documents: Iterable[Document], seed: int) -> list[Item]:
 def recall(documents: Iterable[Document], seed: int) -> list[Item]:
     """Choose the name, out of four of one package, after which the summary is likeliest.
 
-    Only where no word of the name stands in the summary, so that reading alone does not answer it.
+    Only where the name and the summary share no word, so that reading alone does not answer it; and from the second half of
+    ``documents`` alone, because calibration and prompts read the first.
     """
+    documents = list(documents)
     found = []
-    for document in documents:
+    for document in documents[len(documents) // 2 :]:
         head = document.text.partition("\n\n")[0]
-        if _is_summary(head) and "." in document.name and not _words(document.name) & _words(head):
+        if _is_summary(head) and "." in document.name and not _share_a_word(document.name, head):
             found.append((document.name.partition(".")[0], head, document.name))
     return [{"text": head, "choices": choices, "label": label} for head, choices, label in _fours(found, seed)]
 
@@ -91,7 +93,9 @@ def write(name: str, documents: Iterable[Document], folder: Path, *, items: int,
 
 def _configuration(name: str, data: Path, one_text: bool) -> dict[str, Any]:
     asks = {"doc_to_text": "{{context}}", "doc_to_target": "label", "doc_to_choice": "choices"}
-    if one_text:  # lm-eval's way to score one text after several contexts: the text is the target, the label stands where a text would
+    if (
+        one_text
+    ):  # lm-eval's way to score one text after several contexts: the text is the target, the label stands where a text would
         asks = {"doc_to_text": "label", "doc_to_target": "text", "doc_to_choice": "choices"}
     return {
         "task": name,
@@ -113,7 +117,8 @@ def _fours(found: list[tuple[str, str, str]], seed: int) -> Iterator[tuple[str, 
         groups[group].append((question, answer))
     draw, fours = random.Random(seed), []
     for group in sorted(groups):
-        members = list(dict(map(reversed, groups[group])).items())  # one question an answer
+        once = {question: answer for answer, question in dict(map(reversed, groups[group])).items()}
+        members = [(answer, question) for question, answer in once.items()]  # no answer twice, and no question
         draw.shuffle(members)
         fours += [members[first : first + CHOICES] for first in range(0, len(members) - CHOICES + 1, CHOICES)]
     draw.shuffle(fours)
@@ -130,13 +135,18 @@ def _cut(document: Document) -> tuple[str, str] | None:
     if match is None:
         return None
     ending = " ".join(text[match.end() : match.end() + 2 * ENDING].split())[:ENDING]
-    return (text[max(0, match.start() + 1 - 2 * CONTEXT) : match.start() + 1], ending) if len(ending) == ENDING else None
+    return (text[max(0, match.start() + 1 - CONTEXT) : match.start() + 1], ending) if len(ending) == ENDING else None
 
 
 def _is_summary(head: str) -> bool:
     return 30 <= len(head) <= 110 and "\n" not in head and head[0].isupper() and head[-1] == "." and head[1:2].islower()
 
 
-def _words(text: str) -> set[str]:
-    """Stems (first four letters) of the words of three letters or more, CamelCase and snake_case taken apart."""
-    return {word[:4].lower() for word in re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}", text)}
+def _share_a_word(name: str, summary: str) -> bool:
+    """Whether a word of four letters or more of one stands in the other, by its first four letters, letter case aside."""
+    joined = "".join(re.findall(r"[a-z]+", name.lower()))
+    words = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name)
+    lowered = summary.lower()
+    return any(word.lower()[:4] in lowered for word in words) or any(
+        word[:4] in joined for word in re.findall(r"[a-z]{4,}", lowered)
+    )

@@ -66,9 +66,7 @@ class Perplexity:
 
 
 @torch.inference_mode()
-def perplexity(
-    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int = 8
-) -> Perplexity:
+def perplexity(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int = 8) -> Perplexity:
     """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
 
     Windows stream through in batches; means are taken in fp64. Raises :class:`FloatingPointError` when the

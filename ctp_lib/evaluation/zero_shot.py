@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import bootstrap
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.evaluation.documentation_tasks import CHOICES, MAKERS
@@ -50,7 +48,14 @@ class TaskScore:
 
     def record(self) -> dict[str, Any]:
         """All of it by the names of ``results/tasks.csv``, and the share of right answers in every unit."""
-        return {"task": self.task, "metric": self.metric, "value": self.value, "stderr": self.stderr, "n": len(self.correct), "units": self.units}
+        return {
+            "task": self.task,
+            "metric": self.metric,
+            "value": self.value,
+            "stderr": self.stderr,
+            "n": len(self.correct),
+            "units": self.units,
+        }
 
 
 def evaluate(
@@ -66,20 +71,28 @@ def evaluate(
     """Accuracy on ``tasks``: lm-eval's own names, or those whose YAML lies in ``folder``; at most ``limit`` items of each.
 
     ``prompt`` is the folder of a PEFT adapter. ``max_length`` counts real tokens; a prompt's come on top, so it has to be
-    the same with and without one, and both have to fit the model's context. Raises :class:`ParameterError` for an unknown task.
+    the same with and without one, and both have to fit the model's context. Raises :class:`ParameterError` for an unknown task
+    and for one whose answers do not fit.
     """
     from lm_eval import simple_evaluate  # slow to import, and only this needs it
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
     from peft import PeftModel
 
-    manager = TaskManager(include_path=str(folder))
+    manager = TaskManager(
+        include_path=str(folder), include_defaults=not set(tasks) <= set(MAKERS)
+    )  # reading all defaults takes seconds
     for task in tasks:
         if task not in manager.all_tasks:
             raise ParameterError(f"tasks.names has {task!r}, which lm-eval does not know; `lm_eval ls tasks` lists what it does")
     model = network if prompt is None else PeftModel.from_pretrained(network, prompt)
     lm = HFLM(model, tokenizer=tokenizer, batch_size=BATCH, max_length=max_length, backend="causal")
-    found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0, verbosity="ERROR")
+    try:
+        found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
+    except AssertionError:  # all that lm-eval says of a row whose answer alone overflows the window
+        raise ParameterError(
+            f"an answer in {', '.join(tasks)} is longer than the window of {max_length} tokens; take a model with more context"
+        ) from None
     return [_score(task, samples) for task, samples in found["samples"].items()]
 
 
@@ -88,15 +101,3 @@ def _score(task: str, samples: list[dict]) -> TaskScore:
     metric = "acc_norm" if "acc_norm" in ordered[0] else "acc"
     unit = CHOICES if task in MAKERS else 1
     return TaskScore(task, metric, tuple(bool(sample[metric]) for sample in ordered), unit)
-
-
-def paired_bootstrap(treated: Sequence[float], control: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """``treated`` - ``control``, and the ends of its 95 % interval, by resampling the same units of both.
-
-    Raises :class:`ValueError` unless they are equally many.
-    """
-    differences = [a - b for a, b in zip(treated, control, strict=True)]
-    if len(set(differences)) == 1:
-        return differences[0], differences[0], differences[0]
-    interval = bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(seed)).confidence_interval
-    return statistics.fmean(differences), float(interval.low), float(interval.high)

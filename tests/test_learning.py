@@ -1,0 +1,133 @@
+"""What is learned on a frozen model: LoRA that comes off again, equal bytes from equal seeds, and what a step has to keep."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import random_windows, small_model
+from peft import LoraConfig, get_peft_model
+
+from ctp_lib import learning, prompts, reading, stepcost
+from ctp_lib.study import LoraSpec, SoftPromptSpec, TrainingSpec
+from ctp_lib.texts import TrainingText
+
+TRAINING = TrainingSpec(steps=8, batch_windows=4, learning_rate=0.02, warmup_steps=1, validate_every=4, checkpoint_every=3)
+LORA = LoraSpec(rank=2, targets=("q_proj", "v_proj"), training=TRAINING, alpha=2.0)
+WINDOWS = random_windows(6, 12)
+TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:4], WINDOWS, "digest")  # few enough to learn in eight steps
+
+
+def learn(folder, recipe=LORA, text=TEXT, seed=0):
+    return learning.learn_lora(small_model(), recipe, text, seed=seed, checkpoint=folder / "c.safetensors", label="t")
+
+
+def weights(adapted) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in adapted.named_parameters() if "lora" in name}
+
+
+def test_lora_learns_and_comes_off_again(tmp_path):
+    before = small_model().state_dict()
+    adapted, run = learn(tmp_path)
+    assert run.best_step > 0 and run.best_nll < run.curve[0]["validation_nll"]
+    assert not torch.equal(prompts.token_nll(adapted, TEXT.validation), prompts.token_nll(small_model(), TEXT.validation))
+    after = adapted.unload().state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items()) and len(after) == len(before)
+
+
+def test_a_killed_lora_ends_in_the_same_bytes_dropout_and_all(tmp_path):
+    whole, _ = learn(tmp_path / "whole")
+
+    def dies(step: int) -> torch.Tensor:
+        if step == 7:
+            raise KeyboardInterrupt
+        return TEXT.batch(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(tmp_path / "killed", text=TrainingText(dies, TEXT.validation, TEXT.digest))
+    resumed, _ = learn(tmp_path / "killed")
+    other, _ = learn(tmp_path / "other", seed=1)
+    assert all(torch.equal(weights(resumed)[name], weight) for name, weight in weights(whole).items())
+    assert not all(torch.equal(weights(other)[name], weight) for name, weight in weights(whole).items())
+
+
+def test_lora_without_dropout_takes_the_steps_of_plain_adamw(tmp_path):
+    """Against PEFT, AdamW and a loop of five lines."""
+    recipe = LoraSpec(rank=2, targets=("q_proj",), training=TRAINING, alpha=4.0, dropout=0.0)
+    learned, run = learn(tmp_path, recipe)
+    network = small_model()
+    torch.manual_seed(0)
+    plain = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=0.02, weight_decay=0)
+    for step in range(run.best_step):
+        factor = 0.5 if step == 0 else (8 - step) / 7
+        optimizer.param_groups[0]["lr"] = 0.02 * factor
+        ids = TEXT.batch(step)
+        plain(input_ids=ids, labels=ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in plain.parameters() if p.requires_grad], 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, weight in weights(plain).items():
+        torch.testing.assert_close(weights(learned)[name], weight, atol=1e-4, rtol=1e-3)
+
+
+def test_a_prompt_keeps_the_base_frozen_and_finds_a_better_place(tmp_path):
+    network = small_model()
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    recipe = SoftPromptSpec(corpus="c", prompt_tokens=3, training=TRAINING, seeds=(0,), initialisation="sampled")
+    prompt, run = learning.learn_prompt(network, recipe, TEXT, seed=0, checkpoint=tmp_path / "c.safetensors", label="t")
+    assert run.best_nll < run.curve[0]["validation_nll"] and prompt().shape == (3, 32)
+    assert all(torch.equal(network.state_dict()[name], weight) for name, weight in before.items())
+
+
+def test_kept_bytes_of_one_matrix_by_hand():
+    """A frozen matrix keeps nothing of its input; a trained one keeps the input, 4 bytes a number, once."""
+
+    class Toy(torch.nn.Module):
+        def __init__(self, trained: bool):
+            super().__init__()
+            self.table = torch.nn.Embedding(300, 8).requires_grad_(False)
+            self.matrix = torch.nn.Linear(8, 300, bias=False).requires_grad_(trained)
+            self.device = torch.device("cpu")
+
+        def get_input_embeddings(self):
+            return self.table
+
+        def forward(self, inputs_embeds, use_cache, logits_to_keep):
+            return type("Output", (), {"logits": self.matrix(inputs_embeds)[:, -logits_to_keep:]})
+
+    batch = random_windows(2, 5)
+    prompt = prompts.SoftPrompt(torch.randn(3, 8))
+    frozen = stepcost.kept_bytes(stepcost.Candidate(Toy(False), list(prompt.parameters()), prompt), batch)
+    trained = Toy(True)
+    both = stepcost.kept_bytes(stepcost.Candidate(trained, [*trained.parameters(), *prompt.parameters()], prompt), batch)
+    assert both - frozen == 2 * (3 + 5) * 8 * 4
+
+
+def test_a_prompt_keeps_less_than_lora_and_lora_less_than_all_weights():
+    batch = random_windows(4, 30)
+    candidates = {
+        "soft prompt": stepcost.soft_prompt(small_model(), 2),
+        "LoRA": stepcost.lora(small_model(), LoraSpec(2, ("q_proj", "v_proj", "down_proj"), TRAINING)),
+        "full": stepcost.full(small_model()),
+    }
+    table = stepcost.table(candidates, batch, repeats=1).set_index("method")
+    assert table.activation_bytes["soft prompt"] < table.activation_bytes["LoRA"]
+    assert table.activation_bytes["soft prompt"] < table.activation_bytes["full"]
+    assert table.trainable_parameters["soft prompt"] == 64 and (table.seconds > 0).all()
+
+
+def test_the_nearest_token_by_angle_and_by_distance():
+    table = torch.tensor([[1.0, 0.0], [0.0, 3.0], [5.0, 5.0]])
+    vectors = torch.tensor([[0.9, 0.7], [9.0, 0.1], [0.0, 1.0]])
+    assert reading.nearest(vectors, table, "cosine").tolist() == [2, 0, 1]
+    assert reading.nearest(vectors, table, "euclid").tolist() == [0, 2, 0]
+    assert reading.cosines(vectors[2:], table[1:2]).tolist() == [1.0]
+
+
+def test_a_hard_prompt_is_its_tokens_and_a_control_has_as_many(model, tokenizer):
+    text = "Return the sum of the elements."
+    prompt = prompts.hard_prompt(model, tokenizer, text)
+    ids = tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]
+    assert torch.equal(prompt, model.get_input_embeddings().weight[ids])
+    for neutral in ("Raise.", "Raise an error when the axis is wrong, and return the sum of all elements of the array otherwise."):
+        assert prompts.hard_prompt(model, tokenizer, neutral, like=text).shape == prompt.shape

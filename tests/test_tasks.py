@@ -1,0 +1,164 @@
+"""Tasks made from documentation give nothing away; lm-eval scores them as the textbook does, with and without a prompt."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import pytest
+import torch
+from conftest import small_model
+
+from ctp_lib import prompts, verdicts
+from ctp_lib.corpora import Document
+from ctp_lib.evaluation import documentation_tasks, zero_shot
+from ctp_lib.evaluation.continuation import continuation_nll, write_on
+from ctp_lib.study import ModelSpec, ParameterError
+
+WORDS = [
+    "array",
+    "axis",
+    "value",
+    "index",
+    "matrix",
+    "frame",
+    "column",
+    "vector",
+    "sum",
+    "mean",
+    "sort",
+    "reshape",
+    "tensor",
+    "weight",
+    "layer",
+    "token",
+    "model",
+    "split",
+    "merge",
+    "count",
+]
+
+
+def documents(number: int) -> list[Document]:
+    draw = random.Random(1)
+    found = []
+    for n in range(number):
+        name = f"package{n % 3}.module.zzqx{n}"
+        head = f"{draw.choice(WORDS).capitalize()} {' '.join(draw.choices(WORDS, k=7))}."
+        body = " ".join(f"{' '.join(draw.choices(WORDS, k=8)).capitalize()}." for _ in range(12))
+        found.append(Document(name, f"{head}\n\n{body}"))
+    return found
+
+
+@pytest.mark.parametrize("name", documentation_tasks.MAKERS)
+def test_every_choice_is_right_once_in_its_four_and_labels_are_even(name):
+    items = documentation_tasks.MAKERS[name][0](documents(400), 0)
+    assert len(items) >= 150
+    for first in range(0, len(items), 4):
+        four = items[first : first + 4]
+        assert len({frozenset(item["choices"]) for item in four}) == 1 and len(set(four[0]["choices"])) == 4
+        assert {item["choices"][item["label"]] for item in four} == set(four[0]["choices"])
+    labels = Counter(item["label"] for item in items)
+    assert all(abs(count / len(items) - 0.25) < 0.1 for count in labels.values())
+
+
+@pytest.mark.parametrize("name", documentation_tasks.MAKERS)
+def test_a_unigram_model_is_at_chance(name):
+    """Whoever looks at the choices alone picks one of each four, and is right exactly once in four items."""
+    items = documentation_tasks.MAKERS[name][0](documents(400), 0)
+    counts = Counter(word for item in items for choice in item["choices"] for word in choice.split())
+    total = sum(counts.values())
+
+    def likelihood(text: str) -> float:
+        return sum(math.log(counts[word] / total) for word in text.split())
+
+    picked = [max(range(4), key=lambda n, item=item: (likelihood(item["choices"][n]), item["choices"][n])) for item in items]
+    right = sum(pick == item["label"] for pick, item in zip(picked, items, strict=True)) / len(items)
+    assert right == 0.25
+    lengths = [max(range(4), key=lambda n, item=item: len(item["choices"][n])) == item["label"] for item in items]
+    assert abs(sum(lengths) / len(items) - 0.25) < 0.08
+
+
+def test_endings_are_equally_long_and_names_do_not_tell():
+    for item in documentation_tasks.continuation(documents(100), 0):
+        assert {len(choice) for choice in item["choices"]} == {documentation_tasks.ENDING}
+        assert all(choice[0].isupper() for choice in item["choices"])
+    giveaway = [Document(f"numpy.sort{n}", f"Sort the values of array number {n} in place.\n\nbody") for n in range(8)]
+    assert documentation_tasks.recall(giveaway, 0) == []
+
+
+def test_the_same_seed_gives_the_same_items_and_too_few_are_refused(tmp_path):
+    assert documentation_tasks.recall(documents(60), 3) == documentation_tasks.recall(documents(60), 3)
+    assert documentation_tasks.recall(documents(60), 3) != documentation_tasks.recall(documents(60), 4)
+    with pytest.raises(ParameterError, match=r"tasks.items is 900; the documents give \d+ of documentation_recall"):
+        documentation_tasks.write("documentation_recall", documents(60), tmp_path, items=900, seed=0)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_model(context=600)
+
+
+def log_likelihood(network, tokenizer, before: str, after: str, prompt) -> float:
+    """Sum over the tokens of ``after``, one forward pass, no padding, no harness."""
+    head = tokenizer(before, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([tokenizer(before + after, add_special_tokens=False)["input_ids"]])
+    return -prompts.token_nll(network, ids, prompt)[0, len(head) - 1 :].sum().item()
+
+
+@pytest.mark.parametrize("prompted", [False, True], ids=["none", "soft_prompt"])
+def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, prompted):
+    prompt = prompts.SoftPrompt(3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0)))
+    prompts.save(prompt, tmp_path / "prompt", ModelSpec("m"), network)
+    names = list(documentation_tasks.MAKERS)
+    for name in names:
+        documentation_tasks.write(name, documents(120), tmp_path, items=12, seed=0)
+    scores = zero_shot.evaluate(
+        network, tokenizer, names, tmp_path, max_length=590, prompt=tmp_path / "prompt" if prompted else None
+    )
+    vectors = prompt().detach() if prompted else None
+    for score in scores:
+        items = documentation_tasks.MAKERS[score.task][0](documents(120), 0)[:12]
+        for item, correct in zip(items, score.correct, strict=True):
+            pairs = [
+                (item["context"], f" {choice}") if "context" in item else (choice, f"\n\n{item['text']}")
+                for choice in item["choices"]
+            ]
+            likelihoods = [log_likelihood(network, tokenizer, *pair, vectors) for pair in pairs]
+            assert (likelihoods.index(max(likelihoods)) == item["label"]) == correct
+    assert {score.task for score in scores} == set(names)
+
+
+def test_an_unknown_task_and_too_small_a_window_are_refused(network, tokenizer, tmp_path):
+    documentation_tasks.write("documentation_summary", documents(120), tmp_path, items=4, seed=0)
+    with pytest.raises(ParameterError, match="longer than the window of 20 tokens"):
+        zero_shot.evaluate(network, tokenizer, ["documentation_summary"], tmp_path, max_length=20)
+    with pytest.raises(ParameterError, match="'hellasway', which lm-eval does not know"):
+        zero_shot.evaluate(network, tokenizer, ["hellasway"], tmp_path, max_length=20)
+
+
+def test_scores_by_hand():
+    score = zero_shot.TaskScore("t", "acc", (True, True, False, False, True, True, True, True), unit=4)
+    assert score.units == (0.5, 1.0) and score.value == 0.75 and score.stderr == pytest.approx(0.25)
+    assert verdicts.paired_bootstrap([1.0, 1.0], [0.0, 0.0]) == (1.0, 1.0, 1.0)
+    mean, low, high = verdicts.paired_bootstrap([0.0, 1.0] * 50, [0.0] * 100)
+    assert mean == 0.5 and low == pytest.approx(0.4, abs=0.03) and high == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_continuation_is_scored_by_its_own_tokens_alone(network):
+    items = torch.randint(300, (40, 12), generator=torch.Generator().manual_seed(0))
+    prompt = torch.randn(3, 32)
+    found = continuation_nll(network, items, 5, prompt)
+    assert torch.allclose(found, prompts.token_nll(network, items, prompt)[:, -5:].double().mean(1))
+
+
+def test_what_a_model_writes_is_the_likeliest_token_each_time(network, tokenizer):
+    context, prompt = torch.tensor([5, 6, 7]), torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    table, ids = network.get_input_embeddings().weight, []
+    for _ in range(6):
+        seen = torch.cat([prompt, table[context], table[torch.tensor(ids, dtype=torch.long)]])
+        ids.append(network(inputs_embeds=seen[None]).logits[0, -1].argmax().item())
+        if ids[-1] == tokenizer.eos_token_id:
+            break
+    assert write_on(network, tokenizer, context, 6, prompt) == tokenizer.decode(ids, skip_special_tokens=True)
