@@ -84,10 +84,15 @@ def recovery(table: pd.DataFrame) -> list[Verdict]:
     gains = [Difference(row.gain, row.gain_stderr) for row in compressed.itertuples()]
     net = [Difference(row.net_gain, row.net_gain_stderr) for row in compressed.itertuples()]
     costly = compressed[compressed.cost > 4 * compressed.cost_stderr]
+    shares = "no level costs clearly enough to speak of shares"
+    if len(costly):
+        shares = (
+            f"it takes back {costly.recovered.min():.0%} to {costly.recovered.max():.0%} of the lost perplexity, "
+            f"{costly.repaired.min():.0%} to {costly.repaired.max():.0%} net of that gain"
+        )
     second = (
         f"the prompt clearly lowers the perplexity at {sum(gain.lower for gain in gains)} of {len(gains)} levels, at "
-        f"{sum(gain.lower for gain in net)} by more than it gives the uncompressed model; it takes back {costly.recovered.min():.0%} to "
-        f"{costly.recovered.max():.0%} of the lost perplexity, {costly.repaired.min():.0%} to {costly.repaired.max():.0%} net of that gain"
+        f"{sum(gain.lower for gain in net)} by more than it gives the uncompressed model; {shares}"
     )
     mild = compressed[compressed.ppl_none <= (1 + MILD) * table.ppl_none["full"]]
     above = [Difference(row.above_full - MATCHES, row.above_full_stderr) for row in mild.itertuples()]

@@ -60,7 +60,7 @@ def small_params() -> dict:
     params["study"] = {"models": ["own-model"], "levels": LEVELS}
     sources = params["corpora"]["sources"]
     for name, packages in (
-        ("documentation", ["seaborn", "accelerate"]),
+        ("documentation", ["seaborn", "nltk"]),
         ("python_reference", ["narwhals"]),
         ("mathematics", ["mpmath"]),
     ):
@@ -149,7 +149,7 @@ def test_the_reference_model_is_trained_measured_and_described(project):
     assert [row["shape"] for row in compared] == ["1 x 32"] and compared[0]["cost_nats"] != 0 != compared[0]["gain_nats"]
     card = json.loads((project / "results" / "corpora.json").read_text())
     assert len(card["splits"]) == 9 and all(row["tokens"] > row["documents"] > 0 for row in card["splits"])
-    assert set(card["versions"]) == {"seaborn", "accelerate", "narwhals", "mpmath"}
+    assert set(card["versions"]) == {"seaborn", "nltk", "narwhals", "mpmath"}
 
 
 def test_the_same_cell_again_gives_the_same_bytes(project):
