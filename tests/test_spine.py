@@ -116,7 +116,7 @@ def test_every_cell_is_in_the_tables(project):
 
 def test_no_score_is_taken_twice(project):
     table = pd.read_csv(project / "results" / "perplexity.csv", keep_default_na=False)
-    study_own = table[(table.model == "own-model") & table.point.eq("") & table.method.eq("soft_prompt") & table.trained_on.ne("")]
+    study_own = table[table.point.eq("") & table.prompt_kind.eq("learned")]
     assert not study_own.duplicated(["level", "trained_on", "trained_at_level", "evaluated_on", "seed"]).any()
 
 
