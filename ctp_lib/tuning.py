@@ -7,6 +7,7 @@ killed goes on from its checkpoint to the same bytes.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -107,7 +108,7 @@ class _State:
         path: Path,
     ):
         self.trainable, self.optimizers, self.spec, self.path = trainable, optimizers, spec, path
-        self.identity = {**asdict(spec), **identity}
+        self.identity = json.loads(json.dumps({**asdict(spec), **identity}))  # as a checkpoint gives it back: tuples are lists there
         self.best = {name: parameter.detach().clone() for name, parameter in trainable.items()}
         self.run = TrainingRun()
         self.losses: list[float] = []

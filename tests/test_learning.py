@@ -44,7 +44,10 @@ def test_a_killed_lora_ends_in_the_same_bytes_dropout_and_all(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path / "killed", text=TrainingText(dies, TEXT.validation, TEXT.digest))
-    resumed, _ = learn(tmp_path / "killed")
+    asked = []
+    recording = TrainingText(lambda step: asked.append(step) or TEXT.batch(step), TEXT.validation, TEXT.digest)
+    resumed, _ = learn(tmp_path / "killed", text=recording)
+    assert asked == [6, 7], "it must go on from its last checkpoint, not begin again"
     other, _ = learn(tmp_path / "other", seed=1)
     assert all(torch.equal(weights(resumed)[name], weight) for name, weight in weights(whole).items())
     assert not all(torch.equal(weights(other)[name], weight) for name, weight in weights(whole).items())
