@@ -175,20 +175,6 @@ class ShippedModelSpec:
 
 
 @dataclass(frozen=True)
-class ShapeComparisonSpec:
-    """Candidates for the shape of the reference model: each trained for ``steps``, then compressed to ``levels``."""
-
-    shapes: Mapping[str, Shape]
-    steps: int
-    levels: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "steps")
-        for level in self.levels:
-            Level.parse(level)
-
-
-@dataclass(frozen=True)
 class CompressionSpec:
     """Calibration text (``windows`` x ``window`` tokens of ``corpus``) and the solver's settings (paper, section 4.1)."""
 
@@ -218,6 +204,21 @@ class SoftPromptSpec:
     def __post_init__(self) -> None:
         _require_positive(self, "prompt_tokens")
         _require_seeds(self)
+
+
+@dataclass(frozen=True)
+class ShapeComparisonSpec:
+    """Candidates for the shape of the reference model: each trained for ``steps``, compressed to ``levels``, and given a ``prompt``."""
+
+    shapes: Mapping[str, Shape]
+    steps: int
+    levels: tuple[str, ...]
+    prompt: SoftPromptSpec
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "steps")
+        for level in self.levels:
+            Level.parse(level)
 
 
 @dataclass(frozen=True)

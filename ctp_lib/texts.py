@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -69,10 +69,14 @@ class ScoredText:
     digest: str
 
 
-def scored_texts(settings: Study, tokenizer: PreTrainedTokenizerBase, at_most: int | None = None) -> dict[str, ScoredText]:
-    """What is scored of every corpus: ``at_most`` windows of each, or as many as ``evaluation.windows`` says."""
+def scored_texts(
+    settings: Study, tokenizer: PreTrainedTokenizerBase, *, of: Iterable[str] | None = None, at_most: int | None = None
+) -> dict[str, ScoredText]:
+    """What is scored of the corpora ``of`` (all, unless some are named): ``at_most`` windows of each, or as many as
+    ``evaluation.windows`` says.
+    """
     found = {}
-    for corpus in settings.corpora.sources:
+    for corpus in settings.corpora.sources if of is None else of:
         windows = split_windows(settings, tokenizer, corpus, "test", at_most)
         scored = windows[:, 1:]
         size = sum(len(part.encode()) for part in tokenizer.batch_decode(scored, skip_special_tokens=True))

@@ -24,7 +24,7 @@
 
 # %%
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -33,7 +33,7 @@ from ctp_lib.compression import recipes
 from ctp_lib.evaluation.perplexity import bits_per_byte, perplexity
 
 settings = study.load()
-comparison, recipe = settings.shape_comparison, settings.soft_prompt
+comparison, recipe = settings.shape_comparison, settings.shape_comparison.prompt
 spec = replace(settings.shipped_models["reference"].training, steps=comparison.steps)
 folder, broad = places.corpora_folder(settings), recipe.corpus
 
@@ -42,8 +42,7 @@ documents = texts.shuffled_documents(settings, "train")
 tokenizer = reference.train_tokenizer(map(str, documents), next(iter(comparison.shapes.values())))
 tokens = corpora.tokens(documents, tokenizer)
 calibration = texts.calibration_windows(settings, tokenizer)
-text = texts.training_text(settings, tokenizer, broad, recipe.training, settings.seed)
-scored = texts.scored_texts(settings, tokenizer)[broad]
+scored = texts.scored_texts(settings, tokenizer, of=[broad])[broad]
 
 # %% [markdown]
 # ## One shape: train, compress, learn a prompt
@@ -59,6 +58,14 @@ def trained(name: str) -> tuple[models.PreTrainedModel, tuning.TrainingRun]:
     return model, reference.train(model, tokens, validation, spec, seed=settings.seed, checkpoint=checkpoint, label=name)
 
 
+def prompted(network: models.PreTrainedModel, name: str, level: study.Level, seed: int) -> tuple[float, float]:
+    """NLL of the test with a prompt that was learned for this network, and the tokens a second it was learned with."""
+    text = texts.training_text(settings, tokenizer, broad, recipe.training, seed)
+    checkpoint, label = places.checkpoint_path(settings, "shape", name, level, seed), f"prompt, {name}, {level}, seed {seed}"
+    prompt, run = learning.learn_prompt(network, recipe, text, seed=seed, checkpoint=checkpoint, label=label)
+    return perplexity(network, scored.windows, prompt().detach()).nll, run.tokens / run.seconds
+
+
 # %% [markdown]
 # ## All of them
 
@@ -72,39 +79,43 @@ for name in comparison.shapes:
         "parameters": models.parameter_count(model),
         "tokens": run.tokens,
         "bits_per_byte": bits_per_byte(full, scored.bytes_per_token),
+        "training_tokens_per_second": run.tokens / run.seconds,
     }
     with tempfile.TemporaryDirectory() as saved:
         model.save_pretrained(saved)
         for level in map(study.Level.parse, comparison.levels):
             network = recipes.compress(models.load_model(study.ModelSpec(saved)), level, calibration, settings.compression)
-            checkpoint = places.checkpoint_path(settings, "shape", name, level)
-            prompt, learned = learning.learn_prompt(
-                network, recipe, text, seed=settings.seed, checkpoint=checkpoint, label=f"prompt, {name}, {level}"
-            )
-            none, with_prompt = perplexity(network, scored.windows), perplexity(network, scored.windows, prompt().detach())
-            rows.append(
-                {
-                    **shared,
-                    "level": str(level),
-                    "ppl_full": full.ppl,
-                    "ppl_none": none.ppl,
-                    "ppl_soft_prompt": with_prompt.ppl,
-                    "cost_nats": none.nll - full.nll,
-                    "gain_nats": none.nll - with_prompt.nll,
-                    "training_tokens_per_second": run.tokens / run.seconds,
-                    "prompt_tokens_per_second": learned.tokens / learned.seconds,
-                }
-            )
+            none = perplexity(network, scored.windows).nll
+            for seed in recipe.seeds:
+                nll, speed = prompted(network, name, level, seed)
+                rows.append(
+                    {
+                        **shared,
+                        "level": str(level),
+                        "seed": seed,
+                        "cost_nats": none - full.nll,
+                        "gain_nats": none - nll,
+                        "prompt_tokens_per_second": speed,
+                    }
+                )
 
 # %% [markdown]
 # ## The comparison
-# `cost` is what compression takes and `gain` what the prompt gives back, both in nats a token on the broad test split.
+# `cost` is what compression takes and `gain` what the prompt gives back, both in nats a token on the broad test split;
+# `gain_spread` is the standard deviation over seeds.
 
 # %%
-cell = {"comparison": "shape", "steps": comparison.steps, "seed": settings.seed}
+cell = {
+    "comparison": "shape",
+    "settings": asdict(comparison),
+    "compression": asdict(settings.compression),
+    "evaluation": asdict(settings.evaluation),
+    "seed": settings.seed,
+}
 results.write_cell(settings.root / "results" / "shape_comparison.json", cell, shapes=rows)
 for leftover in places.checkpoint_path(settings, "shape").parent.glob("shape-*"):
     leftover.unlink()
-table = pd.DataFrame(rows).set_index(["shape", "level"])
+shapes = pd.DataFrame(rows).groupby(["shape", "level"], sort=False)
+table = shapes.mean().drop(columns="seed").assign(gain_spread=shapes.gain_nats.std())
 table["recovered_nats_share"] = table.gain_nats / table.cost_nats
 table.round(3)

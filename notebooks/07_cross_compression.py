@@ -32,7 +32,7 @@ from ctp_lib.compression import files
 settings = study.load()
 tokenizer = models.load_tokenizer(settings.model(model))
 broad = settings.soft_prompt.corpus
-scored = {broad: texts.scored_texts(settings, tokenizer)[broad]}
+scored = texts.scored_texts(settings, tokenizer, of=[broad])
 
 # %% [markdown]
 # ## Stitch

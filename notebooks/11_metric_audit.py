@@ -39,7 +39,7 @@ settings = study.load()
 tokenizer = models.load_tokenizer(settings.model(model))
 network = files.load(settings, model, study.Level.parse(level))
 broad = settings.soft_prompt.corpus
-scored = {broad: texts.scored_texts(settings, tokenizer)[broad]}
+scored = texts.scored_texts(settings, tokenizer, of=[broad])
 
 # %% [markdown]
 # ## Our prompts

@@ -35,7 +35,7 @@ settings = study.load()
 recipe = settings.soft_prompt
 tokenizer = models.load_tokenizer(settings.model(other))
 models.check_same_prompts_fit(settings.model(model), settings.model(other))
-scored = {recipe.corpus: texts.scored_texts(settings, tokenizer)[recipe.corpus]}
+scored = texts.scored_texts(settings, tokenizer, of=[recipe.corpus])
 seed = recipe.seeds[0]
 
 # %% [markdown]

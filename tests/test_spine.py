@@ -73,6 +73,7 @@ def small_params() -> dict:
     params["compression"] |= {"windows": 4, "window": 48}
     params["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1]}
     params["soft_prompt"]["training"] |= {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
+    params["shape_comparison"]["prompt"] = params["soft_prompt"]
     params["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
     params["cross_dataset"] |= {"levels": LEVELS}
     params["tasks"] |= {"items": 8, "levels": LEVELS}
