@@ -108,9 +108,8 @@ class _State:
         path: Path,
     ):
         self.trainable, self.optimizers, self.spec, self.path = trainable, optimizers, spec, path
-        self.identity = json.loads(
-            json.dumps({**asdict(spec), **identity})
-        )  # as a checkpoint gives it back: tuples are lists there
+        # as a checkpoint gives it back: tuples are lists there
+        self.identity = json.loads(json.dumps({**asdict(spec), **identity}))
         self.best = {name: parameter.detach().clone() for name, parameter in trainable.items()}
         self.run = TrainingRun()
         self.losses: list[float] = []
