@@ -16,13 +16,21 @@ from ctp_lib.verdicts import (
     Difference,
     Verdict,
     clearly,
+    counted,
     everywhere_lower,
     net_gain,
     over_seeds,
     paired_bootstrap,
     paired_difference,
     together,
+    unit_means,
 )
+
+
+def _differences(table: pd.DataFrame, name: str = "gain") -> list[Difference]:
+    """The column ``name`` of ``table`` with its standard errors."""
+    return [Difference(*pair) for pair in zip(table[name], table[f"{name}_stderr"], strict=True)]
+
 
 # ----------------------------------------------------------------------------- C2, C3 and C4, what a prompt recovers
 
@@ -81,8 +89,7 @@ MATCHES = 0.01
 def recovery(table: pd.DataFrame) -> list[Verdict]:
     """C2 over all compressed levels, and C3 over the mild ones: is the prompted model clearly no worse than the uncompressed one?"""
     compressed = table.drop(index="full")
-    gains = [Difference(row.gain, row.gain_stderr) for row in compressed.itertuples()]
-    net = [Difference(row.net_gain, row.net_gain_stderr) for row in compressed.itertuples()]
+    gains, net = _differences(compressed), _differences(compressed, "net_gain")
     costly = compressed[compressed.cost > 4 * compressed.cost_stderr]
     shares = "no level costs clearly enough to speak of shares"
     if len(costly):
@@ -98,7 +105,7 @@ def recovery(table: pd.DataFrame) -> list[Verdict]:
     above = [Difference(row.above_full - MATCHES, row.above_full_stderr) for row in mild.itertuples()]
     released = (mild.ppl_released <= table.ppl_none["full"]).sum()
     third = (
-        f"of {len(mild)} mild levels ({', '.join(mild.index)}) {sum(d.lower for d in above)} come within one per cent of the uncompressed "
+        f"of {len(mild)} mild levels ({', '.join(mild.index)}) {sum(d.lower for d in above)} come within {MATCHES:.0%} of the uncompressed "
         f"model, by the released code's formula {released} would beat it; the uncompressed model itself gains "
         f"{-table.gain['full']:.4f} nats from a prompt"
     )
@@ -182,7 +189,7 @@ def hard_prompt(table: pd.DataFrame) -> Verdict:
     paper = table[[prompt.startswith("paper") for _, prompt in table.index]]
     levels = paper.index.get_level_values("level")
     compressed, full = paper[levels != "full"], paper[levels == "full"]
-    leads = [Difference(row.beats_neutral, row.beats_neutral_stderr) for row in compressed.itertuples()]
+    leads = _differences(compressed, "beats_neutral")
     measured = (
         f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, a neutral text of equal "
         f"length {compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}; they clearly beat it in "
@@ -196,11 +203,11 @@ def hard_prompt(table: pd.DataFrame) -> Verdict:
 
 
 def transfer_table(
-    rows: Iterable[Mapping[str, Any]], *, levels: Sequence[str], by: str, evaluated_on: str | None = None
+    rows: Iterable[Mapping[str, Any]], *, levels: Sequence[str], by: str, seeds: Sequence[int], evaluated_on: str | None = None
 ) -> pd.DataFrame:
     """What every prompt does at every level: index (``by``, level, evaluated_on), without the last where only one corpus is asked for.
 
-    ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain`` is the difference in NLL to the same
+    Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain`` is the difference in NLL to the same
     model without a prompt (nats a token, negative is better) by :func:`over_seeds`; ``runs`` are the rows behind it.
     """
     none: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -210,7 +217,7 @@ def transfer_table(
             at = row["level"], row["evaluated_on"]
             if row["method"] == "none":
                 none[at] = row
-            else:
+            elif row["seed"] in seeds:
                 prompted.setdefault((row[by], *at), []).append(row)
     table = {}
     for (source, level, corpus), found in prompted.items():
@@ -231,10 +238,6 @@ def transfer_table(
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(names)
 
 
-def _gains(table: pd.DataFrame) -> list[Difference]:
-    return [Difference(row.gain, row.gain_stderr) for row in table.itertuples()]
-
-
 def cross_dataset(table: pd.DataFrame, *, broad: str) -> Verdict:
     """C5, at compressed levels, in three parts: the broad prompt helps elsewhere; a direct one is better on its own corpus; and does
     not help on the others.
@@ -246,11 +249,11 @@ def cross_dataset(table: pd.DataFrame, *, broad: str) -> Verdict:
     elsewhere = flat[(flat.trained_on != broad) & (flat.evaluated_on != flat.trained_on)]
     both = direct.merge(transferred, on=["level", "evaluated_on"], suffixes=("", "_transferred"))
     better = [over_seeds(row.runs, row.runs_transferred) for row in both.itertuples()]
-    helps, spoilt = _gains(transferred), [gain.lower for gain in _gains(elsewhere)]
+    helps, spoilt = _differences(transferred), [gain.lower for gain in _differences(elsewhere)]
     parts = {
         "helps": everywhere_lower(helps),
         "better": everywhere_lower(better),
-        "alone": "holds" if not any(spoilt) else "mixed" if not all(spoilt) else "does not hold",
+        "alone": counted(not helped for helped in spoilt),
     }
     measured = (
         f"the {broad} prompt clearly helps in {sum(gain.lower for gain in helps)} of {len(helps)} cells of other corpora (mean "
@@ -295,7 +298,10 @@ def cross_compression(table: pd.DataFrame) -> Verdict:
         f"less compressed it keeps {-100 * down.mean:+.0f} points more than back (s.e. {100 * down.stderr:.0f})"
     )
     return Verdict(
-        "C6", says, measured, together([everywhere_lower(_gains(pairs)), everywhere_lower(_gains(across)), clearly(down)])
+        "C6",
+        says,
+        measured,
+        together([everywhere_lower(_differences(pairs)), everywhere_lower(_differences(across)), clearly(down)]),
     )
 
 
@@ -325,7 +331,7 @@ def _pairs(table: pd.DataFrame) -> pd.DataFrame:
     flat = flat[(flat.source != "full") & (flat.level != "full") & (flat.source != flat.level)]
     more = flat.source.map(cost) > flat.level.map(cost)
     kin = flat.source.map(_family) == flat.level.map(_family)
-    lower = [gain.lower for gain in _gains(flat)]
+    lower = [gain.lower for gain in _differences(flat)]
     return flat.assign(
         direction=more.map({True: "more to less", False: "less to more"}),
         families=kin.map({True: "within", False: "across"}),
@@ -350,7 +356,7 @@ def task_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     table = {}
     for at, methods in found.items():
         (none,), prompted = methods["none"], methods["soft_prompt"]
-        units = [statistics.fmean(unit) for unit in zip(*(row["units"] for row in prompted), strict=True)]
+        units = unit_means(row["units"] for row in prompted)
         difference, low, high = paired_bootstrap(units, none["units"], confidence=1 - 0.05 / len(found))
         table[at] = {
             "none": none["value"], "none_stderr": none["stderr"], "soft_prompt": statistics.fmean(row["value"] for row in prompted),
@@ -370,8 +376,7 @@ def cross_task(table: pd.DataFrame) -> Verdict:
         f"accuracy is clearly higher in {better.sum()} of {len(compressed)} cells and clearly lower in {worse.sum()} "
         f"(mean over levels: {by_task})"
     )
-    outcome = "not measured" if compressed.empty else "holds" if better.all() else "mixed" if better.any() else "does not hold"
-    return Verdict("C7", "the prompt of a broad corpus helps zero-shot tasks", measured, outcome)
+    return Verdict("C7", "the prompt of a broad corpus helps zero-shot tasks", measured, counted(better))
 
 
 # -------------------------------------------------------------------------------------------------- C8, LoRA
@@ -444,12 +449,7 @@ def comparison(table: pd.DataFrame, *, broad: str) -> Verdict:
         f"compressed models, {equal[equal.level == 'full'].lead.mean():+.3f} on the uncompressed one (below zero the prompt is better; "
         f"{seeds} seed{'s' if seeds > 1 else ''})"
     )
-    parts = [
-        everywhere_lower(here),
-        everywhere_lower(elsewhere),
-        "holds" if all(fewer) else "mixed" if any(fewer) else "does not hold",
-    ]
-    return Verdict("C8", C8, measured, together(parts))
+    return Verdict("C8", C8, measured, together([everywhere_lower(here), everywhere_lower(elsewhere), counted(fewer)]))
 
 
 C8 = "a soft prompt beats LoRA on the same compressed model, with fewer parameters, also when transferred"
@@ -479,15 +479,19 @@ def audit_table(rows: Iterable[Mapping[str, Any]], *, none: float, full: float) 
     return table.groupby(["prompt", "prompt_tokens"], as_index=False).mean().sort_values(["prompt", "prompt_tokens"])
 
 
+LEADS = 0.01
+"""A published perplexity is ahead of another when it is lower by more than this share."""
+
+
 def metric(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Verdict:
     """Whether the released code's figure may be compared between models with and without a prompt."""
     untrained = ours[ours.prompt == "untrained"].iloc[-1]
     fooled = (ours.ppl_released < none) & (ours.ppl >= none)
-    lead = (theirs.lora / theirs.exact).map(math.log)
+    leads = (theirs.lora / theirs.exact).map(math.log) > LEADS
     measured = (
         f"an untrained prompt of {untrained.prompt_tokens:.0f} vectors takes the exact perplexity from {none:.2f} to {untrained.ppl:.2f} and "
         f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}); {fooled.sum()} of {len(ours)} prompts look better than "
-        f"none and are not; of the paper's {len(theirs)} leads over LoRA {(lead > 0.01).sum()} exceed one per cent if they were printed by the "
+        f"none and are not; of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
         f"released code with n = 100 and L = 1,024, which cannot be known from outside"
     )
     same = (ours.ppl_released / ours.ppl).sub(1).abs().max() < 1e-6
@@ -563,14 +567,14 @@ def another_model_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def another_model(table: pd.DataFrame) -> Verdict:
     """C11: does the stitched prompt clearly lower the other model's perplexity, and clearly more than an untrained one, everywhere?"""
     stitched, own, untrained = (table.xs(kind, level="prompt_kind") for kind in ("stitched", "own", "untrained"))
-    beyond = [Difference(row.beyond_untrained, row.beyond_untrained_stderr) for row in stitched.itertuples()]
+    beyond = _differences(stitched, "beyond_untrained")
     measured = (
         f"stitched to another model, the prompt changes its NLL by {stitched.gain.min():+.3f} to {stitched.gain.max():+.3f} nats (clearly lower "
-        f"at {sum(gain.lower for gain in _gains(stitched))} of {len(stitched)} levels), the model's own prompt by {own.gain.min():+.3f} to "
+        f"at {sum(gain.lower for gain in _differences(stitched))} of {len(stitched)} levels), the model's own prompt by {own.gain.min():+.3f} to "
         f"{own.gain.max():+.3f}, an untrained one by {untrained.gain.min():+.3f} to {untrained.gain.max():+.3f}"
     )
     says = "a prompt works on another model with the same tokenizer and width"
-    return Verdict("C11", says, measured, together([everywhere_lower(_gains(stitched)), everywhere_lower(beyond)]))
+    return Verdict("C11", says, measured, together([everywhere_lower(_differences(stitched)), everywhere_lower(beyond)]))
 
 
 def reading(moves: pd.DataFrame, agreement: pd.DataFrame) -> Verdict:

@@ -13,7 +13,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ctp_lib import published
 from ctp_lib.study import Level
@@ -21,14 +23,16 @@ from ctp_lib.study import Level
 COLOURS = {"none": "#6b7280", "soft_prompt": "#d9480f", "lora": "#1c7ed6", "hard_prompt": "#7048e8", "full": "#111827"}
 """One colour a method, in every figure."""
 
-PUBLISHED, PUBLISHED_TEXT = "#adb5bd", "#6c757d"
+PUBLISHED, PUBLISHED_TEXT, PUBLISHED_CELL = "#adb5bd", "#6c757d", "#e9ecef"
 """Figures out of the paper, in every figure."""
+
+READABLE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+"""Behind a number that a line may cross."""
 
 NAMES = {
     "none": "compressed",
     "soft_prompt": "compressed + soft prompt",
     "lora": "compressed + LoRA",
-    "hard_prompt": "compressed + hard prompt",
     "full": "uncompressed",
 }
 
@@ -73,7 +77,7 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str) -> Figure:
 
 
 def curves_by_level(table: pd.DataFrame) -> Figure:
-    """Validation NLL against tokens seen while the prompts were learned, a panel a level, a line a seed. ``table``: ``results/curves.csv``."""
+    """Validation NLL against tokens seen while the prompts were learned, a panel a level, a line a seed. ``table``: ``results/curve.csv``."""
     style()
     levels = _levels(table, ("full", "quantised", "pruned", "joint"))
     columns = 3
@@ -87,16 +91,16 @@ def curves_by_level(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def training_curve(curve: list[dict[str, float]], tokens_per_byte: float) -> Figure:
-    """The reference model's training: bits per byte on held-out text against million tokens seen."""
+def training_curve(curve: list[dict[str, float]], tokens_per_byte: float, *, name: str) -> Figure:
+    """The training of the model ``name``: bits per byte on held-out text against million tokens seen."""
     style()
     table = pd.DataFrame(curve)
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for name, colour, label in (("training_nll", COLOURS["none"], "training"), ("validation_nll", COLOURS["full"], "validation")):
-        axis.plot(table.tokens / 1e6, table[name].astype(float) * tokens_per_byte / math.log(2), color=colour, label=label)
+    for column, colour, label in (("training_nll", COLOURS["none"], "training"), ("validation_nll", COLOURS["full"], "validation")):
+        axis.plot(table.tokens / 1e6, table[column].astype(float) * tokens_per_byte / math.log(2), color=colour, label=label)
     last = table.iloc[-1].validation_nll * tokens_per_byte / math.log(2)
     axis.annotate(f"{last:.2f}", (table.tokens.iloc[-1] / 1e6, last), xytext=(4, 0), textcoords="offset points", va="center")
-    axis.set(xlabel="million tokens seen", ylabel="bits per byte", ylim=(0.9, 2.2), title="Training of the reference model")
+    axis.set(xlabel="million tokens seen", ylabel="bits per byte", ylim=(0.9, 2.2), title=f"Training of the {name} model")
     axis.legend(frameon=False)
     seaborn.despine(figure)
     return figure
@@ -144,7 +148,7 @@ def cross_dataset(table: pd.DataFrame) -> Figure:
             for source in ("c4", "wikitext2")
         }
     ).T
-    _heat(axes[-1], theirs, 3, title="LLaMA-7B, 3bit\n(published)", colours="Greys_r", centre=None)
+    _heat(axes[-1], theirs, 3, title="LLaMA-7B, 3bit\n(published)", colours=ListedColormap([PUBLISHED_CELL]))
     for axis in axes[1:]:
         axis.set_ylabel("")
     figure.suptitle("Change in NLL (nats a token, below zero is better)")
@@ -185,14 +189,18 @@ def tasks(table: pd.DataFrame) -> Figure:
         against = [rows.none + rows.low, rows.none + rows.high]  # the paired interval, around what is had without
         axis.vlines([x + 0.1 for x in places], *against, color=COLOURS["soft_prompt"])
         axis.plot(
-            [x + 0.1 for x in places], rows.soft_prompt, "o", color=COLOURS["soft_prompt"], label="with soft prompt (95 %, paired)"
+            [x + 0.1 for x in places],
+            rows.soft_prompt,
+            "o",
+            color=COLOURS["soft_prompt"],
+            label="with soft prompt (paired, 95 % for all cells together)",
         )
         axis.axhline(0.25, color=COLOURS["full"], linestyle=":", linewidth=1.3)
         axis.annotate("chance", (1, 0.25), xycoords=("axes fraction", "data"), ha="right", va="bottom")
         axis.set_xticks(places, rows.index)
         axis.set(title=name.removeprefix("documentation_"), xlabel="compression level", xlim=(-0.5, len(rows) - 0.5))
     axes[0][0].set_ylabel("accuracy")
-    axes[0][0].legend(frameon=False, loc="upper right", fontsize=9)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
     seaborn.despine(figure)
     return figure
 
@@ -253,13 +261,13 @@ def stored_size(table: pd.DataFrame) -> Figure:
             alpha=0.35,
             linewidth=2,
         )
-        axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=(0, 7), textcoords="offset points", ha="center")
+        place = {"quantised": ((-8, 6), "right", "center"), "joint": ((11, 2), "left", "center")}
+        offset, across, along = place.get(Level.parse(row.level).family, ((0, 7), "center", "bottom"))
+        axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
     axis.axhline(full.ppl_none, color=COLOURS["full"], linestyle="--", linewidth=1.2, label=NAMES["full"])
-    axis.set(
-        yscale="log", xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)"
-    )
-    axis.yaxis.set_major_formatter("{x:.0f}")
-    axis.yaxis.set_minor_formatter("{x:.0f}")
+    axis.set(xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
+    _logarithmic(axis)
+    axis.margins(x=0.1)
     axis.legend(frameon=False)
     seaborn.despine(figure)
     return figure
@@ -271,7 +279,7 @@ def audit(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float)
     ``ours`` has prompt_tokens, prompt (learned or untrained), ppl, ppl_released; ``theirs`` the paper's rows with ``exact``.
     """
     style()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.4), layout="constrained")
     for prompt, colour in (("untrained", COLOURS["none"]), ("learned", COLOURS["soft_prompt"])):
         rows = ours[ours.prompt == prompt].sort_values("prompt_tokens")
         left.plot(rows.prompt_tokens, rows.ppl, "o-", color=colour, label=f"{prompt}: exact")
@@ -280,16 +288,10 @@ def audit(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float)
         )
     for value, text, colour in ((none, "no prompt", COLOURS["none"]), (full, "uncompressed", COLOURS["full"])):
         left.axhline(value, color=colour, linewidth=1, linestyle=":")
-        left.annotate(text, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=colour)
-    left.set(
-        yscale="log",
-        xlabel="vectors in the prompt",
-        ylabel="perplexity",
-        title="The same prompts, by two formulas",
-    )
-    left.yaxis.set_major_formatter("{x:.0f}")
-    left.yaxis.set_minor_formatter("{x:.0f}")
-    left.legend(frameon=False, fontsize=10)
+        left.annotate(text, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color=colour)
+    left.set(xlabel="vectors in the prompt", ylabel="perplexity", title="The same prompts, by two formulas")
+    _logarithmic(left)
+    left.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     places = range(len(theirs))
     for shift, column, colour, label in (
         (-0.26, "soft_prompt", COLOURS["soft_prompt"], "prompt, printed"),
@@ -300,7 +302,7 @@ def audit(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float)
         right.bar_label(bars, fmt="{:.2f}", fontsize=9)
     right.set_xticks(places, [f"{row.model}\n{row.data}" for row in theirs.itertuples()])
     right.set(ylabel="perplexity (published)", title="The paper's rows against LoRA, recomputed for n = 100, L = 1,024")
-    right.legend(frameon=False)
+    right.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     seaborn.despine(figure)
     return figure
 
@@ -355,7 +357,7 @@ def _published_dumbbells(axis: Axes) -> None:
         axis.plot(place, pair[0], "o", color=PUBLISHED, markersize=8)
         axis.plot(place, pair[1], "o", color=PUBLISHED, markersize=8, markerfacecolor="white")
         for value in pair:
-            axis.annotate(f"{value:.4g}", (place + 0.14, value), va="center", color=PUBLISHED_TEXT, fontsize=10)
+            axis.annotate(f"{value:.4g}", (place + 0.14, value), va="center", color=PUBLISHED_TEXT, fontsize=10, bbox=READABLE)
     axis.axhline(theirs["full"]["none"], color=PUBLISHED, linestyle="--", linewidth=1.3)
     axis.set(yscale="log", xlim=(-0.5, len(levels) - 0.2), xlabel="compression level")
     axis.set_title("LLaMA-7B on PTB (published)\nopen: with prompt", color=PUBLISHED_TEXT)
@@ -391,15 +393,24 @@ def _published_comparison(axis: Axes) -> None:
     axis.set_title("3bit, C4 (published)\nopen: prompt, averaging undone", color=PUBLISHED_TEXT)
 
 
-def _heat(
-    axis: Axes, gains: pd.DataFrame, bound: float, *, title: str, colours: str = "PuOr_r", centre: float | None = 0.0
-) -> None:
-    low = -bound if centre is not None else None
-    seaborn.heatmap(
-        gains, ax=axis, cmap=colours, center=centre, vmin=low, vmax=bound, annot=True, fmt="+.2f", cbar=False, linewidths=0.5
-    )
+def _heat(axis: Axes, gains: pd.DataFrame, bound: float, *, title: str, colours: str | Colormap = "PuOr_r") -> None:
+    """``gains`` in numbers and colours, from -``bound`` (better) to ``bound``."""
+    shown = gains.rename(index=_two_lines, columns=_two_lines)
+    seaborn.heatmap(shown, ax=axis, cmap=colours, vmin=-bound, vmax=bound, annot=True, fmt="+.2f", cbar=False, linewidths=0.5)
     axis.set(title=title, xlabel="evaluated on", ylabel="learned on")
-    axis.tick_params(axis="y", rotation=0)
+    axis.tick_params(axis="both", rotation=0)
+
+
+def _two_lines(name: str) -> str:
+    return name.replace("_", "\n")
+
+
+def _logarithmic(axis: Axes) -> None:
+    """A logarithmic axis of perplexity on which a range of less than a decade has ticks to read by, also where axes share it."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _curve(axis: Axes, curve: pd.DataFrame, title: str) -> None:
@@ -428,12 +439,12 @@ def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float) -
         axis.vlines(range(len(levels)), [ppl.min() for ppl in seeds], [ppl.max() for ppl in seeds], color=COLOURS[method], zorder=3)
         axis.scatter(range(len(levels)), values, s=70, color=COLOURS[method], label=NAMES[method], zorder=3)
         for place, value in enumerate(values):
-            axis.annotate(f"{value:.1f}", (place + side, value), ha=align, va="center", color=COLOURS[method], fontsize=11)
+            axis.annotate(
+                f"{value:.1f}", (place + side, value), ha=align, va="center", color=COLOURS[method], fontsize=11, bbox=READABLE
+            )
     axis.axhline(full, color=COLOURS["full"], linestyle="--", linewidth=1.3, label=NAMES["full"], zorder=1)
     axis.annotate(f"{full:.1f}", (1, full), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=COLOURS["full"])
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:.0f}")
-    axis.yaxis.set_minor_formatter("{x:.0f}")
+    _logarithmic(axis)
     axis.set_xticks(range(len(levels)), levels)
     axis.set_xlim(-0.6, len(levels) - 0.4)
     axis.set_xlabel("compression level")

@@ -5,6 +5,7 @@ Everything random is a function of the seed and the step: where a prompt starts,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,22 +49,10 @@ def learn_prompt(
 def learn_lora(
     network: PreTrainedModel, recipe: LoraSpec, text: TrainingText, *, seed: int, checkpoint: Path, label: str
 ) -> tuple[PeftModel, TrainingRun]:
-    """LoRA matrices on ``network``, whose own weights stay frozen; ``unload()`` of what is returned gives ``network`` back.
-
-    Raises :class:`ValueError` when the model has no modules of the names in ``recipe.targets``.
-    """
-    from peft import LoraConfig, get_peft_model  # slow to import, and only this needs it
-
+    """LoRA matrices on ``network``, at the step that was best on ``text.validation``; see :func:`with_lora`."""
     base = models.fingerprint(network)
     torch.manual_seed(seed)
-    config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=list(recipe.targets),
-        task_type="CAUSAL_LM",
-    )
-    adapted = get_peft_model(network, config)
+    adapted = with_lora(network, recipe)
 
     def batch(step: int) -> torch.Tensor:
         torch.manual_seed(1_000_003 * seed + step)  # of the dropout
@@ -85,3 +74,38 @@ def learn_lora(
         label=label,
     )
     return adapted.eval(), run
+
+
+def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:
+    """``network`` with new LoRA matrices; its own weights stay frozen, and ``unload()`` gives it back.
+
+    Raises :class:`ValueError` when the model has no modules of the names in ``recipe.targets``.
+    """
+    from peft import LoraConfig, get_peft_model  # slow to import, and only this needs it
+
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(network, config)
+
+
+def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], further: int) -> dict[float, float]:
+    """The validation NLL of every learning rate that was tried: ``rates``, and while the best is at an end of them, up to
+    ``further`` more beyond that end, by the factor between the two rates there.
+    """
+    found = {rate: validation_nll(rate) for rate in sorted(rates)}
+    for _ in range(further if len(found) > 1 else 0):
+        tried, best = sorted(found), min(found, key=found.__getitem__)
+        if best == tried[0]:
+            beyond = tried[0] * (tried[0] / tried[1])
+        elif best == tried[-1]:
+            beyond = tried[-1] * (tried[-1] / tried[-2])
+        else:
+            break
+        beyond = float(f"{beyond:.2g}")
+        found[beyond] = validation_nll(beyond)
+    return found

@@ -34,7 +34,7 @@ class SoftPrompt(nn.Module):
         cls, model: PreTrainedModel, prompt_tokens: int, initialisation: Literal["first", "sampled"], seed: int
     ) -> SoftPrompt:
         """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
-        table = model.get_input_embeddings().weight
+        table = vocabulary(model)
         if prompt_tokens > len(table):
             raise ParameterError(
                 f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {len(table)} tokens to start from"
@@ -47,6 +47,12 @@ class SoftPrompt(nn.Module):
     def forward(self) -> Tensor:
         """The prompt itself, n x hidden."""
         return self.prompt_embeddings
+
+
+def vocabulary(model: PreTrainedModel) -> Tensor:
+    """The embedding of every token as it enters the model, vocabulary x hidden; some models scale theirs on the way."""
+    embed = model.get_input_embeddings()
+    return embed(torch.arange(embed.num_embeddings, device=embed.weight.device)).detach()
 
 
 def hard_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, like: str | None = None) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ctp_lib.learning import with_lora
 from ctp_lib.prompts import SoftPrompt, token_nll
 from ctp_lib.study import LoraSpec
 
@@ -43,12 +44,7 @@ def soft_prompt(network: PreTrainedModel, tokens: int) -> Candidate:
 
 def lora(network: PreTrainedModel, spec: LoraSpec) -> Candidate:
     """LoRA; the network's own weights stay frozen."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=list(spec.targets), task_type="CAUSAL_LM"
-    )
-    adapted = get_peft_model(network, config).train()
+    adapted = with_lora(network, spec).train()
     return Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
 
 

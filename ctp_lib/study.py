@@ -298,7 +298,8 @@ class TasksSpec:
 class ComparisonSpec:
     """Soft prompts of several lengths against LoRA of several ranks, on the same model, with the soft prompt's loop and text.
 
-    Each method's learning rate is the best of its list on validation, at the study's own prompt length and at ``lora_points[0]``.
+    Each method's learning rate is the best on validation, at the study's own prompt length and at ``lora_points[0]``: of its list,
+    and of up to ``further_rates`` beyond it, while the best is at an end.
     ``lora_targets`` are sets of modules by name; a point of the comparison is ``<rank>@<set>``.
     """
 
@@ -309,9 +310,11 @@ class ComparisonSpec:
     lora_targets: Mapping[str, tuple[str, ...]]
     lora_points: tuple[str, ...]
     lora_rates: tuple[float, ...]
+    further_rates: int = 2
 
     def __post_init__(self) -> None:
         _require_seeds(self)
+        _require(self.further_rates >= 0, "further_rates", self.further_rates, "0 or more")
         for point in self.lora_points:
             rank, _, targets = point.partition("@")
             allowed = f"<rank>@<set>, a set being one of {', '.join(self.lora_targets)}"

@@ -83,7 +83,14 @@ def over_seeds(rows: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[str
 
 def window_means(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """The NLL of every window, a mean over the seeds of one cell."""
-    return [statistics.fmean(nll) for nll in zip(*(row["window_nll"] for row in rows), strict=True)]
+    return unit_means(row["window_nll"] for row in rows)
+
+
+def unit_means(runs: Iterable[Sequence[float]]) -> list[float]:
+    """The mean over ``runs`` of every unit (a window, an item) that each of them measured. Raises :class:`ValueError` unless all
+    runs have equally many.
+    """
+    return [statistics.fmean(unit) for unit in zip(*runs, strict=True)]
 
 
 def net_gain(
@@ -108,6 +115,14 @@ def clearly(difference: Difference) -> Outcome:
     if math.isnan(difference.mean):
         return "not measured"
     return "holds" if difference.lower else "does not hold"
+
+
+def counted(answers: Iterable[bool]) -> Outcome:
+    """The verdict on a list of yes and no: all of them, some, or none."""
+    found = [bool(answer) for answer in answers]
+    if not found:
+        return "not measured"
+    return "holds" if all(found) else "mixed" if any(found) else "does not hold"
 
 
 def together(parts: Iterable[Outcome]) -> Outcome:

@@ -97,5 +97,5 @@ for row in rows:
     )
 
 # %%
-figure = figures.training_curve(run.curve, tokens_per_byte=rows[0]["bits_per_byte"] / (rows[0]["nll"] / math.log(2)))
+figure = figures.training_curve(run.curve, tokens_per_byte=rows[0]["bits_per_byte"] / (rows[0]["nll"] / math.log(2)), name=name)
 figures.save(figure, places.figures_folder(settings, name), "s0_training")

@@ -82,7 +82,7 @@ for checkpoint in checkpoints:
 
 # %%
 cells = results.read_cells(settings, model, "compression", "soft_prompt", "cross_dataset")
-table = claims.transfer_table(results.rows(cells), levels=settings.cross_dataset.levels, by="trained_on")
+table = claims.transfer_table(results.rows(cells), levels=settings.cross_dataset.levels, by="trained_on", seeds=recipe.seeds)
 table[["ppl_none", "ppl", "recovered", "gain", "gain_stderr"]].round(4)
 
 # %%

@@ -65,9 +65,13 @@ results.write_cell(
 
 # %%
 cells = results.read_cells(settings, model, "compression", "soft_prompt", "cross_compression")
-seeds = settings.cross_compression.seeds
-kept = [row for row in results.rows(cells) if row["method"] == "none" or row["seed"] in seeds]
-table = claims.transfer_table(kept, levels=settings.study.levels, by="trained_at_level", evaluated_on=broad)
+table = claims.transfer_table(
+    results.rows(cells),
+    levels=settings.study.levels,
+    by="trained_at_level",
+    seeds=settings.cross_compression.seeds,
+    evaluated_on=broad,
+)
 table.gain.unstack("level")[list(settings.study.levels)].loc[list(settings.study.levels)].round(3)
 
 # %%

@@ -29,6 +29,7 @@
 model = "reference"
 
 # %%
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -85,32 +86,38 @@ def run_lora(network: models.PreTrainedModel, level: Level, point: str, rate: fl
 # %% [markdown]
 # ## Sweep each learning rate, then run every point at the best
 
+
+# %%
+def run_all(network: models.PreTrainedModel, level: Level, run_one: Callable[..., dict], points: Sequence, rates: Sequence) -> None:
+    """The sweep at the first of ``points``, and all of them at its best rate; adds to ``rows`` and ``costs``."""
+    tried = {}
+
+    def validation_nll(rate: float) -> float:
+        tried[rate] = run_one(network, level, points[0], rate, spec.seeds[0])
+        return tried[rate]["cost"]["validation_nll"]
+
+    found = learning.sweep(rates, validation_nll, spec.further_rates)
+    best = min(found, key=found.__getitem__)
+    others = [(point, seed) for point in points for seed in spec.seeds][1:]
+    runs = [*tried.values(), *(run_one(network, level, point, best, seed) for point, seed in others)]
+    rows.extend({**row, "best_rate": row["learning_rate"] == best} for run in runs for row in run["rows"])
+    costs.extend(run["cost"] for run in runs)
+
+
 # %%
 rows, costs = [], []
+lengths = [recipe.prompt_tokens, *(tokens for tokens in spec.prompt_tokens if tokens != recipe.prompt_tokens)]
 for level in map(Level.parse, spec.levels):
     network = files.load(settings, model, level)
-    for run_one, swept, points, rates in (
-        (run_prompt, recipe.prompt_tokens, spec.prompt_tokens, spec.prompt_rates),
-        (run_lora, spec.lora_points[0], spec.lora_points, spec.lora_rates),
-    ):
-        sweep = {rate: run_one(network, level, swept, rate, spec.seeds[0]) for rate in rates}
-        best = min(sweep, key=lambda rate: sweep[rate]["cost"]["validation_nll"])
-        runs = list(sweep.values())
-        runs += [
-            run_one(network, level, point, best, seed)
-            for point in points
-            for seed in spec.seeds
-            if (point, seed) != (swept, spec.seeds[0])
-        ]
-        rows += [{**row, "best_rate": row["learning_rate"] == best} for run in runs for row in run["rows"]]
-        costs += [run["cost"] for run in runs]
+    run_all(network, level, run_prompt, lengths, spec.prompt_rates)
+    run_all(network, level, run_lora, spec.lora_points, spec.lora_rates)
 results.write_cell(places.model_path(settings, "comparison", model), {"model": model}, perplexity=rows, cost=costs)
 for leftover in places.checkpoint_path(settings).parent.glob(f"comparison-{places.file_name(model)}-*"):
     leftover.unlink()
 
 # %% [markdown]
 # ## The sweep
-# Validation NLL. A best rate at the end of its list would call for a longer list.
+# Validation NLL. While the best rate is at an end of its list, one more is tried beyond it, up to `comparison.further_rates`.
 
 # %%
 pd.DataFrame(costs).groupby(["level", "method", "point", "learning_rate"]).validation_nll.mean().unstack("learning_rate").round(4)

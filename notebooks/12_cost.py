@@ -64,8 +64,13 @@ figures.save(figures.costs(table), places.figures_folder(settings, model), "9_co
 # %%
 costs = pd.DataFrame(results.rows(results.read_cells(settings, model, "soft_prompt"), "cost"))
 cells = results.read_cells(settings, model, "compression", "soft_prompt", "cross_compression")
-kept = [row for row in results.rows(cells) if row["method"] == "none" or row["seed"] in settings.cross_compression.seeds]
-matrix = claims.transfer_table(kept, levels=settings.study.levels, by="trained_at_level", evaluated_on=recipe.corpus)
+matrix = claims.transfer_table(
+    results.rows(cells),
+    levels=settings.study.levels,
+    by="trained_at_level",
+    seeds=settings.cross_compression.seeds,
+    evaluated_on=recipe.corpus,
+)
 transfer = claims.transfer_savings(costs, matrix)
 transfer.round(3)
 

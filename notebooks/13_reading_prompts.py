@@ -36,7 +36,7 @@ settings = study.load()
 recipe = settings.soft_prompt
 tokenizer = models.load_tokenizer(settings.model(model))
 network = models.load_model(settings.model(model))
-table = network.get_input_embeddings().weight
+table = prompts.vocabulary(network)
 start = {
     seed: prompts.SoftPrompt.from_vocabulary(network, recipe.prompt_tokens, recipe.initialisation, seed)().detach()
     for seed in recipe.seeds

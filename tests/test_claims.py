@@ -106,9 +106,10 @@ def costs(at: tuple) -> float:
 def test_a_transfer_table_by_hand():
     rows = [
         {"level": "full", **row("none", 1.0, 1.0)}, {"level": "4bit", **row("none", 2.0, 2.0)},
-        {"level": "4bit", "trained_at_level": "2bit", **row("soft_prompt", 1.4, 1.6)},
+        {"level": "4bit", "trained_at_level": "2bit", **row("soft_prompt", 1.4, 1.6), "seed": 1},
+        {"level": "4bit", "trained_at_level": "2bit", **row("soft_prompt", 9.0, 9.0), "seed": 7},
     ]  # fmt: skip
-    table = claims.transfer_table(rows, levels=["full", "4bit"], by="trained_at_level", evaluated_on="broad")
+    table = claims.transfer_table(rows, levels=["full", "4bit"], by="trained_at_level", seeds=[0, 1, 2], evaluated_on="broad")
     found = table.loc["2bit", "4bit"]
     assert (found.gain, found.gain_stderr, found.cost) == (pytest.approx(-0.5), pytest.approx(0.1), pytest.approx(1.0))
     assert found.recovered == pytest.approx((math.e**2 - math.e**1.5) / (math.e**2 - math.e))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from conftest import random_windows, small_model
@@ -134,3 +136,24 @@ def test_a_hard_prompt_is_its_tokens_and_a_control_has_as_many(model, tokenizer)
     assert torch.equal(prompt, model.get_input_embeddings().weight[ids])
     for neutral in ("Raise.", "Raise an error when the axis is wrong, and return the sum of all elements of the array otherwise."):
         assert prompts.hard_prompt(model, tokenizer, neutral, like=text).shape == prompt.shape
+
+
+@pytest.mark.parametrize(
+    ("best", "further", "tried"),
+    [
+        (0.1, 2, [0.01, 0.1, 1.0]),
+        (1.0, 2, [0.01, 0.1, 1.0, 10.0]),
+        (1e-9, 2, [0.0001, 0.001, 0.01, 0.1, 1.0]),
+        (1e-9, 0, [0.01, 0.1, 1.0]),
+        (0.001, 5, [0.0001, 0.001, 0.01, 0.1, 1.0]),
+    ],
+)
+def test_a_sweep_goes_on_while_the_best_rate_is_at_an_end(best, further, tried):
+    found = learning.sweep([0.01, 0.1, 1.0], lambda rate: abs(math.log(rate / best)), further)
+    assert sorted(found) == pytest.approx(tried) and min(found, key=found.get) == pytest.approx(
+        min(tried, key=lambda r: abs(math.log(r / best)))
+    )
+
+
+def test_a_single_rate_is_not_swept():
+    assert learning.sweep([0.5], lambda rate: rate, 2) == {0.5: 0.5}

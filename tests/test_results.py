@@ -67,6 +67,20 @@ def test_everywhere_lower(differences, outcome):
     assert verdicts.everywhere_lower(differences) == outcome
 
 
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [([True, True], "holds"), ([False, True], "mixed"), ([False, False], "does not hold"), ([], "not measured")],
+)
+def test_counted(answers, outcome):
+    assert verdicts.counted(answers) == outcome
+
+
+def test_units_are_averaged_over_runs_that_measured_the_same_ones():
+    assert verdicts.unit_means([[1.0, 4.0], [3.0, 0.0]]) == [2.0, 2.0]
+    with pytest.raises(ValueError, match="shorter"):
+        verdicts.unit_means([[1.0, 4.0], [3.0]])
+
+
 def test_recovered_share_by_hand():
     assert claims.recovered_share(none=20.0, prompted=15.0, full=10.0) == 0.5
     assert claims.recovered_share(none=20.0, prompted=22.0, full=10.0) == -0.2
