@@ -76,6 +76,7 @@ def small_params() -> dict:
     params["shape_comparison"]["prompt"] = params["soft_prompt"]
     params["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
     params["cross_dataset"] |= {"levels": LEVELS}
+    params["cross_compression"] = {"seeds": [0, 1]}
     params["tasks"] |= {"items": 8, "levels": LEVELS}
     params["comparison"] |= {
         "levels": LEVELS,
@@ -147,7 +148,9 @@ def test_the_reference_model_is_trained_measured_and_described(project):
         "model.safetensors"
     ]
     compared = json.loads((project / "results" / "shape_comparison.json").read_text())["shapes"]
-    assert [row["shape"] for row in compared] == ["1 x 32"] and compared[0]["cost_nats"] != 0 != compared[0]["gain_nats"]
+    assert [(row["shape"], row["seed"]) for row in compared] == [("1 x 32", 0), ("1 x 32", 1)] and compared[0][
+        "cost_nats"
+    ] != 0 != compared[0]["gain_nats"]
     card = json.loads((project / "results" / "corpora.json").read_text())
     assert len(card["splits"]) == 9 and all(row["tokens"] > row["documents"] > 0 for row in card["splits"])
     assert set(card["versions"]) == {"seaborn", "nltk", "narwhals", "mpmath"}
