@@ -1,10 +1,11 @@
-"""Number the stages of `dvc repro` as they go by: ``dvc repro | python -m ctp_lib.progress <how many>``."""
+"""Number the stages of `dvc repro` as they go by: ``dvc repro | python -m ctp_lib.progress <file with a line a stage>``."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")
 
@@ -19,7 +20,8 @@ def numbered(lines: Iterable[str], stages: int) -> Iterator[str]:
 
 def main() -> None:
     """Read standard input to its end."""
-    for line in numbered(sys.stdin, int(sys.argv[1])):
+    stages = len(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
+    for line in numbered(sys.stdin, stages):
         sys.stdout.write(line)
         sys.stdout.flush()
 
