@@ -25,7 +25,7 @@ SHELL := bash
 	@touch $@
 
 repro: .venv/installed ## the whole study: every table and figure, from what is installed here
-	dvc repro | python -m ctp_lib.progress <(dvc stage list --name-only)
+	python -m ctp_lib.nursery dvc repro | python -m ctp_lib.progress <(dvc stage list --name-only)
 
 test: .venv/installed ## the tests
 	pytest

@@ -1,8 +1,8 @@
 """A named corpus -> documents -> windows of tokens, in three splits that share no document.
 
-The corpora of the embedded study are made of installed documentation (:mod:`ctp_lib.docstrings`). They are
-built together, once, so that a text that two packages carry lands in one split of one corpus only, and
-are stored as ``<folder>/<corpus>/<split>.jsonl.gz``, one ``{"name", "text"}`` object a line.
+Those of the embedded study are made of installed documentation (:mod:`ctp_lib.docstrings`), together, so that a text that two
+packages carry lands in one split of one corpus only; others come from the hub or from files (:mod:`ctp_lib.sources`). All are stored
+as ``<folder>/<corpus>/<split>.jsonl.gz``, one ``{"name", "text"}`` object a line.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import gzip
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctp_lib import docstrings, study
+from ctp_lib import docstrings, sources, study
 from ctp_lib.study import CorporaSpec, ParameterError
 
 if TYPE_CHECKING:
@@ -33,36 +34,46 @@ SHORTEST_LINE = 20
 
 @dataclass(frozen=True)
 class Document:
-    """One text; ``name`` is the qualified name of what it documents."""
+    """One text; ``name`` is the qualified name of what it documents, with which it begins, or empty."""
 
     name: str
     text: str
 
     def __str__(self) -> str:
-        return f"{self.name}\n\n{self.text}"
+        return f"{self.name}\n\n{self.text}" if self.name else self.text
 
 
 # ------------------------------------------------------------------------------------------------ building
 
 
-def build(spec: CorporaSpec, folder: Path, *, seed: int) -> None:
-    """Read, de-duplicate, split and store all corpora; what stood in ``folder`` is replaced at the end.
+def build(spec: CorporaSpec, folder: Path, *, root: Path, seed: int) -> None:
+    """Read, split and store all corpora; what stood in ``folder`` is replaced at the end.
 
-    Raises :class:`ParameterError` when a package is missing or a split would be empty.
+    Raises :class:`ParameterError` when a package, a file or a data set is missing, or a split would be empty.
     """
     incoming = folder.with_name(folder.name + ".incoming")
     shutil.rmtree(incoming, ignore_errors=True)
-    for corpus, documents in deduplicate(read(spec)):
-        for name, part in split(documents, seed=seed, held_out=spec.held_out).items():
+    for corpus, parts in _in_splits(spec, root, seed):
+        for name, part in parts.items():
             if not part:
-                raise ParameterError(f"corpora.{corpus}: the {name} split is empty; name more packages in params.yaml")
+                raise ParameterError(f"corpora.sources.{corpus}: the {name} split is empty; name more text in params.yaml")
             _write(part, incoming / corpus / f"{name}.jsonl.gz")
     shutil.rmtree(folder, ignore_errors=True)
     incoming.rename(folder)
 
 
+def _in_splits(spec: CorporaSpec, root: Path, seed: int) -> Iterator[tuple[str, dict[str, list[Document]]]]:
+    installed = {name: source for name, source in spec.sources.items() if source.packages}
+    for corpus, documents in deduplicate(read(replace(spec, sources=installed))):
+        yield corpus, split(documents, seed=seed, held_out=spec.held_out)
+    for corpus, source in spec.sources.items():
+        if not source.packages:
+            texts = sources.read(corpus, source, root=root, seed=seed, held_out=spec.held_out)
+            yield corpus, {part: [Document("", text) for text in texts[part]] for part in SPLITS}
+
+
 def read(spec: CorporaSpec) -> Iterator[tuple[str, list[Document]]]:
-    """Every corpus with its documents, before de-duplication; packages are read in two processes at a time."""
+    """Every corpus of installed documentation, before de-duplication; packages are read in two processes at a time."""
     packages = list(dict.fromkeys(package for source in spec.sources.values() for package in source.packages))
     for package in packages:
         docstrings.installed_version(package)  # a missing package stops here, before the long work
@@ -233,7 +244,9 @@ def card(spec: CorporaSpec, folder: Path, tokenizer: PreTrainedTokenizerBase, lo
                     "sha256": digest,
                 }
             )
-    versions = {package: docstrings.installed_version(package) for source in spec.sources.values() for package in source.packages}
+    versions = {
+        package: docstrings.installed_version(package) for source in spec.sources.values() for package in source.packages or ()
+    }
     pinned = _pins(lock)
     differing = {
         package: f"{version} (lock: {pinned[package.lower()]})"
@@ -250,8 +263,11 @@ def _pins(lock: Path) -> dict[str, str]:
 
 def main() -> None:
     """``python -m ctp_lib.corpora``: build all corpora of ``params.yaml``."""
-    settings = study.load()
-    build(settings.corpora, settings.root / "data" / "corpora", seed=settings.seed)
+    try:
+        settings = study.load()
+        build(settings.corpora, settings.root / "data" / "corpora", root=settings.root, seed=settings.seed)
+    except ParameterError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

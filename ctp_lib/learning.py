@@ -32,6 +32,8 @@ def learn_prompt(
     The loss is the plain next-token NLL of the real tokens. The finished ``checkpoint`` is the caller's to delete.
     """
     prompt = SoftPrompt.from_vocabulary(network, recipe.prompt_tokens, recipe.initialisation, seed)
+    if recipe.training.recompute:
+        models.recompute_activations(network)
     run = tuning.train(
         prompt,
         loss=lambda windows: token_nll(network, windows, prompt()).mean(),

@@ -56,14 +56,14 @@ def full(network: PreTrainedModel) -> Candidate:
 
 def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
     """Bytes of the tensors that one forward pass saves for its backward pass."""
-    own = {weight.untyped_storage().data_ptr() for weight in candidate.network.parameters()}
+    own = {weight.untyped_storage()._cdata for weight in candidate.network.parameters()}
     seen: dict[int, int] = {}
-    held = []  # a freed storage's address may be given out again
+    held = []  # a freed storage's place may be given out again
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and not isinstance(tensor, nn.Parameter):
-            seen[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in own and not isinstance(tensor, nn.Parameter):
+            seen[storage._cdata] = storage.nbytes()
             held.append(tensor.detach())
         return tensor
 

@@ -97,12 +97,30 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class CorpusSpec:
-    """Where a corpus comes from: ``packages`` are names of installed distributions, or ``python``."""
+    """Where a corpus comes from: ``packages``, names of installed distributions or ``python``; or a hub ``dataset``, with the
+    ``config``, ``revision`` and ``files`` (by split) that it takes; or ``files`` alone, the reader's own, by split.
 
-    packages: tuple[str, ...]
+    ``column`` holds the text of a row. ``at_most`` so many rows of a split are read; ``joined_by`` makes one text of them.
+    """
+
+    packages: tuple[str, ...] | None = None
+    dataset: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    files: Mapping[str, str] | None = None
+    column: str = "text"
+    joined_by: str | None = None
+    at_most: int | None = None
 
     def __post_init__(self) -> None:
-        _require(len(self.packages) > 0, "packages", self.packages, "at least one installed package")
+        _require(self.packages is None or len(self.packages) > 0, "packages", self.packages, "at least one installed package")
+        given = [name for name in ("packages", "dataset", "files") if getattr(self, name) is not None]
+        one = given in (["packages"], ["dataset"], ["files"], ["dataset", "files"])
+        _require(one, "source", given, "packages, or dataset (with files, if it has no splits), or files")
+        if self.files is not None:
+            known = "train" in self.files and set(self.files) <= {"train", "validation", "test"}
+            _require(known, "files", dict(self.files), "a path for train, and, if there are such, for validation and test")
+        _require(self.at_most is None or self.at_most > 0, "at_most", self.at_most, "a number above 0")
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,8 @@ class TrainingSpec:
     """How to train. The paper's recipe: AdamW, no weight decay, linear schedule with warm-up, clip 1.0.
 
     ``steps``, ``warmup_steps``, ``validate_every`` and ``checkpoint_every`` count optimizer steps; ``batch_windows`` is the
-    number of windows in a step. ``schedule`` is ``linear`` (decay to zero from the end of the warm-up) or ``trapezoid``
+    number of windows in a step, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up.
+    ``recompute`` computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear`` (decay to zero from the end of the warm-up) or ``trapezoid``
     (constant, then linear to zero over the last 30 %).
     """
 
@@ -157,10 +176,14 @@ class TrainingSpec:
     weight_decay: float = 0.0
     clip: float = 1.0
     checkpoint_every: int = 50
+    windows_at_once: int | None = None
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_windows", "learning_rate", "validate_every", "clip", "checkpoint_every"):
             _require_positive(self, name)
+        at_once = self.windows_at_once
+        _require(at_once is None or 0 < at_once <= self.batch_windows, "windows_at_once", at_once, "1 to batch_windows")
         _require(0 <= self.warmup_steps < self.steps, "warmup_steps", self.warmup_steps, f"0 to steps - 1 ({self.steps - 1})")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
 
@@ -329,9 +352,18 @@ class ComparisonSpec:
 
 
 @dataclass(frozen=True)
-class AnotherModelSpec:
-    """At which levels a prompt is taken to another model with the same tokenizer and width."""
+class Pair:
+    """A model and another with the same tokenizer and width."""
 
+    model: str
+    other: str
+
+
+@dataclass(frozen=True)
+class AnotherModelSpec:
+    """At which levels the prompts of a model are taken to another one."""
+
+    pairs: tuple[Pair, ...]
     levels: tuple[str, ...]
 
 
@@ -350,11 +382,11 @@ class EvaluationSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What the study runs over. ``size`` full takes what stands under ``full`` in ``params.yaml`` in place of the defaults."""
+    """What the study runs over, by name; ``levels`` as people write them."""
 
     models: tuple[str, ...]
+    corpora: tuple[str, ...]
     levels: tuple[str, ...]
-    size: Literal["default", "full"] = "default"
 
     def __post_init__(self) -> None:
         once = "full" in self.levels and len(set(self.levels)) == len(self.levels)
@@ -365,10 +397,11 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Study:
-    """All of ``params.yaml``; ``root`` is the folder it stands in."""
+    """``params.yaml`` with the profile that it names; ``root`` is the folder it stands in. ``corpora`` are those of the profile."""
 
     root: Path
     seed: int
+    device: Literal["auto", "cpu", "cuda", "mps"]
     models: Mapping[str, ModelSpec]
     study: RunSpec
     corpora: CorporaSpec
@@ -389,8 +422,16 @@ class Study:
             _require(name in self.models, "study.models", name, f"a name under models: {', '.join(self.models)}")
         self._check_levels()
         for section in ("compression", "soft_prompt"):
-            corpus = getattr(self, section).corpus
-            _require(corpus in self.corpora.sources, f"{section}.corpus", corpus, f"one of {', '.join(self.corpora.sources)}")
+            self._check_subset(f"{section}.corpus", (getattr(self, section).corpus,), self.study.corpora)
+        documented = self.corpora.sources[self.soft_prompt.corpus].packages is not None
+        for name in self.tasks.names:
+            possible = documented or not name.startswith("documentation_")
+            _require(
+                possible, "tasks.names", name, "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
+            )
+        for pair in self.another_model.pairs:
+            self._check_subset("another_model.pairs", (pair.model,), self.study.models)
+            self._check_subset("another_model.pairs", (pair.other,), tuple(self.models))
         for section in ("cross_dataset", "tasks", "comparison", "another_model"):
             self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
         for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
@@ -434,10 +475,8 @@ def load(path: Path | None = None) -> Study:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ParameterError(f"{path} is {type(raw).__name__}, not sections with values")
-    larger = raw.pop("full", {})
-    if isinstance(raw.get("study"), dict) and raw["study"].get("size") == "full":
-        raw = _merge(raw, larger)
-    return _build(Study, {"root": path.parent.resolve(), **raw}, "")
+    raw.pop("profiles", None)
+    return _build(Study, {"root": path.parent.resolve(), **_of_profile(raw)}, "")
 
 
 def root() -> Path:
@@ -452,11 +491,21 @@ def root() -> Path:
 # ------------------------------------------------------------------------------------------------ checking
 
 
-def _merge(base: Any, over: Any) -> Any:
-    """``base`` with the values of ``over`` in place of its own, section by section."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    return {**base, **{name: _merge(base.get(name), value) for name, value in over.items()}}
+def _of_profile(raw: dict[str, Any]) -> dict[str, Any]:
+    """``raw`` with the sections of its profile, ``study``, beside the others, and of the corpora those that the profile names."""
+    if "study" not in raw:
+        return raw
+    profile, corpora = raw["study"], raw.get("corpora")
+    _require(isinstance(profile, dict), "study", profile, "a profile, such as *embedded")
+    over = {field.name for field in dataclasses.fields(RunSpec)}
+    sections = {name: section for name, section in profile.items() if name not in over}
+    named = profile.get("corpora")
+    if isinstance(corpora, dict) and isinstance(corpora.get("sources"), dict) and isinstance(named, list):
+        sources = corpora["sources"]
+        for name in named:
+            _require(name in sources, "study.corpora", name, f"one of {', '.join(sources)}")
+        corpora = {**corpora, "sources": {name: sources[name] for name in named}}
+    return {**raw, "corpora": corpora, **sections, "study": {name: profile[name] for name in profile if name in over}}
 
 
 def _require(condition: bool, field: str, value: Any, allowed: str) -> None:
@@ -495,8 +544,8 @@ def _build(kind: Any, value: Any, field: str) -> Any:
 def _plain(kind: type, value: Any, field: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    said = {int: "a whole number", float: "a finite number", str: "text", Path: "a path"}[kind]
-    _require(isinstance(value, kind) and not isinstance(value, bool), field, value, said)
+    said = {int: "a whole number", float: "a finite number", str: "text", Path: "a path", bool: "true or false"}[kind]
+    _require(isinstance(value, kind) and (kind is bool) == isinstance(value, bool), field, value, said)
     _require(kind is not float or math.isfinite(value), field, value, said)
     return value
 

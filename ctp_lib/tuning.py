@@ -64,8 +64,8 @@ def train(
 ) -> TrainingRun:
     """Train ``module`` and leave it at the step with the lowest validation NLL.
 
-    ``loss(batch(step))`` is a scalar, mean NLL in nats a token; ``batch(step)`` are int64 token ids,
-    ``batch_windows`` x window. ``validate()`` gives the validation NLL of the module as it is; it is asked every
+    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, their mean NLL in
+    nats a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every
     ``validate_every`` steps, before the first and after the last. A ``checkpoint`` left by a killed run with the same spec and
     ``identity`` (JSON values: the seed, the base, the data) is taken up, also a finished one: it is the caller's to delete, once
     what was trained is saved. Raises :class:`FloatingPointError` when the loss is no longer finite.
@@ -79,7 +79,7 @@ def train(
             if step % spec.validate_every == 0:
                 state.record(step, validate())
             windows = batch(step)
-            state.step(step, loss(windows))
+            state.step(step, loss, windows)
             run.tokens += windows.numel()
             run.seconds = time.perf_counter() - started
             bar.set_postfix_str(
@@ -118,14 +118,17 @@ class _State:
             for group in optimizer.param_groups:
                 group["peak_lr"] = group["lr"]
 
-    def step(self, step: int, loss: Tensor) -> None:
-        self.last_loss = loss.item()
-        if not math.isfinite(self.last_loss):
-            raise FloatingPointError(
-                f"the loss is {self.last_loss} at step {step}; lower training.learning_rate ({self.spec.learning_rate})"
-            )
+    def step(self, step: int, loss: Callable[[Tensor], Tensor], windows: Tensor) -> None:
+        self.last_loss = 0.0
+        for part in windows.split(self.spec.windows_at_once or len(windows)):
+            share = loss(part) * (len(part) / len(windows))
+            self.last_loss += share.item()
+            if not math.isfinite(self.last_loss):
+                raise FloatingPointError(
+                    f"the loss is {self.last_loss} at step {step}; lower training.learning_rate ({self.spec.learning_rate})"
+                )
+            share.backward()
         self.losses.append(self.last_loss)
-        loss.backward()
         nn.utils.clip_grad_norm_(self.trainable.values(), self.spec.clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

@@ -22,7 +22,7 @@
 # The embedded study asks three tasks made from documentation, four choices each, through lm-eval: how a text goes on (held-out
 # text, as HellaSwag), which summary a body belongs to (held-out text, as OpenBookQA), and which function does this, closed book, asked
 # about text the model *was* trained on. The last is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
-# Where a hub can be reached, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names`.
+# Where a hub can be reached, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of your profile.
 
 # %% tags=["parameters"]
 model = "reference"

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
+
+import hub
+
+FOLDER = tempfile.TemporaryDirectory()
+(Path(FOLDER.name) / "hub").mkdir()
+HUB = hub.start(Path(FOLDER.name) / "hub")
+os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": str(Path(FOLDER.name) / "cache")}  # before a hub client is imported
 
 import pytest
 import torch
@@ -14,7 +22,6 @@ from ctp_lib.study import Shape
 
 ROOT = Path(__file__).parent.parent
 
-FOLDER = tempfile.TemporaryDirectory()
 SHAPE = Shape(layers=2, width=32, heads=2, feed_forward=48, vocabulary=300, context=64)
 
 

@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 import torch
+from conftest import ROOT
 
 from ctp_lib import corpora, docstrings
 from ctp_lib.corpora import Document
@@ -90,7 +91,7 @@ def test_a_new_document_moves_no_other_and_the_order_of_reading_does_not_matter(
 def test_building_twice_gives_the_same_bytes(tmp_path):
     spec = CorporaSpec({"plots": CorpusSpec(("seaborn",)), "tables": CorpusSpec(("tabulate", "narwhals"))}, 50, 2000, 0.2)
     for name in ("one", "two"):
-        corpora.build(spec, tmp_path / name, seed=0)
+        corpora.build(spec, tmp_path / name, root=ROOT, seed=0)
     for path in sorted((tmp_path / "one").rglob("*.gz")):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
     texts = list(corpora.documents(tmp_path / "one", "plots", "train"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,3 +158,18 @@ def test_a_sweep_goes_on_while_the_best_rate_is_at_an_end(best, further, tried):
 
 def test_a_single_rate_is_not_swept():
     assert learning.sweep([0.5], lambda rate: rate, 2) == {0.5: 0.5}
+
+
+def test_windows_a_few_at_a_time_take_the_same_steps(tmp_path):
+    def learned(**changes):
+        recipe = SoftPromptSpec("any", 4, replace(TRAINING, **changes), (0,), "sampled")
+        label = "-".join(changes) or "plain"
+        prompt, run = learning.learn_prompt(
+            small_model(), recipe, TEXT, seed=0, checkpoint=tmp_path / f"{label}.safetensors", label=label
+        )
+        return prompt().detach(), run
+
+    (plain, run), (parts, run_in_parts) = learned(), learned(windows_at_once=3)
+    torch.testing.assert_close(parts, plain, rtol=1e-4, atol=1e-5)
+    assert run_in_parts.tokens == run.tokens and run_in_parts.best_nll == pytest.approx(run.best_nll, rel=1e-5)
+    torch.testing.assert_close(learned(recompute=True)[0], plain, rtol=1e-4, atol=1e-5)

@@ -42,7 +42,7 @@ def test_a_stage_depends_on_the_modules_that_its_notebook_uses(name):
 @pytest.mark.parametrize("name", ["compress", "soft_prompt"])
 def test_a_stage_depends_on_its_section_the_seed_and_the_lock(name):
     params, section = STAGES[name]["params"], {"compress": "compression"}.get(name, name)
-    assert {"seed", section, "evaluation", "models.${item.model}"} <= set(params)
+    assert {"seed", f"study.{section}", "study.evaluation", "study.corpora", "models.${item.model}"} <= set(params)
     assert "requirements.txt" in STAGES[name]["deps"]
 
 

@@ -39,7 +39,7 @@ def project(tmp_path_factory) -> Path:
     """A project folder with a small study in it, every notebook of it executed."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    (folder / "params.yaml").write_text(yaml.safe_dump(small_params()))
+    (folder / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False))
     run(folder, "ctp_lib.corpora")
     shutil.copy(ROOT / "requirements.txt", folder)
     run(folder, "ctp_lib.pipeline", "notebooks/00_reference_model.py")
@@ -57,7 +57,7 @@ def project(tmp_path_factory) -> Path:
 def small_params() -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["models"]["own-model"] = {"source": "own-model"}
-    params["study"] = {"models": ["own-model"], "levels": LEVELS}
+    profile = params["study"] = params["study"] | {"models": ["own-model"], "levels": LEVELS}
     sources = params["corpora"]["sources"]
     for name, packages in (
         ("documentation", ["seaborn", "nltk"]),
@@ -70,23 +70,23 @@ def small_params() -> dict:
         shipped["shape"] = shape
         shipped["training"] = shipped["training"] | {"steps": 3, "batch_windows": 2, "warmup_steps": 1}
     params["shape_comparison"] = {"shapes": {"1 x 32": shape}, "steps": 2, "levels": ["2bit"]}
-    params["compression"] |= {"windows": 4, "window": 48}
-    params["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1]}
-    params["soft_prompt"]["training"] |= {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
-    params["shape_comparison"]["prompt"] = params["soft_prompt"]
-    params["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
-    params["cross_dataset"] |= {"levels": LEVELS}
-    params["cross_compression"] = {"seeds": [0, 1]}
-    params["tasks"] |= {"items": 8, "levels": LEVELS}
-    params["comparison"] |= {
+    profile["compression"] |= {"windows": 4, "window": 48}
+    profile["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1]}
+    profile["soft_prompt"]["training"] |= {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
+    params["shape_comparison"]["prompt"] = profile["soft_prompt"]
+    profile["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
+    profile["cross_dataset"] |= {"levels": LEVELS}
+    profile["cross_compression"] = {"seeds": [0, 1]}
+    profile["tasks"] |= {"items": 8, "levels": LEVELS}
+    profile["comparison"] |= {
         "levels": LEVELS,
         "prompt_tokens": [2, 4],
         "prompt_rates": [0.1, 0.5],
         "lora_rates": [0.01],
         "lora_points": ["1@qv", "2@all"],
     }
-    params["another_model"] |= {"levels": LEVELS}
-    params["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
+    profile["another_model"] = {"pairs": [], "levels": LEVELS}
+    profile["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
     return params
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -52,19 +53,19 @@ BAD = [
     ("corpora.held_out", 0.7, "corpora.held_out is 0.7; allowed is a share above 0 and below 0.5"),
     ("corpora.longest_document", 10, "corpora.longest_document is 10; allowed is at least shortest_document"),
     ("corpora.sources.mathematics.packages", [], "corpora.sources.mathematics.packages is (); allowed is at least one"),
-    ("compression.backend", "gptqmodel", "compression.backend is 'gptqmodel'; allowed is llmcompressor or auto-gptq"),
-    ("compression.dampening", 0, "compression.dampening is 0.0; allowed is a number above 0"),
-    ("compression.windows", 2.5, "compression.windows is 2.5; allowed is a whole number"),
-    ("compression.corpus", "c4", "compression.corpus is 'c4'; allowed is one of documentation"),
-    ("soft_prompt.prompt_tokens", 0, "soft_prompt.prompt_tokens is 0; allowed is a number above 0"),
-    ("soft_prompt.prompt_tokens", True, "soft_prompt.prompt_tokens is True; allowed is a whole number"),
-    ("soft_prompt.initialisation", "zeros", "soft_prompt.initialisation is 'zeros'; allowed is first or sampled"),
-    ("soft_prompt.training.steps", -1, "soft_prompt.training.steps is -1; allowed is a number above 0"),
-    ("soft_prompt.training.warmup_steps", 10**6, "soft_prompt.training.warmup_steps is 1000000; allowed is 0 to steps - 1"),
-    ("soft_prompt.training.schedule", "cosine", "soft_prompt.training.schedule is 'cosine'; allowed is linear or trapezoid"),
-    ("soft_prompt.training.momentum", 0.9, "soft_prompt.training.momentum is not a parameter; allowed here are steps"),
-    ("evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
-    ("evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
+    ("study.compression.backend", "gptqmodel", "compression.backend is 'gptqmodel'; allowed is llmcompressor or auto-gptq"),
+    ("study.compression.dampening", 0, "compression.dampening is 0.0; allowed is a number above 0"),
+    ("study.compression.windows", 2.5, "compression.windows is 2.5; allowed is a whole number"),
+    ("study.compression.corpus", "c4", "compression.corpus is 'c4'; allowed is one of documentation"),
+    ("study.soft_prompt.prompt_tokens", 0, "soft_prompt.prompt_tokens is 0; allowed is a number above 0"),
+    ("study.soft_prompt.prompt_tokens", True, "soft_prompt.prompt_tokens is True; allowed is a whole number"),
+    ("study.soft_prompt.initialisation", "zeros", "soft_prompt.initialisation is 'zeros'; allowed is first or sampled"),
+    ("study.soft_prompt.training.steps", -1, "soft_prompt.training.steps is -1; allowed is a number above 0"),
+    ("study.soft_prompt.training.warmup_steps", 10**6, "soft_prompt.training.warmup_steps is 1000000; allowed is 0 to steps - 1"),
+    ("study.soft_prompt.training.schedule", "cosine", "soft_prompt.training.schedule is 'cosine'; allowed is linear or trapezoid"),
+    ("study.soft_prompt.training.momentum", 0.9, "soft_prompt.training.momentum is not a parameter; allowed here are steps"),
+    ("study.evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
+    ("study.evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
     ("shipped_models.second.shape.heads", 5, "; allowed is a multiple of heads (5)"),
     (
         "study.levels",
@@ -73,14 +74,29 @@ BAD = [
     ),
     ("study.levels", ["full", "4bit", "4bit"], "and each level once"),
     ("study.levels", ["full", "1:3"], "compression.block_size is 128; allowed is a multiple of 3 for level 1:3"),
-    ("evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
-    ("soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
-    ("tasks.levels", ["9bit"], "tasks.levels is '9bit'; allowed is one of full, 4bit"),
-    ("cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
-    ("comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of all, qv"),
-    ("study.size", "huge", "study.size is 'huge'; allowed is default or full"),
-    ("hard_prompt.show_level", "x", "level 'x' is not a level"),
-    ("soft_prompt.training.learning_rate", float("inf"), "soft_prompt.training.learning_rate is inf; allowed is a finite number"),
+    ("study.evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
+    ("study.soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
+    ("study.tasks.levels", ["9bit"], "tasks.levels is '9bit'; allowed is one of full, 4bit"),
+    ("study.cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
+    ("study.comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of qv, all"),
+    ("study.size", "full", "size is not a parameter; allowed here are"),
+    ("study", "embedded", "study is 'embedded'; allowed is a profile, such as *embedded"),
+    ("study.corpora", ["documentation", "c5"], "study.corpora is 'c5'; allowed is one of documentation"),
+    (
+        "study.soft_prompt.corpus",
+        "c4",
+        "soft_prompt.corpus is 'c4'; allowed is one of documentation, python_reference, mathematics",
+    ),
+    ("study.another_model.pairs", [{"model": "reference", "other": "third"}], "another_model.pairs is 'third'; allowed is one of"),
+    ("device", "gpu", "device is 'gpu'; allowed is auto or cpu or cuda or mps"),
+    ("corpora.sources.documentation", {"dataset": "a/b", "packages": ["numpy"]}, "allowed is packages, or dataset"),
+    ("study.tasks.names", [], "tasks.names is []; allowed is one task or more"),
+    ("study.hard_prompt.show_level", "x", "level 'x' is not a level"),
+    (
+        "study.soft_prompt.training.learning_rate",
+        float("inf"),
+        "soft_prompt.training.learning_rate is inf; allowed is a finite number",
+    ),
 ]
 
 
@@ -92,14 +108,14 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, field, value, sen
     for name in path:
         section = section[name]
     section[last] = value
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     with pytest.raises(ParameterError) as caught:
         study.load(tmp_path / "params.yaml")
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("a: [", "is not YAML"), ("", "not sections"), ("seed: 0", "models is missing")])
+@pytest.mark.parametrize(("text", "sentence"), [("a: [", "is not YAML"), ("", "not sections"), ("seed: 0", "device is missing")])
 def test_a_broken_file_is_said_to_be_broken(tmp_path, text, sentence):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ParameterError, match=sentence):
@@ -127,12 +143,25 @@ def test_run_from_nowhere(tmp_path, monkeypatch):
         study.load()
 
 
-def test_a_full_study_takes_the_values_of_its_section(tmp_path):
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    default = study.load(ROOT / "params.yaml")
-    raw["study"]["size"] = "full"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    full = study.load(tmp_path / "params.yaml")
-    assert full.soft_prompt.training.steps == raw["full"]["soft_prompt"]["training"]["steps"] > default.soft_prompt.training.steps
-    assert full.soft_prompt.training.learning_rate == default.soft_prompt.training.learning_rate
-    assert full.compression == default.compression
+@pytest.mark.parametrize("profile", ["embedded", "thorough", "laptop", "paper"])
+def test_a_profile_is_one_word_and_holds_what_differs(tmp_path, profile):
+    text = (ROOT / "params.yaml").read_text()
+    assert text.count("\nstudy: *embedded") == 1
+    (tmp_path / "params.yaml").write_text(text.replace("\nstudy: *embedded", f"\nstudy: *{profile}"))
+    settings, default = study.load(tmp_path / "params.yaml"), study.load(ROOT / "params.yaml")
+    assert (settings == replace(default, root=settings.root)) == (profile == "embedded")
+    assert settings.compression.dampening == default.compression.dampening
+    assert list(settings.corpora.sources) == list(settings.study.corpora)
+
+
+def test_the_papers_profile_is_the_papers_protocol(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace("\nstudy: *embedded", "\nstudy: *paper")
+    (tmp_path / "params.yaml").write_text(text)
+    settings = study.load(tmp_path / "params.yaml")
+    compression, recipe = settings.compression, settings.soft_prompt
+    assert (compression.windows, compression.window, compression.dampening, compression.block_size) == (128, 1024, 0.01, 128)
+    assert (recipe.prompt_tokens, recipe.initialisation, settings.evaluation.window) == (100, "first", 1024)
+    assert (recipe.training.steps, recipe.training.learning_rate, recipe.training.warmup_steps) == (30000, 1e-3, 500)
+    assert (recipe.training.schedule, recipe.training.clip, recipe.training.weight_decay) == ("linear", 1.0, 0.0)
+    lora = settings.comparison.lora("32@qv", recipe.training, 1e-4)
+    assert (lora.rank, lora.alpha, lora.dropout) == (32, 32.0, 0.1) and {"q_proj", "v_proj"} <= set(lora.targets)

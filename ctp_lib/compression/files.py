@@ -8,9 +8,10 @@ import shutil
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib import models, places
+from ctp_lib import hub, models, places
 from ctp_lib.compression import storage
 from ctp_lib.study import Level, ModelSpec, ParameterError, Study
 
@@ -27,7 +28,7 @@ def save(settings: Study, model: str, level: Level, network: PreTrainedModel, to
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir(parents=True)
     if level.family != "full":
-        network.half().save_pretrained(incoming)
+        network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16).save_pretrained(incoming)
         tokenizer.save_pretrained(incoming)
     reached = describe(settings, settings.model(model), level, network)
     (incoming / MANIFEST).write_text(json.dumps(reached, indent=1) + "\n", encoding="utf-8")
@@ -63,7 +64,7 @@ def describe(settings: Study, spec: ModelSpec, level: Level, network: PreTrained
     if level.sparsity and calibration:
         calibration.pop("backend")  # a choice for the quantised levels only
     return {
-        "base": asdict(spec),
+        "base": {**asdict(spec), "commit": hub.commit(models.folder(spec))},
         "level": str(level),
         "family": level.family,
         "calibration": calibration,

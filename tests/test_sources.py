@@ -1,0 +1,113 @@
+"""Texts from the hub, by the layout of the real repositories, and from the reader's own files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+
+import pandas as pd
+import pytest
+import repositories
+from conftest import HUB, ROOT
+
+from ctp_lib import sources, study
+from ctp_lib.study import CorpusSpec, ParameterError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_sets():
+    repositories.build(HUB.root)
+
+
+def read(spec: CorpusSpec, root=ROOT, name: str = "mine") -> dict[str, list[str]]:
+    return sources.read(name, spec, root=root, seed=0, held_out=0.2)
+
+
+def of_params(name: str) -> CorpusSpec:
+    """The corpus as ``params.yaml`` has it."""
+    path = ROOT / "params.yaml"
+    raw = study.YAML(typ="safe", pure=True).load(path.read_text())["corpora"]["sources"][name]
+    return study._build(CorpusSpec, raw, name)
+
+
+def test_c4_has_a_train_shard_and_its_validation_shard_in_halves():
+    found = read(of_params("c4"))
+    assert found["train"] == [repositories.text(n) for n in range(60)]
+    held = found["validation"] + found["test"]
+    assert sorted(held) == sorted(repositories.text(1000 + n) for n in range(60)) and min(map(len, found.values())) > 15
+
+
+@pytest.mark.parametrize(("name", "joined"), [("wikitext2", "\n\n"), ("ptb", " ")])
+def test_a_split_is_one_text_as_the_literature_reads_it(name, joined):
+    found = read(of_params(name))
+    assert all(len(texts) == 1 for texts in found.values())
+    parts = found["test"][0].split(joined) if name == "wikitext2" else None
+    assert repositories.text(0) in found["test"][0] and "another config" not in found["test"][0]
+    assert parts is None or len(parts) == 32
+
+
+def test_rows_are_counted_from_the_first():
+    spec = CorpusSpec(dataset="Salesforce/wikitext", config="wikitext-2-raw-v1", at_most=7)
+    assert len(read(spec)["train"]) == 6  # one of the seven is empty
+
+
+ROWS = [repositories.text(n) for n in range(50)]
+
+
+def write(folder, kind: str) -> str:
+    lines = "".join(json.dumps({"text": row}) + "\n" for row in ROWS)
+    if kind == "txt":
+        for number, row in enumerate(ROWS):
+            (folder / f"{number:02}.txt").write_text(row)
+        return "*.txt"
+    if kind == "parquet":
+        pd.DataFrame({"text": ROWS}).to_parquet(folder / "rows.parquet")
+        return "rows.parquet"
+    pack = {"jsonl": str.encode, "jsonl.gz": lambda t: gzip.compress(t.encode()), "jsonl.xz": lambda t: lzma.compress(t.encode())}
+    (folder / f"rows.{kind}").write_bytes(pack[kind](lines))
+    return f"rows.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "jsonl.gz", "jsonl.xz", "parquet"])
+def test_own_files_of_every_kind_are_dealt_alike(tmp_path, kind):
+    found = read(CorpusSpec(files={"train": write(tmp_path, kind)}), tmp_path)
+    assert sorted(found["train"] + found["validation"] + found["test"]) == sorted(ROWS)
+    assert found["train"] == [row for row in ROWS if row in set(found["train"])]
+    (tmp_path / "more").mkdir()
+    again = read(CorpusSpec(files={"train": f"more/{write(tmp_path / 'more', 'jsonl')}"}), tmp_path)
+    assert again == found and min(map(len, found.values())) > 2
+
+
+def test_own_splits_are_kept(tmp_path):
+    for split, rows in (("a", ROWS[:30]), ("b", ROWS[30:40]), ("c", ROWS[40:])):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({"body": row}) + "\n" for row in rows))
+    spec = CorpusSpec(files={"train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}, column="body")
+    assert read(spec, tmp_path) == {"train": ROWS[:30], "validation": ROWS[30:40], "test": ROWS[40:]}
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 1000)[:-20])
+    (tmp_path / "not.jsonl").write_text("no json at all")
+    (tmp_path / "one.csv").write_text("text\na\n")
+    (tmp_path / "one.jsonl").write_text('{"text": "a"}\n')
+    for spec, sentence in (
+        (CorpusSpec(files={"train": "none/*.txt"}), "corpora.sources.mine.files.train: no file is called none/"),
+        (CorpusSpec(files={"train": "one.csv"}), "is none of .txt, .jsonl"),
+        (CorpusSpec(files={"train": "torn.jsonl.gz"}), "torn.jsonl.gz cannot be read as json"),
+        (CorpusSpec(files={"train": "not.jsonl"}), "not.jsonl cannot be read as json"),
+        (CorpusSpec(files={"train": "one.jsonl"}, column="body"), "column is 'body'; allowed is one of text"),
+        (CorpusSpec(dataset="nobody/nothing"), "nobody/nothing"),
+        (CorpusSpec(dataset="Salesforce/wikitext", config="wikitext-3"), "wikitext-3"),
+        (CorpusSpec(dataset="allenai/c4", files={"train": "en/none.json.gz"}), "allenai/c4"),
+    ):
+        with pytest.raises(ParameterError) as caught:
+            read(spec, tmp_path)
+        assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_corpus_has_one_source():
+    with pytest.raises(ParameterError, match="allowed is packages, or dataset"):
+        CorpusSpec(packages=("python",), dataset="a/b")
+    with pytest.raises(ParameterError, match="allowed is a path for train"):
+        CorpusSpec(files={"test": "a.txt"})
