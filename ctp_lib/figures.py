@@ -139,19 +139,22 @@ def cross_dataset(table: pd.DataFrame) -> Figure:
     )
     bound = flat.gain.abs().max()
     for axis, level in zip(axes, levels, strict=False):
-        gains = flat[flat.level == level].pivot(index="trained_on", columns="evaluated_on", values="gain").loc[corpora, corpora]
-        _heat(axis, gains, bound, title="uncompressed" if level == "full" else level)
-    none = published.LLAMA_7B_3BIT_TRANSFER["none"]
-    theirs = pd.DataFrame(
-        {
-            source: {on: math.log(published.LLAMA_7B_3BIT_TRANSFER[source][on] / none[on]) for on in none}
-            for source in ("c4", "wikitext2")
-        }
-    ).T
-    _heat(axes[-1], theirs, 3, title="LLaMA-7B, 3bit\n(published)", colours=ListedColormap([PUBLISHED_CELL]))
+        rows = flat[flat.level == level].set_index(["trained_on", "evaluated_on"])
+        gains, shares = (rows[column].unstack().loc[corpora, corpora] for column in ("gain", "recovered"))
+        _heat(axis, gains, bound, title="uncompressed" if level == "full" else level, shares=None if level == "full" else shares)
+    none, full = published.LLAMA_7B_3BIT_TRANSFER["none"], published.LLAMA_7B_3BIT_TRANSFER["full"]
+    theirs = pd.DataFrame({source: published.LLAMA_7B_3BIT_TRANSFER[source] for source in ("c4", "wikitext2")}).T[list(none)]
+    _heat(
+        axes[-1],
+        (theirs / pd.Series(none)).map(math.log),
+        3,
+        title="LLaMA-7B, 3bit\n(published)",
+        colours=ListedColormap([PUBLISHED_CELL]),
+        shares=(pd.Series(none) - theirs) / (pd.Series(none) - pd.Series(full)),
+    )
     for axis in axes[1:]:
         axis.set_ylabel("")
-    figure.suptitle("Change in NLL (nats a token, below zero is better)")
+    figure.suptitle("Change in NLL (nats a token, below zero is better), and share of the lost perplexity that is back")
     return figure
 
 
@@ -393,10 +396,23 @@ def _published_comparison(axis: Axes) -> None:
     axis.set_title("3bit, C4 (published)\nopen: prompt, averaging undone", color=PUBLISHED_TEXT)
 
 
-def _heat(axis: Axes, gains: pd.DataFrame, bound: float, *, title: str, colours: str | Colormap = "PuOr_r") -> None:
-    """``gains`` in numbers and colours, from -``bound`` (better) to ``bound``."""
+def _heat(
+    axis: Axes,
+    gains: pd.DataFrame,
+    bound: float,
+    *,
+    title: str,
+    colours: str | Colormap = "PuOr_r",
+    shares: pd.DataFrame | None = None,
+) -> None:
+    """``gains`` in numbers and colours, from -``bound`` (better) to ``bound``; under each number its share, where there are ``shares``."""
     shown = gains.rename(index=_two_lines, columns=_two_lines)
-    seaborn.heatmap(shown, ax=axis, cmap=colours, vmin=-bound, vmax=bound, annot=True, fmt="+.2f", cbar=False, linewidths=0.5)
+    notes = gains.map("{:+.2f}".format)
+    if shares is not None:
+        notes += "\n" + shares.map("{:.0%}".format)
+    seaborn.heatmap(
+        shown, ax=axis, cmap=colours, vmin=-bound, vmax=bound, annot=notes.to_numpy(), fmt="", cbar=False, linewidths=0.5
+    )
     axis.set(title=title, xlabel="evaluated on", ylabel="learned on")
     axis.tick_params(axis="both", rotation=0)
 
