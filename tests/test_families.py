@@ -1,0 +1,65 @@
+"""The whole way of a model of each family, from a hub to its tasks, with the data sets of the hub."""
+
+from __future__ import annotations
+
+import shutil
+
+import families
+import pytest
+import repositories
+from conftest import HUB
+from peft import PeftModel
+
+from ctp_lib import corpora, learning, models, prompts, sources, study
+from ctp_lib.compression import recipes
+from ctp_lib.evaluation import zero_shot
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.study import CompressionSpec, CorpusSpec, Level, ModelSpec, SoftPromptSpec, TrainingSpec
+from ctp_lib.texts import TrainingText
+
+TASKS = ["openbookqa", "hellaswag", "piqa", "mmlu_high_school_european_history"]
+SOLVER = CompressionSpec(corpus="c4", windows=4, window=24, dampening=0.01, block_size=16)
+TRAINING = TrainingSpec(steps=12, batch_windows=4, learning_rate=0.1, warmup_steps=1, validate_every=4)
+RECIPE = SoftPromptSpec("c4", 4, TRAINING, (0,), "sampled")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_sets():
+    repositories.build(HUB.root)
+
+
+def c4() -> dict[str, list[str]]:
+    spec = CorpusSpec(dataset="allenai/c4", files={
+        "train": "en/c4-train.00000-of-01024.json.gz", "validation": "en/c4-validation.00000-of-00008.json.gz",
+    })  # fmt: skip
+    return sources.read("c4", spec, root=study.root(), seed=0, held_out=0.1)
+
+
+@pytest.mark.parametrize("family", sorted(set(families.FAMILIES) - {"mistral"}))  # llmcompressor cannot trace its choice of a mask
+def test_from_the_hub_to_the_tasks(family, tmp_path):
+    spec = ModelSpec(f"everybody/{family}")
+    families.save(family, HUB.root / "models" / spec.source)
+    tokenizer = models.load_tokenizer(spec)
+    rows = {split: corpora.tokens([corpora.Document("", text) for text in texts], tokenizer) for split, texts in c4().items()}
+    train = corpora.shuffled_batches(rows["train"], 24, TRAINING.batch_windows, 0)
+    validation, test = (corpora.windows(rows[split], 24, 8) for split in ("validation", "test"))
+    network = recipes.compress(models.load_model(spec), Level.parse("2bit"), corpora.random_windows(rows["train"], 24, 4, 0), SOLVER)
+    prompt, run = learning.learn_prompt(
+        network, RECIPE, TrainingText(train, validation, "c4"), seed=0, checkpoint=tmp_path / "checkpoint", label=family
+    )
+    assert run.best_nll < run.curve[0]["validation_nll"]
+    assert perplexity(network, test, prompt()).nll != perplexity(network, test).nll
+    prompts.save(prompt, tmp_path / "prompt", spec, network)
+    whole = models.load_model(spec)
+    stitched = prompts.load(tmp_path / "prompt", whole)
+    assert stitched().equal(prompt().detach()) and perplexity(whole, test, stitched()).prompt_tokens == 4
+    ids = test[:2]
+    assert PeftModel.from_pretrained(whole, tmp_path / "prompt")(input_ids=ids).logits.isfinite().all()
+    window = families.CONTEXT - RECIPE.prompt_tokens
+    none, prompted = (
+        zero_shot.evaluate(models.load_model(spec), tokenizer, TASKS, tmp_path, max_length=window, prompt=adapter, limit=8)
+        for adapter in (None, tmp_path / "prompt")
+    )
+    assert [score.task for score in none] == TASKS == [score.task for score in prompted]
+    assert all(len(score.correct) == 8 for score in (*none, *prompted))
+    shutil.rmtree(HUB.root / "models" / spec.source)
