@@ -207,8 +207,9 @@ def transfer_table(
 ) -> pd.DataFrame:
     """What every prompt does at every level: index (``by``, level, evaluated_on), without the last where only one corpus is asked for.
 
-    Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain`` is the difference in NLL to the same
-    model without a prompt (nats a token, negative is better) by :func:`over_seeds`; ``runs`` are the rows behind it.
+    Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain``
+    is the difference in NLL to the same model without a prompt (nats a token, negative is better) by :func:`over_seeds`; ``runs`` are
+    the rows behind it.
     """
     none: dict[tuple[str, str], Mapping[str, Any]] = {}
     prompted: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}

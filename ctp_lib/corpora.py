@@ -103,8 +103,8 @@ def deduplicate(corpora: Iterable[tuple[str, Iterable[Document]]]) -> Iterator[t
         kept = []
         for document in documents:
             lines = [" ".join(line.lower().split()) for line in document.text.splitlines()]
-            lengths = {_digest(line): len(line) for line in lines if len(line) >= SHORTEST_LINE}
-            lengths = lengths or {_digest(document.text): len(document.text)}
+            lengths = {sources.digest(line): len(line) for line in lines if len(line) >= SHORTEST_LINE}
+            lengths = lengths or {sources.digest(document.text): len(document.text)}
             repeated = sum(length for digest, length in lengths.items() if digest in seen)
             if 4 * repeated < 3 * sum(lengths.values()):
                 kept.append(document)
@@ -120,7 +120,7 @@ def split(documents: list[Document], *, seed: int, held_out: float) -> dict[str,
     elsewhere. Overloads share a name and stay together.
     """
     parts: dict[str, list[Document]] = {part: [] for part in SPLITS}
-    placed = [(int.from_bytes(_digest(f"{seed}:{document.name}")) / 2**64, document) for document in documents]
+    placed = [(sources.place(document.name, seed), document) for document in documents]
     for place, document in sorted(placed, key=itemgetter(0)):
         part = "validation" if place < held_out else "test" if place < 2 * held_out else "train"
         parts[part].append(document)
@@ -129,10 +129,6 @@ def split(documents: list[Document], *, seed: int, held_out: float) -> dict[str,
 
 def _read_package(package: str) -> list[tuple[str, str]]:
     return list(docstrings.read_package(package))
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
 
 
 def _write(documents: list[Document], path: Path) -> None:

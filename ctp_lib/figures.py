@@ -77,7 +77,10 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str) -> Figure:
 
 
 def curves_by_level(table: pd.DataFrame) -> Figure:
-    """Validation NLL against tokens seen while the prompts were learned, a panel a level, a line a seed. ``table``: ``results/curve.csv``."""
+    """Validation NLL against tokens seen while the prompts were learned, a panel a level, a line a seed.
+
+    ``table``: ``results/curve.csv``.
+    """
     style()
     levels = _levels(table, ("full", "quantised", "pruned", "joint"))
     columns = 3

@@ -35,7 +35,10 @@ def fetch(repository: str, revision: str | None = None, patterns: list[str] = MO
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, max_workers=4))
     except Exception as error:
-        raise ParameterError(_sentence(repository, revision, error)) from None
+        sentence = _sentence(repository, revision, error)
+        if sentence is None:
+            raise
+        raise ParameterError(sentence) from None
     for blob in sorted(blobs.glob("*")):
         if blob.name not in before and not _intact(blob):
             blob.unlink()
@@ -66,7 +69,7 @@ def _intact(blob: Path) -> bool:
     return True
 
 
-def _sentence(repository: str, revision: str | None, error: Exception) -> str:
+def _sentence(repository: str, revision: str | None, error: Exception) -> str | None:
     where = constants.ENDPOINT
     if isinstance(error, GatedRepoError):
         return f"{repository} is gated: ask for access on {where}/{repository}, then log in with `hf auth login` and run again"
@@ -80,4 +83,4 @@ def _sentence(repository: str, revision: str | None, error: Exception) -> str:
         return f"{where} answers {error.response.status_code} for {repository}; run again later, what was fetched is kept"
     if isinstance(error, httpx.HTTPError | OSError):
         return f"the download of {repository} broke off ({type(error).__name__}: {error}); run again, it goes on where it stopped"
-    raise error
+    return None

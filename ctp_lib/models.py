@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.logging import disable_progress_bar
 
 from ctp_lib import hub, study
-from ctp_lib.study import ModelSpec, ParameterError
+from ctp_lib.study import ModelSpec, ParameterError, first_line
 
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 """Any of these makes a tokenizer; from none, transformers would make an empty one."""
@@ -29,7 +29,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder(spec), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ParameterError(f"model {spec.source!r} has no tokenizer that loads: {_first_line(error)}") from None
+        raise ParameterError(f"model {spec.source!r} has no tokenizer that loads: {first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise ParameterError(f"model {spec.source!r}: its tokenizer names no end-of-sequence token; set eos_token in its config")
     return tokenizer
@@ -53,7 +53,7 @@ def load_model(spec: ModelSpec, compressed: Path | None = None) -> PreTrainedMod
             source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ParameterError(f"model {spec.source!r} does not load: {_first_line(error)}") from None
+        raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
     return model.to(device()).eval().requires_grad_(False)
 
 
@@ -147,7 +147,3 @@ def folder(spec: ModelSpec) -> Path:
     """
     local = study.root() / spec.source
     return local if local.is_dir() else hub.fetch(spec.source, spec.revision)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ctp_lib import models, stepcost, study, texts
+from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
 from ctp_lib.study import ParameterError, SoftPromptSpec, Study
 
 GIGA = 1e9
@@ -79,13 +80,9 @@ def needs(network: PreTrainedModel, settings: Study) -> Needs:
         + 4 * (3 * widest**2 + 4 * largest)
         + 2 * compression.windows * compression.window * widest * _size(network),
         train=weights + step_bytes(network, recipe, window, recipe.training.windows_at_once or recipe.training.batch_windows),
-        evaluate=weights + 3 * 4 * EVALUATED_AT_ONCE * window * network.config.get_text_config().vocab_size,
+        evaluate=weights + 3 * 4 * BATCH_WINDOWS * window * network.config.get_text_config().vocab_size,
         disk=2 * models.parameter_count(network) * (len(settings.levels) - 1),
     )
-
-
-EVALUATED_AT_ONCE = 8
-"""Windows, as :func:`ctp_lib.evaluation.perplexity.perplexity` takes them."""
 
 
 def step_bytes(network: PreTrainedModel, recipe: SoftPromptSpec, window: int, windows: int) -> int:

@@ -34,15 +34,15 @@ class SoftPrompt(nn.Module):
         cls, model: PreTrainedModel, prompt_tokens: int, initialisation: Literal["first", "sampled"], seed: int
     ) -> SoftPrompt:
         """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
-        table = vocabulary(model)
-        if prompt_tokens > len(table):
+        embed = model.get_input_embeddings()
+        if prompt_tokens > embed.num_embeddings:
             raise ParameterError(
-                f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {len(table)} tokens to start from"
+                f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {embed.num_embeddings} tokens to start from"
             )
-        if initialisation == "first":
-            return cls(table[:prompt_tokens])
-        drawn = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))[:prompt_tokens]
-        return cls(table[drawn.to(table.device)])
+        ids = torch.arange(embed.num_embeddings)
+        if initialisation == "sampled":
+            ids = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))
+        return cls(embed(ids[:prompt_tokens].to(embed.weight.device)))
 
     def forward(self) -> Tensor:
         """The prompt itself, n x hidden."""

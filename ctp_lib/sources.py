@@ -12,7 +12,7 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctp_lib.study import CorpusSpec, ParameterError
+from ctp_lib.study import CorpusSpec, ParameterError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,10 +44,10 @@ def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
         )  # fmt: skip
     except DatasetNotFoundError as error:
         raise ParameterError(
-            f"corpora.sources.{name}: {_first_line(error)}; check the name, or log in with `hf auth login`"
+            f"corpora.sources.{name}: {first_line(error)}; check the name, or log in with `hf auth login`"
         ) from None
     except (OSError, ValueError) as error:
-        raise ParameterError(f"corpora.sources.{name}: {spec.dataset} does not load: {_first_line(error)}") from None
+        raise ParameterError(f"corpora.sources.{name}: {spec.dataset} does not load: {first_line(error)}") from None
 
 
 def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset]:
@@ -69,7 +69,7 @@ def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset
         try:
             found[split] = load_dataset(kind, data_files=paths, split="train", **whole)
         except (DatasetGenerationError, OSError, EOFError, ValueError, LZMAError) as error:
-            reason = _first_line(error.__cause__ or error)
+            reason = first_line(error.__cause__ or error)
             raise ParameterError(f"corpora.sources.{name}: {pattern} cannot be read as {kind}: {reason}") from None
     return found
 
@@ -101,10 +101,18 @@ def _deal(texts: Mapping[str, Sequence[str]], seed: int, held_out: float) -> dic
 def _by_hash(texts: Sequence[str], seed: int, bounds: Mapping[str, float]) -> dict[str, list[str]]:
     dealt: dict[str, list[str]] = {split: [] for split in bounds}
     for text in texts:
-        digest = hashlib.blake2b(f"{seed}:{text}".encode(errors="replace"), digest_size=8).digest()
-        place = int.from_bytes(digest) / 2**64
-        dealt[next(split for split, bound in bounds.items() if place < bound)].append(text)
+        dealt[next(split for split, bound in bounds.items() if place(text, seed) < bound)].append(text)
     return dealt
+
+
+def place(text: str, seed: int) -> float:
+    """Where ``text`` falls between 0 and 1, by a hash of it and ``seed``: what decides its split."""
+    return int.from_bytes(digest(f"{seed}:{text}")) / 2**64
+
+
+def digest(text: str) -> bytes:
+    """Eight bytes that tell texts apart."""
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
 
 
 def _join(texts: list[str], joined_by: str | None) -> list[str]:
@@ -112,7 +120,3 @@ def _join(texts: list[str], joined_by: str | None) -> list[str]:
     if joined_by is None:
         return [text for text in texts if text.strip()]
     return [joined_by.join(texts)] if texts else []
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

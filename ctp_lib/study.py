@@ -22,6 +22,11 @@ class ParameterError(ValueError):
     """A value in ``params.yaml`` or in a parameters cell that the study cannot run with."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 # -------------------------------------------------------------------------------------------------- levels
 
 _QUANTISED = re.compile(r"(\d+)bit")
@@ -163,8 +168,8 @@ class TrainingSpec:
 
     ``steps``, ``warmup_steps``, ``validate_every`` and ``checkpoint_every`` count optimizer steps; ``batch_windows`` is the
     number of windows in a step, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up.
-    ``recompute`` computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear`` (decay to zero from the end of the warm-up) or ``trapezoid``
-    (constant, then linear to zero over the last 30 %).
+    ``recompute`` computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear``
+    (decay to zero from the end of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
     """
 
     steps: int

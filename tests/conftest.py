@@ -15,7 +15,7 @@ os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": str(Path(FOLDER.name) / "cache
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ctp_lib import reference
 from ctp_lib.study import Shape
@@ -42,14 +42,14 @@ def model() -> LlamaForCausalLM:
     return small_model()
 
 
-def small_model(layers: int = 2, seed: int = 0, context: int = 128, **changes) -> LlamaForCausalLM:
-    """A frozen Llama whose random weights are large enough for its predictions to differ from uniform."""
-    config = LlamaConfig(
+def small_model(layers: int = 2, seed: int = 0, context: int = 128, kind: type = LlamaConfig, **changes) -> PreTrainedModel:
+    """A frozen model, a Llama unless said, whose random weights are large enough for its predictions to differ from uniform."""
+    config = kind(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=context, initializer_range=0.2, bos_token_id=0, eos_token_id=0, **changes,
     )  # fmt: skip
     torch.manual_seed(seed)
-    network = LlamaForCausalLM(config).eval().requires_grad_(False)
+    network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     network.config.save_pretrained(FOLDER.name)  # llmcompressor looks the configuration up where the model came from
     network.config.name_or_path = FOLDER.name
     return network

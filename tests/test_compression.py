@@ -9,6 +9,7 @@ import pytest
 import textbook
 import torch
 from conftest import random_windows, small_model
+from transformers import LlamaConfig, MistralConfig
 
 from ctp_lib import models
 from ctp_lib.compression import joint, recipes, storage
@@ -27,9 +28,9 @@ def correlated(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, columns, generator=generator) @ (mixing + 0.3 * torch.ones(columns, columns) / columns)
 
 
-def correlated_model(**changes) -> torch.nn.Module:
+def correlated_model(kind: type = LlamaConfig, **changes) -> torch.nn.Module:
     """A model whose matrices see correlated inputs: its embeddings share directions, as those of trained models do."""
-    network = small_model(layers=1, **changes)
+    network = small_model(layers=1, kind=kind, **changes)
     network.get_input_embeddings().weight.data = correlated(300, 32, seed=2)
     return network
 
@@ -49,6 +50,15 @@ def textbook_model(network: torch.nn.Module, level: Level) -> dict[str, torch.Te
 def share_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
     equal = [torch.isclose(ours[name].double(), theirs[name], rtol=1e-3, atol=1e-5).flatten() for name in ours]
     return torch.cat(equal).double().mean().item()
+
+
+def test_a_model_that_chooses_its_mask_by_name_is_compressed_behind_that_mask():
+    network = correlated_model(MistralConfig, sliding_window=8)
+    whole = correlated_model(MistralConfig, sliding_window=None)
+    expected, other = textbook_model(network, Level.parse("50%")), textbook_model(whole, Level.parse("50%"))
+    recipes.compress(network, Level.parse("50%"), CALIBRATION, SPEC)
+    found = {name: layer.weight for name, layer in models.compressible(network).items()}
+    assert share_equal(found, expected) > MOST > share_equal(found, other)
 
 
 @pytest.mark.parametrize("backend", ["llmcompressor", "auto-gptq"])

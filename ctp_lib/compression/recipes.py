@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from ctp_lib import models
 from ctp_lib.compression.autogptq import AutoGPTQModifier
 from ctp_lib.compression.joint import JointModifier, asymmetric_grid
+from ctp_lib.compression.tracing import traceable_masks
 from ctp_lib.study import CompressionSpec, Level
 
 CALIBRATION_BATCH = 16
@@ -56,7 +57,7 @@ def compress(model: PreTrainedModel, level: Level, windows: Tensor, spec: Compre
     if level.family == "full":
         return model
     batches = [{"input_ids": batch, "attention_mask": torch.ones_like(batch)} for batch in windows.split(CALIBRATION_BATCH)]
-    with _one_bar(model, f"compress to {level}"):
+    with _one_bar(model, f"compress to {level}"), traceable_masks(model):
         oneshot(
             model=model,
             processor=model.config,  # asked for, never used: the windows are token ids already

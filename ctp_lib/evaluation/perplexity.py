@@ -12,6 +12,9 @@ from transformers import PreTrainedModel
 
 from ctp_lib.prompts import token_nll
 
+BATCH_WINDOWS = 8
+"""Windows that go through the model at a time."""
+
 
 @dataclass(frozen=True)
 class Perplexity:
@@ -66,7 +69,9 @@ class Perplexity:
 
 
 @torch.inference_mode()
-def perplexity(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int = 8) -> Perplexity:
+def perplexity(
+    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int = BATCH_WINDOWS
+) -> Perplexity:
     """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
 
     Windows stream through in batches; means are taken in fp64. Raises :class:`FloatingPointError` when the
