@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from ctp_lib import models, tuning
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.prompts import SoftPrompt, token_nll
+from ctp_lib.likelihood import token_nll
+from ctp_lib.prompts import SoftPrompt
 from ctp_lib.study import LoraSpec, SoftPromptSpec
 from ctp_lib.texts import TrainingText
 from ctp_lib.tuning import TrainingRun
@@ -53,6 +54,8 @@ def learn_lora(
 ) -> tuple[PeftModel, TrainingRun]:
     """LoRA matrices on ``network``, at the step that was best on ``text.validation``; see :func:`with_lora`."""
     base = models.fingerprint(network)
+    if recipe.training.recompute:
+        models.recompute_activations(network)
     torch.manual_seed(seed)
     adapted = with_lora(network, recipe)
 

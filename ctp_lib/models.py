@@ -35,11 +35,11 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(spec: ModelSpec, compressed: Path | None = None) -> PreTrainedModel:
+def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str | None = None) -> PreTrainedModel:
     """The model in ``spec.dtype``, frozen and in evaluation mode; from the folder ``compressed`` when that is given.
 
-    Only safetensors weights are read, and code that comes with a model is never run. Raises :class:`ParameterError` when the model
-    does not load.
+    It lies ``on`` a device, that of :func:`device` unless another is named. Only safetensors weights are read, and code that comes
+    with a model is never run. Raises :class:`ParameterError` when the model does not load.
     """
     source = compressed or folder(spec)
     if not any(source.glob("*.safetensors")):
@@ -54,7 +54,7 @@ def load_model(spec: ModelSpec, compressed: Path | None = None) -> PreTrainedMod
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
-    return model.to(device()).eval().requires_grad_(False)
+    return model.to(on or device()).eval().requires_grad_(False)
 
 
 def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:

@@ -1,7 +1,6 @@
 """Before hours of work: what a model needs, and whether this machine, this text and the model's context have it.
 
-Nothing is loaded. The model is built without data (``FakeTensorMode``: shapes and dtypes alone), and what a training step would keep is
-counted on that, tensor by tensor.
+Nothing is loaded. The model is built on shapes alone, and a training step and an evaluation are run on it so, counted tensor by tensor.
 """
 
 from __future__ import annotations
@@ -10,46 +9,148 @@ import argparse
 import math
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import psutil
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib import models, stepcost, study, texts
+from ctp_lib import learning, memory, models, stepcost, study, texts
 from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
-from ctp_lib.study import ParameterError, SoftPromptSpec, Study
+from ctp_lib.likelihood import token_nll
+from ctp_lib.study import ModelSpec, ParameterError, Study, TrainingSpec
 
-GIGA = 1e9
+WORKS = ("compress", "evaluate", "soft_prompt", "lora")
+"""The pieces of work that memory is checked for."""
+COPIES = 6
+"""Matrices as large as a Hessian that a solver holds beside it (its factors), in fp32."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes in memory at the peak of each piece of work, the weights among them; ``disk`` for the compressed copies of one model."""
+    """Bytes: of the weights; by piece of work, in memory at its peak, the weights among them; on disk, for the compressed copies."""
 
     weights: int
-    compress: int
-    train: int
-    evaluate: int
+    memory: Mapping[str, int]
     disk: int
 
 
-def check(settings: Study, model: str) -> Needs:
-    """Raise :class:`ParameterError`, with what to do, unless ``model`` can be studied here with these settings; else what it needs.
+def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
+    """What ``model`` needs for ``works``; raise :class:`ParameterError`, with what to do, where it cannot be done here.
 
     In turn: its configuration and tokenizer load and fit, its context holds window and prompt, every corpus gives two windows or
     more, and disk and memory suffice.
     """
     spec = settings.model(model)
     tokenizer = models.load_tokenizer(spec)
+    network = on_shapes(spec)
+    models.check_fit(
+        network, tokenizer, max(settings.compression.window, settings.evaluation.window + settings.soft_prompt.prompt_tokens)
+    )
+    _check_text(settings, tokenizer)
+    needed = needs(network, settings, works)
+    free = shutil.disk_usage(settings.root).free
+    if needed.disk > free:
+        raise ParameterError(
+            f"{model} at all levels takes {_size(needed.disk)} on disk, {_size(free)} are free; make room, or take fewer levels"
+        )
+    _check_memory(network, settings, needed)
+    return needed
+
+
+def on_shapes(spec: ModelSpec) -> PreTrainedModel:
+    """The model of ``spec``, frozen, with shapes and dtypes and no weights."""
     config = AutoConfig.from_pretrained(models.folder(spec), trust_remote_code=False)
-    with FakeTensorMode():
-        network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, spec.dtype)).eval().requires_grad_(False)
-        longest = max(settings.compression.window, settings.evaluation.window + settings.soft_prompt.prompt_tokens)
-        models.check_fit(network, tokenizer, longest)
-        needed = needs(network, settings)
-        _check_memory(network, settings, needed)
+    with memory.shapes_alone():
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, spec.dtype)).eval().requires_grad_(False)
+
+
+def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WORKS) -> Needs:
+    """What ``network``, one :func:`on_shapes`, takes for ``works`` at these settings."""
+    weights = sum(weight.nbytes for weight in network.parameters())
+    counted = {
+        "compress": lambda: _compress_bytes(network, settings),
+        "evaluate": lambda: _evaluate_bytes(network, settings),
+        "soft_prompt": lambda: _step_bytes(network, settings, at_once(settings.soft_prompt.training)),
+        "lora": lambda: _lora_bytes(network, settings),
+    }
+    return Needs(
+        weights=weights,
+        memory={work: weights + counted[work]() for work in works},
+        disk=2 * models.parameter_count(network) * (len(settings.levels) - 1),
+    )
+
+
+def at_once(training: TrainingSpec) -> int:
+    """Windows whose activations are in memory together."""
+    return training.windows_at_once or training.batch_windows
+
+
+def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
+    """Of one matrix at a time, in fp32: its Hessian and what the solver makes of it, its weights, their grid and errors; of all
+    calibration windows: what enters a step and what leaves it; of one batch of them, a forward pass.
+    """
+    spec, linear = settings.compression, models.compressible(network).values()
+    widest, largest = max(module.in_features for module in linear), max(module.weight.numel() for module in linear)
+    batch = torch.zeros(min(spec.windows_at_once, spec.windows), spec.window, dtype=torch.int64)
+    solver = 4 * ((1 + COPIES) * widest**2 + 4 * largest)
+    passed = 2 * spec.windows * spec.window * widest * next(network.parameters()).element_size()
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(inputs_embeds=network.get_input_embeddings()(batch), use_cache=False, logits_to_keep=1)
+
+    return passed + solver + memory.peak_bytes(forward, network.parameters())
+
+
+def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
+    windows = torch.zeros(BATCH_WINDOWS, settings.evaluation.window, dtype=torch.int64)
+    prompt = stepcost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
+
+    def score() -> None:
+        with torch.no_grad():
+            token_nll(network, windows, prompt)
+
+    return memory.peak_bytes(score, network.parameters())
+
+
+def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
+    if settings.soft_prompt.training.recompute:
+        models.recompute_activations(network)
+    with memory.shapes_alone():
+        return _trained(stepcost.soft_prompt(network, settings.soft_prompt.prompt_tokens), settings, windows)
+
+
+def _lora_bytes(network: PreTrainedModel, settings: Study) -> int:
+    """Of the largest of the study's adapters."""
+    training, largest = settings.soft_prompt.training, 0
+    for point in settings.comparison.lora_points:
+        try:
+            adapted = learning.with_lora(network, settings.comparison.lora(point, training, rate=1.0))
+        except ValueError as error:
+            raise ParameterError(
+                f"comparison.lora_points has {point}: {study.first_line(error)}; name modules that the model has"
+            ) from None
+        memory.drop_data(adapted)
+        for module in adapted.modules():  # in training mode, but OPT's decoder, which would draw a number to leave layers out by
+            module.training = not hasattr(module, "layerdrop")
+        candidate = stepcost.Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
+        largest = max(largest, _trained(candidate, settings, at_once(training)))
+        adapted.unload()
+    return largest
+
+
+def _trained(candidate: stepcost.Candidate, settings: Study, windows: int) -> int:
+    """Bytes beside the model's weights at the peak of a training step, with what AdamW remembers between steps."""
+    batch = torch.zeros(windows, settings.evaluation.window, dtype=torch.int64)
+    optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
+    trained = sum(weight.nbytes for weight in candidate.trainable)
+    own = [*candidate.network.parameters(), *candidate.trainable]
+    return 3 * trained + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
+
+
+def _check_text(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
     for corpus in settings.corpora.sources:
         for split in ("validation", "test"):
             if len(texts.split_windows(settings, tokenizer, corpus, split, at_most=2)) < 2:
@@ -57,45 +158,6 @@ def check(settings: Study, model: str) -> Needs:
                     f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens; take more text, or a shorter "
                     "evaluation.window"
                 )
-    free = shutil.disk_usage(settings.root).free
-    if needed.disk > free:
-        raise ParameterError(
-            f"{model} at all levels takes {_size_of(needed.disk)} on disk, {_size_of(free)} are free; make room, or take fewer levels"
-        )
-    return needed
-
-
-def needs(network: PreTrainedModel, settings: Study) -> Needs:
-    """What ``network``, real or fake, takes at these settings."""
-    weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    recipe, window, compression = settings.soft_prompt, settings.evaluation.window, settings.compression
-    linear = list(models.compressible(network).values())
-    widest = max(module.in_features for module in linear)
-    largest = max(module.weight.numel() for module in linear)
-    return Needs(
-        weights=weights,
-        # of one matrix at a time in fp32: its Hessian and that one's factors, the weights, their grid and the errors; of all
-        # calibration windows what enters a layer and what leaves it
-        compress=weights
-        + 4 * (3 * widest**2 + 4 * largest)
-        + 2 * compression.windows * compression.window * widest * _size(network),
-        train=weights + step_bytes(network, recipe, window, recipe.training.windows_at_once or recipe.training.batch_windows),
-        evaluate=weights + 3 * 4 * BATCH_WINDOWS * window * network.config.get_text_config().vocab_size,
-        disk=2 * models.parameter_count(network) * (len(settings.levels) - 1),
-    )
-
-
-def step_bytes(network: PreTrainedModel, recipe: SoftPromptSpec, window: int, windows: int) -> int:
-    """Bytes beside the weights at the peak of one training step: what is kept for the backward pass, and the logits' gradients."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        batch = torch.zeros(windows, window, dtype=torch.int64)
-        kept = stepcost.kept_bytes(stepcost.soft_prompt(network, recipe.prompt_tokens), batch)
-    logits = 4 * windows * window * network.config.get_text_config().vocab_size
-    return kept + 2 * logits
-
-
-def _size(network: PreTrainedModel) -> int:
-    return next(network.parameters()).element_size()
 
 
 def available() -> int:
@@ -110,30 +172,28 @@ def available() -> int:
 
 def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> None:
     free = available()
-    for work in ("compress", "evaluate"):
-        if getattr(needed, work) > free:
-            raise ParameterError(
-                f"to {work} this model takes {_size_of(getattr(needed, work))} of memory, {_size_of(free)} are free; take a smaller one"
+    for work, size in needed.memory.items():
+        if work == "compress" and models.device().type != "cpu":
+            size -= needed.weights  # they stay in main memory and come by layers
+        if size <= free:
+            continue
+        todo = "take a smaller model"
+        if work in ("soft_prompt", "lora"):
+            fits = largest_batch(network, settings, free - needed.weights)
+            todo = (
+                f"set soft_prompt.training.windows_at_once to {fits}" if fits else f"set soft_prompt.training.recompute, or {todo}"
             )
-    if needed.train > free:
-        fits = largest_batch(network, settings, free - needed.weights)
-        todo = (
-            f"set soft_prompt.training.windows_at_once to {fits}"
-            if fits
-            else "set soft_prompt.training.recompute, or take a smaller model"
-        )
-        raise ParameterError(f"a training step takes {_size_of(needed.train)} of memory, {_size_of(free)} are free; {todo}")
+        raise ParameterError(f"{work} takes {_size(size)} of memory, {_size(free)} are free; {todo}")
 
 
 def largest_batch(network: PreTrainedModel, settings: Study, room: int) -> int:
     """The most windows whose training step fits into ``room`` bytes beside the weights; 0 when not even one does."""
-    one = step_bytes(network, settings.soft_prompt, settings.evaluation.window, 1)
-    two = step_bytes(network, settings.soft_prompt, settings.evaluation.window, 2)
+    one, two = (_step_bytes(network, settings, windows) for windows in (1, 2))
     return max(0, math.floor((room - one) / (two - one)) + 1)
 
 
-def _size_of(size: float) -> str:
-    return f"{size / GIGA:.1f} GB" if size >= GIGA else f"{size / 1e6:.0f} MB"
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def main() -> None:
@@ -147,11 +207,10 @@ def main() -> None:
     except ParameterError as error:
         sys.exit(str(error))
     print(f"{asked.model}: its tokenizer fits, its context holds window and prompt, the text suffices.")
-    for work, size in asdict(needed).items():
-        print(f"  {work:9} {_size_of(size):>9}")
-    print(
-        f"  free      {_size_of(available()):>9} in memory on {models.device()}, {_size_of(shutil.disk_usage(settings.root).free)} on disk"
-    )
+    for what, size in {"weights": needed.weights, **needed.memory, "disk": needed.disk}.items():
+        print(f"  {what:12} {_size(size):>9}")
+    free = shutil.disk_usage(settings.root).free
+    print(f"  {'free':12} {_size(available()):>9} in memory on {models.device()}, {_size(free)} on disk")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.study import ModelSpec, ParameterError
@@ -70,23 +69,6 @@ def hard_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None) -> Tensor:
-    """NLL in nats of every token of ``windows`` but the first of each: fp32, number x (length - 1).
-
-    ``windows`` are int64 ids, number x length; ``prompt`` is n x hidden. The first token is context only, also where a prompt
-    could predict it: with and without a prompt the same tokens are scored.
-    """
-    number, length = windows.shape
-    windows = windows.to(model.device)
-    embedded = model.get_input_embeddings()(windows)
-    if prompt is not None:
-        stitched = prompt.to(embedded).expand(number, *prompt.shape)
-        embedded = torch.cat([stitched, embedded], dim=1)
-    logits = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=length).logits[:, :-1]
-    nll = cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), reduction="none")
-    return nll.view(number, length - 1)
 
 
 def save(prompt: SoftPrompt, folder: Path, base: ModelSpec, model: PreTrainedModel) -> None:

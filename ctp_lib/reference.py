@@ -15,8 +15,9 @@ from tokenizers.models import BPE
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ctp_lib import corpora, models, prompts, texts, tuning
+from ctp_lib import corpora, models, texts, tuning
 from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.likelihood import token_nll
 from ctp_lib.study import Shape, TrainingSpec
 
 END_OF_TEXT = "<|endoftext|>"
@@ -115,7 +116,7 @@ def train(
 
     def loss(windows: torch.Tensor) -> torch.Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=models.has_fast_bf16()):
-            return prompts.token_nll(model, windows).mean()
+            return token_nll(model, windows).mean()
 
     config = model.config
     return tuning.train(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ctp_lib.learning import with_lora
-from ctp_lib.prompts import SoftPrompt, token_nll
+from ctp_lib.likelihood import token_nll
+from ctp_lib.prompts import SoftPrompt
 from ctp_lib.study import LoraSpec
 
 

@@ -204,7 +204,10 @@ class ShippedModelSpec:
 
 @dataclass(frozen=True)
 class CompressionSpec:
-    """Calibration text (``windows`` x ``window`` tokens of ``corpus``) and the solver's settings (paper, section 4.1)."""
+    """Calibration text (``windows`` x ``window`` tokens of ``corpus``) and the solver's settings (paper, section 4.1).
+
+    ``windows_at_once`` go through the model together.
+    """
 
     corpus: str
     windows: int
@@ -212,9 +215,10 @@ class CompressionSpec:
     dampening: float
     block_size: int
     backend: Literal["llmcompressor", "auto-gptq"] = "llmcompressor"
+    windows_at_once: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("windows", "dampening", "block_size"):
+        for name in ("windows", "dampening", "block_size", "windows_at_once"):
             _require_positive(self, name)
         _require(self.window >= 2, "window", self.window, "2 tokens or more")
 

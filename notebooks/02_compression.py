@@ -29,7 +29,7 @@ level = "3bit"
 # %%
 import pandas as pd
 
-from ctp_lib import experiments, models, study, texts
+from ctp_lib import experiments, models, preflight, study, texts
 from ctp_lib.compression import files, recipes
 from ctp_lib.results import measured
 from ctp_lib.study import Level
@@ -38,9 +38,8 @@ settings = study.load()
 spec = settings.model(model)
 goal = Level.parse(level)
 tokenizer = models.load_tokenizer(spec)
-network = models.load_model(spec)
-positions = max(settings.compression.window, settings.evaluation.window + settings.soft_prompt.prompt_tokens)
-models.check_fit(network, tokenizer, positions)
+preflight.check(settings, model, ["compress", "evaluate"])
+network = models.load_model(spec, on="cpu")  # where there is a GPU, layers visit it one by one
 
 # %% [markdown]
 # ## Calibration

@@ -30,7 +30,7 @@ level = "75%"
 # %%
 import pandas as pd
 
-from ctp_lib import experiments, learning, models, places, prompts, study, texts
+from ctp_lib import experiments, learning, models, places, preflight, prompts, study, texts
 from ctp_lib.compression import files
 from ctp_lib.results import measured
 from ctp_lib.study import Level
@@ -38,10 +38,10 @@ from ctp_lib.study import Level
 settings = study.load()
 spec = settings.model(model)
 goal = Level.parse(level)
+recipe = settings.soft_prompt
+preflight.check(settings, model, ["soft_prompt"])
 tokenizer = models.load_tokenizer(spec)
 network = files.load(settings, model, goal)
-recipe = settings.soft_prompt
-models.check_fit(network, tokenizer, settings.evaluation.window + recipe.prompt_tokens)
 
 # %% [markdown]
 # ## Learn

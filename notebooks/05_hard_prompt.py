@@ -29,12 +29,13 @@ model = "reference"
 # %%
 import pandas as pd
 
-from ctp_lib import claims, figures, models, places, prompts, results, study, texts
+from ctp_lib import claims, figures, models, places, preflight, prompts, results, study, texts
 from ctp_lib.compression import files
 from ctp_lib.evaluation.continuation import continuation_nll, write_on
 
 settings = study.load()
 spec = settings.hard_prompt
+preflight.check(settings, model, ["evaluate"])
 tokenizer = models.load_tokenizer(settings.model(model))
 items = texts.beginnings(settings, tokenizer, settings.soft_prompt.corpus, spec.context + spec.continuation, spec.items)
 

@@ -29,12 +29,13 @@ model = "reference"
 # %%
 from dataclasses import replace
 
-from ctp_lib import claims, experiments, figures, learning, models, places, prompts, results, study, texts
+from ctp_lib import claims, experiments, figures, learning, models, places, preflight, prompts, results, study, texts
 from ctp_lib.compression import files
 from ctp_lib.study import Level
 
 settings = study.load()
 spec, recipe = settings.model(model), settings.soft_prompt
+preflight.check(settings, model, ["soft_prompt"])
 tokenizer = models.load_tokenizer(spec)
 scored = texts.scored_texts(settings, tokenizer)
 others = [corpus for corpus in settings.corpora.sources if corpus != recipe.corpus]

@@ -26,10 +26,11 @@
 model = "reference"
 
 # %%
-from ctp_lib import claims, experiments, figures, models, places, prompts, results, study, texts
+from ctp_lib import claims, experiments, figures, models, places, preflight, prompts, results, study, texts
 from ctp_lib.compression import files
 
 settings = study.load()
+preflight.check(settings, model, ["evaluate"])
 tokenizer = models.load_tokenizer(settings.model(model))
 broad = settings.soft_prompt.corpus
 scored = texts.scored_texts(settings, tokenizer, of=[broad])

@@ -28,13 +28,14 @@
 model = "reference"
 
 # %%
-from ctp_lib import claims, corpora, figures, models, places, results, study
+from ctp_lib import claims, corpora, figures, models, places, preflight, results, study
 from ctp_lib.compression import files
 from ctp_lib.evaluation import documentation_tasks, zero_shot
 from ctp_lib.study import Level
 
 settings = study.load()
 spec, recipe = settings.tasks, settings.soft_prompt
+preflight.check(settings, model, ["evaluate"])
 tokenizer = models.load_tokenizer(settings.model(model))
 
 # %% [markdown]

@@ -34,12 +34,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ctp_lib import claims, experiments, figures, learning, models, places, results, study, texts
+from ctp_lib import claims, experiments, figures, learning, models, places, preflight, results, study, texts
 from ctp_lib.compression import files
 from ctp_lib.study import Level
 
 settings = study.load()
 spec, recipe = settings.comparison, settings.soft_prompt
+preflight.check(settings, model, ["soft_prompt", "lora"])
 tokenizer = models.load_tokenizer(settings.model(model))
 scored = texts.scored_texts(settings, tokenizer)
 train = {seed: texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed) for seed in spec.seeds}

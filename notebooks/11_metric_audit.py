@@ -31,11 +31,12 @@ level = "75%"
 # %%
 import pandas as pd
 
-from ctp_lib import claims, experiments, figures, models, places, published, results, study, texts
+from ctp_lib import claims, experiments, figures, models, places, preflight, published, results, study, texts
 from ctp_lib.compression import files
 from ctp_lib.prompts import SoftPrompt
 
 settings = study.load()
+preflight.check(settings, model, ["evaluate"])
 tokenizer = models.load_tokenizer(settings.model(model))
 network = files.load(settings, model, study.Level.parse(level))
 broad = settings.soft_prompt.corpus

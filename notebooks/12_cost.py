@@ -30,11 +30,12 @@ repeats = 5
 # %%
 import pandas as pd
 
-from ctp_lib import claims, figures, models, places, results, stepcost, study, texts
+from ctp_lib import claims, figures, models, places, preflight, results, stepcost, study, texts
 from ctp_lib.compression import files
 
 settings = study.load()
 recipe, comparison = settings.soft_prompt, settings.comparison
+preflight.check(settings, model, ["soft_prompt", "lora"])
 tokenizer = models.load_tokenizer(settings.model(model))
 goal = study.Level.parse(level)
 batch = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, settings.seed).batch(0)

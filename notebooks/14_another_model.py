@@ -27,13 +27,14 @@ model = "reference"
 other = "second"
 
 # %%
-from ctp_lib import claims, experiments, learning, models, places, prompts, results, study, texts
+from ctp_lib import claims, experiments, learning, models, places, preflight, prompts, results, study, texts
 from ctp_lib.compression import recipes
 from ctp_lib.study import Level
 
 settings = study.load()
 recipe = settings.soft_prompt
 tokenizer = models.load_tokenizer(settings.model(other))
+preflight.check(settings, other)
 models.check_same_prompts_fit(settings.model(model), settings.model(other))
 scored = texts.scored_texts(settings, tokenizer, of=[recipe.corpus])
 seed = recipe.seeds[0]

@@ -10,7 +10,7 @@ import torch
 from conftest import random_windows, small_model
 from peft import LoraConfig, get_peft_model
 
-from ctp_lib import learning, prompts, reading, stepcost
+from ctp_lib import learning, likelihood, prompts, reading, stepcost
 from ctp_lib.study import LoraSpec, SoftPromptSpec, TrainingSpec
 from ctp_lib.texts import TrainingText
 
@@ -32,7 +32,7 @@ def test_lora_learns_and_comes_off_again(tmp_path):
     before = small_model().state_dict()
     adapted, run = learn(tmp_path)
     assert run.best_step > 0 and run.best_nll < run.curve[0]["validation_nll"]
-    assert not torch.equal(prompts.token_nll(adapted, TEXT.validation), prompts.token_nll(small_model(), TEXT.validation))
+    assert not torch.equal(likelihood.token_nll(adapted, TEXT.validation), likelihood.token_nll(small_model(), TEXT.validation))
     after = adapted.unload().state_dict()
     assert all(torch.equal(after[name], weight) for name, weight in before.items()) and len(after) == len(before)
 
@@ -97,6 +97,9 @@ def test_kept_bytes_of_one_matrix_by_hand():
 
         def get_input_embeddings(self):
             return self.table
+
+        def get_output_embeddings(self):
+            return None
 
         def forward(self, inputs_embeds, use_cache, logits_to_keep):
             return type("Output", (), {"logits": self.matrix(inputs_embeds)[:, -logits_to_keep:]})

@@ -10,7 +10,7 @@ import torch
 from conftest import HUB, random_windows
 from torch.nn.functional import cross_entropy
 
-from ctp_lib import hub, models, prompts, stepcost
+from ctp_lib import hub, likelihood, models, prompts, stepcost
 from ctp_lib.compression import recipes
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.study import CompressionSpec, Level, ModelSpec, ParameterError
@@ -25,7 +25,7 @@ def test_a_prompt_of_real_tokens_is_those_tokens(family):
     together = torch.cat([ids.expand(3, 7), windows], dim=1)
     logits = network(input_ids=together).logits[:, 7:-1].float()
     expected = cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none").view(3, 19)
-    torch.testing.assert_close(prompts.token_nll(network, windows, prompt), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(likelihood.token_nll(network, windows, prompt), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(prompts.vocabulary(network)[ids], prompt)
 
 
@@ -173,7 +173,7 @@ def test_recomputed_activations_give_the_same_gradient_and_are_not_kept(family):
             models.recompute_activations(network)
         candidate = stepcost.soft_prompt(network, 5)
         kept = stepcost.kept_bytes(candidate, windows)
-        prompts.token_nll(network, windows, candidate.prompt()).mean().backward()
+        likelihood.token_nll(network, windows, candidate.prompt()).mean().backward()
         return candidate.prompt.prompt_embeddings.grad, kept
 
     (plain, kept_plain), (recomputed, kept_recomputed) = step(False), step(True)

@@ -12,7 +12,8 @@ from torch import nn
 
 from ctp_lib import prompts
 from ctp_lib.evaluation.perplexity import Perplexity, bits_per_byte, perplexity
-from ctp_lib.prompts import SoftPrompt, token_nll
+from ctp_lib.likelihood import token_nll
+from ctp_lib.prompts import SoftPrompt
 from ctp_lib.study import ModelSpec, ParameterError
 
 WINDOWS = random_windows(3, 12)

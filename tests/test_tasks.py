@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import small_model
 
-from ctp_lib import prompts, verdicts
+from ctp_lib import likelihood, prompts, verdicts
 from ctp_lib.corpora import Document
 from ctp_lib.evaluation import documentation_tasks, zero_shot
 from ctp_lib.evaluation.continuation import continuation_nll, write_on
@@ -104,7 +104,7 @@ def log_likelihood(network, tokenizer, before: str, after: str, prompt) -> float
     """Sum over the tokens of ``after``, one forward pass, no padding, no harness."""
     head = tokenizer(before, add_special_tokens=False)["input_ids"]
     ids = torch.tensor([tokenizer(before + after, add_special_tokens=False)["input_ids"]])
-    return -prompts.token_nll(network, ids, prompt)[0, len(head) - 1 :].sum().item()
+    return -likelihood.token_nll(network, ids, prompt)[0, len(head) - 1 :].sum().item()
 
 
 @pytest.mark.parametrize("prompted", [False, True], ids=["none", "soft_prompt"])
@@ -150,7 +150,7 @@ def test_a_continuation_is_scored_by_its_own_tokens_alone(network):
     items = torch.randint(300, (40, 12), generator=torch.Generator().manual_seed(0))
     prompt = torch.randn(3, 32)
     found = continuation_nll(network, items, 5, prompt)
-    assert torch.allclose(found, prompts.token_nll(network, items, prompt)[:, -5:].double().mean(1))
+    assert torch.allclose(found, likelihood.token_nll(network, items, prompt)[:, -5:].double().mean(1))
 
 
 def test_what_a_model_writes_is_the_likeliest_token_each_time(network, tokenizer):

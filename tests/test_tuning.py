@@ -16,7 +16,8 @@ from torch import nn
 from training_script import SPEC, learn
 
 from ctp_lib import checkpoints, corpora, reference, tuning
-from ctp_lib.prompts import WEIGHTS_FILE, SoftPrompt, token_nll
+from ctp_lib.likelihood import token_nll
+from ctp_lib.prompts import WEIGHTS_FILE, SoftPrompt
 from ctp_lib.study import TrainingSpec
 
 

@@ -10,7 +10,8 @@ from conftest import random_windows, small_model
 
 from ctp_lib import corpora, prompts, tuning
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.prompts import SoftPrompt, token_nll
+from ctp_lib.likelihood import token_nll
+from ctp_lib.prompts import SoftPrompt
 from ctp_lib.study import ModelSpec, TrainingSpec
 
 SPEC = TrainingSpec(

@@ -31,9 +31,6 @@ from ctp_lib.compression.joint import JointModifier, asymmetric_grid
 from ctp_lib.compression.tracing import traceable_masks
 from ctp_lib.study import CompressionSpec, Level
 
-CALIBRATION_BATCH = 16
-"""Windows that go through the model at a time."""
-
 
 def modifier(level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
     """The one modifier that does ``level`` to the linear layers named in ``targets``."""
@@ -52,11 +49,12 @@ def modifier(level: Level, spec: CompressionSpec, targets: list[str]) -> Modifie
 def compress(model: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
     """Compress every linear layer of ``model`` but its output head, in place; weights stay dense, in the model's dtype.
 
-    ``windows`` are the calibration tokens, int64, number x window. ``full`` leaves the model as it is.
+    ``windows`` are the calibration tokens, int64, number x window. ``full`` leaves the model as it is. Where there is a GPU, a layer is
+    brought there when its turn comes; a model that lies in main memory needs no more of the GPU than that.
     """
     if level.family == "full":
         return model
-    batches = [{"input_ids": batch, "attention_mask": torch.ones_like(batch)} for batch in windows.split(CALIBRATION_BATCH)]
+    batches = [{"input_ids": batch, "attention_mask": torch.ones_like(batch)} for batch in windows.split(spec.windows_at_once)]
     with _one_bar(model, f"compress to {level}"), traceable_masks(model):
         oneshot(
             model=model,
@@ -91,7 +89,7 @@ def _one_bar(model: PreTrainedModel, label: str) -> Iterator[None]:
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
     """Give the model back as transformers made it: no offloading, no quantisers; its weights already lie on the grid."""
-    remove_dispatch(model, onload_tensors=True)
+    remove_dispatch(model)
     model.__dict__.pop("save_pretrained", None)
     for module in models.compressible(model).values():
         for name in [name for name, _ in module.named_parameters(recurse=False) if name not in ("weight", "bias")]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.prompts import token_nll
+from ctp_lib.likelihood import stitched, token_nll
 
 BATCH = 32
 """Items that go through the model at a time."""
@@ -27,9 +27,7 @@ def write_on(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: Tensor, tokens: int, prompt: Tensor | None = None
 ) -> str:
     """The text that the model puts after ``context`` (int64, one row), greedily, at most ``tokens`` tokens."""
-    embedded = model.get_input_embeddings()(context[None].to(model.device))
-    if prompt is not None:
-        embedded = torch.cat([prompt.to(embedded)[None], embedded], dim=1)
+    embedded = stitched(model, context[None].to(model.device), prompt)
     seen = torch.ones(embedded.shape[:2], dtype=torch.long, device=model.device)
     made = model.generate(
         inputs_embeds=embedded, attention_mask=seen, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id

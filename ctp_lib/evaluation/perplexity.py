@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ctp_lib.prompts import token_nll
+from ctp_lib.likelihood import token_nll
 
 BATCH_WINDOWS = 8
 """Windows that go through the model at a time."""

@@ -1,0 +1,68 @@
+"""Bytes that a piece of work takes at its peak, counted tensor by tensor on shapes alone: nothing is computed or allocated."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the storages that operations make, from when one appears until nothing holds it; ``peak`` is the most at one time.
+
+    Those of ``own`` tensors, a model's weights, are not counted.
+    """
+
+    def __init__(self, own: Iterable[Tensor] = ()):
+        super().__init__()
+        self.held = {tensor.untyped_storage()._cdata: 0 for tensor in own}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, function: Callable, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        """Run the operation and count what is new in its result."""
+        made = function(*args, **(kwargs or {}))
+        if not any(returned.alias_info for returned in function._schema.returns):  # a view is of something that was counted
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, Tensor):
+                    self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self.held:
+            self.held[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._free, storage._cdata)
+
+    def _free(self, place: int) -> None:
+        self.now -= self.held.pop(place)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Tensors made in this block have a shape and a dtype, and no data."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+def drop_data(module: nn.Module) -> None:
+    """Put a parameter without data in the place of every one that has some."""
+    with shapes_alone():
+        for part in module.modules():
+            for name, weight in part.named_parameters(recurse=False):
+                if not isinstance(weight, FakeTensor):
+                    part.register_parameter(name, nn.Parameter(torch.empty_like(weight), requires_grad=weight.requires_grad))
+
+
+def peak_bytes(work: Callable[[], object], own: Iterable[Tensor]) -> int:
+    """Bytes beside those of ``own`` that ``work``, on shapes alone, holds at its peak."""
+    with shapes_alone(), PeakBytes(own) as counted:
+        work()
+    return counted.peak

@@ -1,0 +1,108 @@
+"""What pieces of work are said to take beside the weights, and what they take: ``python memory_script.py FAMILY``, in bytes, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import replace
+
+import families
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from ctp_lib import preflight, stepcost, study
+from ctp_lib.compression import recipes
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.study import Level, Study
+
+WINDOW = 256
+
+
+def settings() -> Study:
+    whole = study.load()
+    return replace(
+        whole,
+        soft_prompt=replace(whole.soft_prompt, training=replace(whole.soft_prompt.training, batch_windows=8)),
+        compression=replace(whole.compression, windows=16, window=WINDOW),
+        comparison=replace(whole.comparison, lora_points=("8@qv",)),
+    )
+
+
+def configuration(family: str, width: int, layers: int) -> PretrainedConfig:
+    """The family's own of the tests, as large as makes a peak that can be measured."""
+    config = families.FAMILIES[family].__class__.from_dict(families.FAMILIES[family].to_dict())
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": width // 8}
+    sizes = {
+        "vocab_size": 8000,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 512,
+        "sliding_window": 512,
+    }
+    for name, value in {
+        **sizes,
+        **heads,
+        "intermediate_size": 3 * width,
+        "ffn_dim": 3 * width,
+        "word_embed_proj_dim": width,
+    }.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    if hasattr(config, "layer_types"):
+        config.layer_types = (config.layer_types * layers)[:layers]
+    return config
+
+
+def work(name: str, network: torch.nn.Module, asked: Study) -> None:
+    windows = torch.randint(8000, (8, WINDOW))
+    if name == "compress":
+        recipes.compress(network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression)
+    elif name == "evaluate":
+        perplexity(network, windows, stepcost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach())
+    else:
+        training = asked.soft_prompt.training
+        candidate = (
+            stepcost.soft_prompt(network, asked.soft_prompt.prompt_tokens)
+            if name == "soft_prompt"
+            else stepcost.lora(network, asked.comparison.lora("8@qv", training, 1.0))
+        )
+        optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
+        for _ in range(2):
+            candidate.step(windows, optimizer)
+
+
+def held(what: str) -> int:
+    """VmRSS, what is held now, or VmHWM, the most since the mark was reset; in bytes."""
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(what))
+
+
+def made(config: PretrainedConfig) -> torch.nn.Module:
+    network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    folder = tempfile.mkdtemp()
+    network.config.save_pretrained(folder)  # llmcompressor looks the configuration up where the model came from
+    network.config.name_or_path = folder
+    return network
+
+
+def main(family: str) -> None:
+    asked, measured, estimate = settings(), {}, {}
+    config = configuration(family, 512, 6)
+    with preflight.memory.shapes_alone():
+        network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    needed = preflight.needs(network, asked)
+    for name in preflight.WORKS:
+        work(name, made(configuration(family, 32, 1)), asked)  # what is imported and set up only once
+        network = made(config)
+        before = held("VmRSS")
+        with open("/proc/self/clear_refs", "w") as mark:
+            mark.write("5")
+        work(name, network, asked)
+        measured[name], estimate[name] = needed.weights + held("VmHWM") - before, needed.memory[name]
+        del network
+    print(json.dumps({"estimate": estimate, "measured": measured}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

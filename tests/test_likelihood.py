@@ -1,0 +1,103 @@
+"""The NLL in chunks against the full logits in float64, and its gradient against autograd's and a finite difference."""
+
+from __future__ import annotations
+
+import copy
+
+import families
+import pytest
+import torch
+from conftest import random_windows, small_model
+from torch import nn
+from transformers import CohereConfig, GraniteConfig
+
+from ctp_lib import learning, likelihood, stepcost
+from ctp_lib.study import LoraSpec, TrainingSpec
+
+WINDOWS = random_windows(3, 20)
+
+
+@pytest.fixture(autouse=True)
+def chunks_that_do_not_divide(monkeypatch):
+    monkeypatch.setitem(likelihood.LOGITS_AT_ONCE, "cpu", 17 * families.VOCABULARY)
+
+
+def plain(network, prompt: torch.Tensor) -> torch.Tensor:
+    """From all logits at once."""
+    embedded = likelihood.stitched(network, WINDOWS, prompt)
+    logits = network(inputs_embeds=embedded).logits[:, -20:-1]
+    return nn.functional.cross_entropy(logits.flatten(0, 1), WINDOWS[:, 1:].flatten(), reduction="none").view(3, 19)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_value_and_gradient_are_those_of_the_full_logits_in_float64(family):
+    network = families.model(family)
+    prompt = torch.randn(4, network.get_input_embeddings().weight.shape[1], generator=torch.Generator().manual_seed(1))
+    exact = prompt.double().requires_grad_()
+    expected = plain(copy.deepcopy(network).double(), exact)
+    weights = torch.linspace(-1, 2, expected.numel()).view_as(expected)  # every token by its own weight
+    (expected * weights).sum().backward()
+    prompt.requires_grad_()
+    found = likelihood.token_nll(network, WINDOWS, prompt)
+    (found * weights).sum().backward()
+    assert likelihood.frozen_head(network) is not None
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(prompt.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_half_precision_keeps_the_nll_in_fp32(model):
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    exact = copy.deepcopy(half).double()
+    found, expected = likelihood.token_nll(half, WINDOWS), likelihood.token_nll(exact, WINDOWS)
+    assert found.dtype == torch.float32
+    assert found.mean().item() == pytest.approx(expected.mean().item(), abs=5e-3)
+
+
+@pytest.mark.parametrize(("kind", "scaled"), [(CohereConfig, {"logit_scale": 0.5}), (GraniteConfig, {"logits_scaling": 4.0})])
+def test_logits_that_are_scaled_after_the_head_are_taken_whole(kind, scaled):
+    network, prompt = small_model(kind=kind, pad_token_id=0, **scaled), torch.randn(4, 32)
+    assert likelihood.frozen_head(network) is None
+    torch.testing.assert_close(likelihood.token_nll(network, WINDOWS, prompt), plain(network, prompt), rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_that_is_trained_is_trained():
+    network = small_model().requires_grad_(True)
+    assert likelihood.frozen_head(network) is None
+    likelihood.token_nll(network, WINDOWS).mean().backward()
+    weight, step = network.get_output_embeddings().weight, 1e-2
+    with torch.no_grad():
+        weight[5, 3] += step
+        above = likelihood.token_nll(network, WINDOWS).double().mean()
+        weight[5, 3] -= 2 * step
+        below = likelihood.token_nll(network, WINDOWS).double().mean()
+    assert weight.grad[5, 3].item() == pytest.approx(((above - below) / (2 * step)).item(), rel=2e-2)
+    assert likelihood.frozen_head(network.requires_grad_(False)) is not None
+
+
+def test_lora_goes_through_the_same_head(model):
+    training = TrainingSpec(steps=1, batch_windows=1, learning_rate=0.1, warmup_steps=0, validate_every=1)
+    adapted = learning.with_lora(model, LoraSpec(2, ("q_proj",), training, dropout=0.0)).train()
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(0))
+    expected = plain(adapted, torch.zeros(0, 32))
+    torch.testing.assert_close(likelihood.token_nll(adapted, WINDOWS), expected, rtol=1e-5, atol=1e-5)
+    assert likelihood.frozen_head(adapted) is not None
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    likelihood._heads.clear()
+    likelihood.frozen_head(adapted)
+    assert torch.rand(1) == drawn  # looking at the head draws nothing
+
+
+def test_no_step_holds_the_logits_of_all_tokens():
+    """The largest tensor that is kept is that of a layer, although the vocabulary is far wider."""
+    network = small_model(layers=1)
+    network.resize_token_embeddings(5000)
+    network.requires_grad_(False)
+    windows = random_windows(2, 60, vocabulary=5000)
+    kept = stepcost.kept_bytes(stepcost.soft_prompt(network, 4), windows)
+    assert kept < 4 * windows.numel() * 5000 / 10
