@@ -1,4 +1,4 @@
-"""Prompts in front of a frozen model: stitching, learning, and files that PEFT opens.
+"""Prompts in front of a frozen model, soft and hard, and files that PEFT opens.
 
 A prompt is a matrix of ``n`` vectors of the model's width, put before the embeddings of the real tokens. Whether its rows were
 learned or belong to real tokens, everything from here on treats it alike.

@@ -313,12 +313,15 @@ class CrossCompressionSpec:
 
 @dataclass(frozen=True)
 class TasksSpec:
-    """Zero-shot tasks by lm-eval's names, items of each at most, and the levels that are asked."""
+    """Zero-shot tasks by lm-eval's names, items of each at most, and the levels that are asked. ``folder`` holds tasks of your own, as
+    YAML that lm-eval reads.
+    """
 
     names: tuple[str, ...]
     items: int
     levels: tuple[str, ...]
     seeds: tuple[int, ...]
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.items >= 8, "items", self.items, "8 or more")

@@ -22,7 +22,8 @@
 # The embedded study asks three tasks made from documentation, four choices each, through lm-eval: how a text goes on (held-out
 # text, as HellaSwag), which summary a body belongs to (held-out text, as OpenBookQA), and which function does this, closed book, asked
 # about text the model *was* trained on. The last is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
-# Where a hub can be reached, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of your profile.
+# Where a hub can be reached, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of your profile;
+# tasks of your own, as YAML that lm-eval reads, lie in `tasks.folder`.
 
 # %% tags=["parameters"]
 model = "reference"
@@ -43,6 +44,7 @@ tokenizer = models.load_tokenizer(settings.model(model))
 
 # %%
 folder = places.tasks_folder(settings)
+folders = [folder, *([settings.root / spec.folder] if spec.folder else [])]
 for name in spec.names:
     if name in documentation_tasks.MAKERS:
         documents = corpora.documents(places.corpora_folder(settings), recipe.corpus, documentation_tasks.MAKERS[name][1])
@@ -69,7 +71,7 @@ for level in map(Level.parse, spec.levels):
             else {"method": "soft_prompt", "trained_on": recipe.corpus, "trained_at_level": str(level), "seed": seed}
         )
         for score in zero_shot.evaluate(
-            network, tokenizer, spec.names, folder, max_length=window, prompt=adapter, limit=spec.items
+            network, tokenizer, spec.names, folders, max_length=window, prompt=adapter, limit=spec.items
         ):
             rows.append({"level": str(level), **method, **score.record()})
 results.write_cell(places.model_path(settings, "cross_task", model), {"model": model}, tasks=rows)

@@ -1,5 +1,5 @@
 """A small hub on 127.0.0.1: it serves folders as the repositories of models and datasets, by the routes that ``huggingface_hub`` and
-``datasets`` ask for, and fails on request in the ways that a real one fails.
+``datasets`` ask for, takes uploads, and fails on request in the ways that a real one fails.
 
 ``<root>/models/<owner>/<name>/`` is a model, ``<root>/datasets/<owner>/<name>/`` a data set; another revision of it lies beside it as
 ``<name>@<revision>``, slashes written as ``~``.
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -23,6 +24,8 @@ ROUTES = (
     ("resolve", re.compile(r"^/(?:(?P<kind>datasets)/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+(?:/convert/[^/]+)?)/(?P<path>.+)$")),
     ("tree", re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<path>.*))?$")),
     ("paths_info", re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)$")),
+    ("preupload", re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)$")),
+    ("commit", re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)$")),
     ("refs", re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/refs$")),
     ("info", re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?$")),
 )  # fmt: skip
@@ -84,7 +87,13 @@ class _Answer(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = urlsplit(self.path).path
+        if path == "/api/repos/create" and not self.hub.down:
+            return self._create(json.loads(body))
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        self._answer(body)
 
     def _answer(self, body: bytes = b"") -> None:
         self.hub.asked.append(f"{self.command} {self.path}")
@@ -151,6 +160,25 @@ class _Answer(BaseHTTPRequestHandler):
         form = json.loads(body) if body.lstrip()[:1] == b"{" else parse_qs(body.decode())
         paths = form["paths"] if isinstance(form["paths"], list) else [form["paths"]]
         self._json([_entry(folder, folder / path) for path in paths if (folder / path).exists() and path])
+
+    def _create(self, asked: dict[str, str]) -> None:
+        repo = f"{asked['organization']}/{asked['name']}"
+        if repo in self.hub.gated:
+            return self._refuse(401, "", "Invalid credentials in Authorization header")
+        (self.hub.root / "models" / repo).mkdir(parents=True)
+        self._json({"url": f"{self.hub.url}/{repo}"})
+
+    def _preupload(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
+        files = json.loads(body)["files"]
+        self._json({"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]})
+
+    def _commit(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                (folder / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+        self._json(
+            {"success": True, "commitOid": commit(folder), "commitUrl": f"{self.hub.url}/{parts['repo']}/commit/{commit(folder)}"}
+        )
 
     def _refs(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
         self._json(

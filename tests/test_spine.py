@@ -1,4 +1,4 @@
-"""The whole way of a number, from documentation to the verdict, on a model that nobody made this code for."""
+"""The whole way of a number, from text to the verdict, on a model that nobody made this code for: a GPT-NeoX of a hub."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SHAPE, small_model
+from conftest import HUB, ROOT, SHAPE, small_model
 from peft import PeftModel
+from transformers import GPTNeoXConfig
 
 from ctp_lib import reference
 
 LEVELS = ["full", "50%+4bit"]
+OWN = "somebody/own-neox"
 JOINT = ["-p", "level", "50%+4bit"]
 EXPERIMENTS = {
     "04_central_result": [],
@@ -45,7 +47,7 @@ def project(tmp_path_factory) -> Path:
     run(folder, "ctp_lib.pipeline", "notebooks/00_reference_model.py")
     run(folder, "ctp_lib.pipeline", "notebooks/00b_shape_comparison.py")
     run(folder, "ctp_lib.pipeline", "notebooks/01_corpora.py")
-    own_model(folder / "own-model")
+    own_model(HUB.root / "models" / OWN)
     for level in LEVELS:
         for notebook in ("02_compression", "03_soft_prompt"):
             run(folder, "ctp_lib.pipeline", f"notebooks/{notebook}.py", "-p", "model", "own-model", "-p", "level", level)
@@ -56,7 +58,7 @@ def project(tmp_path_factory) -> Path:
 
 def small_params() -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["models"]["own-model"] = {"source": "own-model"}
+    params["models"]["own-model"] = {"source": OWN}
     profile = params["study"] = params["study"] | {"models": ["own-model"], "levels": LEVELS}
     sources = params["corpora"]["sources"]
     for name, packages in (
@@ -92,7 +94,7 @@ def small_params() -> dict:
 
 def own_model(target: Path) -> None:
     texts = ["Draw the estimate with its error bars.", "Return the n-th root of x."] * 20
-    small_model(layers=1, context=512).save_pretrained(target)
+    small_model(layers=1, context=512, kind=GPTNeoXConfig).save_pretrained(target)
     reference.train_tokenizer(texts, SHAPE).save_pretrained(target)
 
 
@@ -173,11 +175,11 @@ def test_the_manifest_says_what_was_reached(project):
     manifest = json.loads((project / "models/compressed/own-model/50%+4bit/manifest.json").read_text())
     assert manifest["level"] == "50%+4bit" and manifest["calibration"]["windows"] == 4 and manifest["mask_digest"]
     assert all(layer["sparsity"] >= 0.5 and layer["distinct_values"] <= 16 for layer in manifest["layers"])
-    assert len(manifest["layers"]) == 7
+    assert len(manifest["layers"]) == 4 and manifest["base"]["source"] == OWN and len(manifest["base"]["commit"]) == 40
 
 
 def test_peft_opens_the_prompt_of_the_study(project):
-    prompted = PeftModel.from_pretrained(small_model(layers=1), project / "models/prompts/own-model/full/seed-0")
+    prompted = PeftModel.from_pretrained(small_model(layers=1, kind=GPTNeoXConfig), project / "models/prompts/own-model/full/seed-0")
     assert prompted.active_peft_config.num_virtual_tokens == 4
 
 

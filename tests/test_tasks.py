@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
@@ -115,7 +116,7 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
     for name in names:
         documentation_tasks.write(name, documents(120), tmp_path, items=12, seed=0)
     scores = zero_shot.evaluate(
-        network, tokenizer, names, tmp_path, max_length=590, prompt=tmp_path / "prompt" if prompted else None
+        network, tokenizer, names, [tmp_path], max_length=590, prompt=tmp_path / "prompt" if prompted else None
     )
     vectors = prompt().detach() if prompted else None
     for score in scores:
@@ -130,12 +131,32 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
     assert {score.task for score in scores} == set(names)
 
 
+def test_a_task_of_ones_own_is_asked(network, tokenizer, tmp_path):
+    items = [{"question": "Return the", "options": ["sum", "axis"], "right": number % 2} for number in range(8)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (tmp_path / "mine.yaml").write_text(
+        f"""task: mine
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path / "items.jsonl"}}}, cache_dir: {tmp_path / "cache"}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: question
+doc_to_target: right
+doc_to_choice: options
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+    )
+    (score,) = zero_shot.evaluate(network, tokenizer, ["mine"], [tmp_path / "not there", tmp_path], max_length=64)
+    ends = [log_likelihood(network, tokenizer, "Return the", end, None) for end in (" sum", " axis")]
+    assert score.correct == tuple(number % 2 == ends.index(max(ends)) for number in range(8))
+
+
 def test_an_unknown_task_and_too_small_a_window_are_refused(network, tokenizer, tmp_path):
     documentation_tasks.write("documentation_summary", documents(120), tmp_path, items=4, seed=0)
     with pytest.raises(ParameterError, match="longer than the window of 20 tokens"):
-        zero_shot.evaluate(network, tokenizer, ["documentation_summary"], tmp_path, max_length=20)
+        zero_shot.evaluate(network, tokenizer, ["documentation_summary"], [tmp_path], max_length=20)
     with pytest.raises(ParameterError, match="'hellasway', which lm-eval does not know"):
-        zero_shot.evaluate(network, tokenizer, ["hellasway"], tmp_path, max_length=20)
+        zero_shot.evaluate(network, tokenizer, ["hellasway"], [tmp_path], max_length=20)
 
 
 def test_scores_by_hand():

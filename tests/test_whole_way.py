@@ -59,7 +59,7 @@ def test_from_the_hub_to_the_tasks(family, tmp_path):
     assert PeftModel.from_pretrained(whole, tmp_path / "prompt")(input_ids=ids).logits.isfinite().all()
     window = families.CONTEXT - RECIPE.prompt_tokens
     none, prompted = (
-        zero_shot.evaluate(models.load_model(spec), tokenizer, TASKS, tmp_path, max_length=window, prompt=adapter, limit=8)
+        zero_shot.evaluate(models.load_model(spec), tokenizer, TASKS, [tmp_path], max_length=window, prompt=adapter, limit=8)
         for adapter in (None, tmp_path / "prompt")
     )
     assert [score.task for score in none] == TASKS == [score.task for score in prompted]

@@ -62,13 +62,13 @@ def evaluate(
     network: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[str],
-    folder: Path,
+    folders: Sequence[Path],
     *,
     max_length: int,
     prompt: Path | None = None,
     limit: int | None = None,
 ) -> list[TaskScore]:
-    """Accuracy on ``tasks``: lm-eval's own names, or those whose YAML lies in ``folder``; at most ``limit`` items of each.
+    """Accuracy on ``tasks``: lm-eval's own names, or those whose YAML lies in one of ``folders``; at most ``limit`` items of each.
 
     ``prompt`` is the folder of a PEFT adapter. ``max_length`` counts real tokens; a prompt's come on top, so it has to be
     the same with and without one, and both have to fit the model's context. Raises :class:`ParameterError` for an unknown task
@@ -80,7 +80,7 @@ def evaluate(
     from peft import PeftModel
 
     manager = TaskManager(
-        include_path=str(folder), include_defaults=not set(tasks) <= set(MAKERS)
+        include_path=[str(folder) for folder in folders], include_defaults=not set(tasks) <= set(MAKERS)
     )  # reading all defaults takes seconds
     for task in tasks:
         if task not in manager.all_tasks:
