@@ -214,7 +214,7 @@ def tasks(table: pd.DataFrame) -> Figure:
 def comparison(table: pd.DataFrame) -> Figure:
     """Perplexity against trainable parameters, a line a method, a panel a level; seeds as bands.
 
-    ``table`` is that of :func:`ctp_lib.claims.comparison_table` on one corpus.
+    Every panel spans the same shares of what its level has with nothing learned, so that a height means the same in all. ``table`` is that of :func:`ctp_lib.claims.comparison_table` on one corpus.
     """
     style()
     levels = list(table.level.drop_duplicates())
@@ -223,6 +223,8 @@ def comparison(table: pd.DataFrame) -> Figure:
         1, len(widths), figsize=(sum(widths), 4.4), squeeze=False, width_ratios=widths, layout="constrained"
     )
     _published_comparison(axes[0][-1])
+    shares = pd.concat([table.ppl, table.seeds_low, table.seeds_high]) / pd.concat([table.ppl_none] * 3)
+    low, high = min(shares.min(), 1.0), max(shares.max(), 1.0)
     for axis, level in zip(axes[0], levels, strict=False):
         rows = table[table.level == level].sort_values("trainable_parameters")
         for method, own in rows.groupby("method"):
@@ -234,17 +236,19 @@ def comparison(table: pd.DataFrame) -> Figure:
                 axis.annotate(
                     row.point,
                     (row.trainable_parameters, row.ppl),
-                    xytext=(0, 7),
+                    xytext=(0, 7 if method == "soft_prompt" else -14),
                     textcoords="offset points",
                     ha="center",
                     fontsize=9,
                     color=COLOURS[method],
                 )
-        axis.axhline(rows.ppl_none.iloc[0], color=COLOURS["none"], linestyle="--", label="nothing learned")
+        none = rows.ppl_none.iloc[0]
+        axis.axhline(none, color=COLOURS["none"], linestyle="--", label="nothing learned")
         axis.set(xscale="log", xlabel="trainable parameters", title="uncompressed" if level == "full" else level)
-        axis.margins(x=0.12, y=0.15)
+        axis.margins(x=0.12)
+        axis.set_ylim(none * (low - 0.1 * (high - low)), none * (high + 0.15 * (high - low)))
     axes[0][0].set_ylabel(f"perplexity on {table.evaluated_on.iloc[0]} (test)")
-    axes[0][0].legend(frameon=False)
+    axes[0][0].legend(frameon=False, loc="lower left")
     seaborn.despine(figure)
     return figure
 

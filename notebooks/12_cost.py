@@ -42,6 +42,7 @@ batch = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training,
 
 # %% [markdown]
 # ## One step of each
+# Behind a frozen head no logits are kept: their gradient is computed with them. Full fine-tuning trains its head, and keeps them.
 
 # %%
 candidates = {
