@@ -141,16 +141,16 @@ def _write(documents: list[Document], path: Path) -> None:
 
 
 def documents(folder: Path, corpus: str, part: str) -> Iterator[Document]:
-    """The documents of one split, one after the other. Raises :class:`ValueError` when the corpus is not there or damaged."""
+    """The documents of one split, one after the other. Raises :class:`ParameterError` when the corpus is not there or damaged."""
     path = folder / corpus / f"{part}.jsonl.gz"
     if not path.exists():
-        raise ValueError(f"{path} is not there; make it with `dvc repro corpora`")
+        raise ParameterError(f"{path} is not there; make it with `dvc repro corpora`")
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
                 yield Document(**json.loads(line))
     except (OSError, EOFError, json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it and run `dvc repro corpora`") from None
+        raise ParameterError(f"{path} is damaged ({error}); delete it and run `dvc repro corpora`") from None
 
 
 def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
@@ -172,11 +172,13 @@ def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_lea
 def windows(row: Tensor, length: int, at_most: int | None = None) -> Tensor:
     """Cut a row of token ids into non-overlapping windows: int64, number x ``length``; a last, shorter one is dropped.
 
-    Raises :class:`ValueError` when the text is too short for one window.
+    Raises :class:`ParameterError` when the text is too short for one window.
     """
     number = len(row) // length
     if number == 0:
-        raise ValueError(f"the text has {len(row)} tokens, fewer than one window of {length}; take more text or a shorter window")
+        raise ParameterError(
+            f"the text has {len(row)} tokens, fewer than one window of {length}; take more text or a shorter window"
+        )
     number = min(number, at_most or number)
     return row[: number * length].view(number, length).long()
 
@@ -184,12 +186,14 @@ def windows(row: Tensor, length: int, at_most: int | None = None) -> Tensor:
 def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
     """``number`` windows of ``length`` tokens at random places, as in the paper's calibration: int64.
 
-    Raises :class:`ValueError` when the text is too short for one window.
+    Raises :class:`ParameterError` when the text is too short for one window.
     """
     import torch
 
     if len(row) < length:
-        raise ValueError(f"the text has {len(row)} tokens, fewer than one window of {length}; take more text or a shorter window")
+        raise ParameterError(
+            f"the text has {len(row)} tokens, fewer than one window of {length}; take more text or a shorter window"
+        )
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randint(len(row) - length + 1, (number,), generator=generator)
     return torch.stack([row[start : start + length] for start in starts.tolist()]).long()
@@ -198,14 +202,14 @@ def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
 def shuffled_batches(row: Tensor, length: int, batch_windows: int, seed: int) -> Callable[[int], Tensor]:
     """The batch of a step, int64, ``batch_windows`` x ``length``: a function of (seed, step) alone.
 
-    Every epoch cuts ``row`` at another offset and takes the windows in another order. Raises :class:`ValueError`
+    Every epoch cuts ``row`` at another offset and takes the windows in another order. Raises :class:`ParameterError`
     when the text is too short for one batch.
     """
     import torch
 
     batches = (len(row) - length) // length // batch_windows
     if batches < 1:
-        raise ValueError(f"the text has {len(row)} tokens, too few for a batch of {batch_windows} windows of {length}")
+        raise ParameterError(f"the text has {len(row)} tokens, too few for a batch of {batch_windows} windows of {length}")
 
     def batch(step: int) -> Tensor:
         epoch, position = divmod(step, batches)

@@ -9,6 +9,7 @@ options does the same, but gives the loss in the dtype of its input: in bf16 a m
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +63,16 @@ class Head:
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
-_heads: weakref.WeakKeyDictionary[nn.Module, Head | None] = weakref.WeakKeyDictionary()
+_heads: weakref.WeakKeyDictionary[nn.Module, tuple[nn.Module | None, Head | None]] = weakref.WeakKeyDictionary()
+"""By model: its output layer, and what was found of it."""
 
 
 def frozen_head(model: PreTrainedModel) -> Head | None:
     """How the last hidden states of ``model`` become logits; None where its head is trained, or does more than :class:`Head`."""
     base = _unwrapped(model)
-    if base not in _heads:
-        _heads[base] = _find_head(base)
-    head = _heads[base]
+    layer, head = _heads.get(base, (None, None))
+    if layer is None or layer is not base.get_output_embeddings():  # an adapter, or another vocabulary, puts a new layer there
+        layer, head = _heads[base] = base.get_output_embeddings(), _find_head(base)
     return None if head is None or any(weight.requires_grad for weight in head.linear.parameters()) else head
 
 
@@ -85,7 +87,7 @@ def _find_head(model: PreTrainedModel) -> Head | None:
     ]
     ids = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
     try:
-        with torch.no_grad(), torch.random.fork_rng():  # dropout must not move the draws of the training
+        with torch.no_grad(), _draws_kept(model.device):  # dropout must not move the draws of the training
             logits = model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).logits
     finally:
         for hook in hooks:
@@ -94,6 +96,13 @@ def _find_head(model: PreTrainedModel) -> Head | None:
         return None
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return Head(linear, cap) if cap is not None or logits is seen["left"] else None
+
+
+def _draws_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Random draws in this block leave those after it as they were."""
+    if device.type == "cpu":
+        return torch.random.fork_rng([])
+    return torch.random.fork_rng([device.index or 0], device_type=device.type)
 
 
 def _unwrapped(model: PreTrainedModel) -> PreTrainedModel:

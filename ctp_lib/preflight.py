@@ -9,16 +9,16 @@ import argparse
 import math
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib import learning, memory, models, stepcost, study, texts
+from ctp_lib import learning, memory, models, places, stepcost, study, texts
 from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
-from ctp_lib.likelihood import token_nll
+from ctp_lib.likelihood import LOGITS_AT_ONCE, token_nll
 from ctp_lib.study import ModelSpec, ParameterError, Study, TrainingSpec
 
 WORKS = ("compress", "evaluate", "soft_prompt", "lora")
@@ -45,25 +45,29 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     spec = settings.model(model)
     tokenizer = models.load_tokenizer(spec)
     network = on_shapes(spec)
-    models.check_fit(
-        network, tokenizer, max(settings.compression.window, settings.evaluation.window + settings.soft_prompt.prompt_tokens)
-    )
+    prompt = max([settings.soft_prompt.prompt_tokens, *(settings.comparison.prompt_tokens if "lora" in works else [])])
+    models.check_fit(network, tokenizer, max(settings.compression.window, settings.evaluation.window + prompt))
     _check_text(settings, tokenizer)
     needed = needs(network, settings, works)
-    free = shutil.disk_usage(settings.root).free
-    if needed.disk > free:
-        raise ParameterError(
-            f"{model} at all levels takes {_size(needed.disk)} on disk, {_size(free)} are free; make room, or take fewer levels"
-        )
+    if "compress" in works:
+        _check_disk(settings, model, needed)
     _check_memory(network, settings, needed)
     return needed
 
 
 def on_shapes(spec: ModelSpec) -> PreTrainedModel:
     """The model of ``spec``, frozen, with shapes and dtypes and no weights."""
-    config = AutoConfig.from_pretrained(models.folder(spec), trust_remote_code=False)
-    with memory.shapes_alone():
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, spec.dtype)).eval().requires_grad_(False)
+    try:
+        config = AutoConfig.from_pretrained(models.folder(spec), trust_remote_code=False)
+        with memory.shapes_alone():
+            network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, spec.dtype)).eval().requires_grad_(False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ParameterError(f"model {spec.source!r} does not load: {study.first_line(error)}") from None
+    if not models.compressible(network):
+        raise ParameterError(
+            f"model {spec.source!r} has no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
+        )
+    return network
 
 
 def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WORKS) -> Needs:
@@ -73,12 +77,12 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
         "compress": lambda: _compress_bytes(network, settings),
         "evaluate": lambda: _evaluate_bytes(network, settings),
         "soft_prompt": lambda: _step_bytes(network, settings, at_once(settings.soft_prompt.training)),
-        "lora": lambda: _lora_bytes(network, settings),
+        "lora": lambda: _lora_bytes(network, settings, at_once(settings.soft_prompt.training)),
     }
     return Needs(
         weights=weights,
         memory={work: weights + counted[work]() for work in works},
-        disk=2 * models.parameter_count(network) * (len(settings.levels) - 1),
+        disk=2 * models.parameter_count(network) * (len(settings.levels) - 1),  # in 16 bits; an uncompressed one is not copied
     )
 
 
@@ -112,7 +116,7 @@ def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
         with torch.no_grad():
             token_nll(network, windows, prompt)
 
-    return memory.peak_bytes(score, network.parameters())
+    return _more_logits() + memory.peak_bytes(score, network.parameters())
 
 
 def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
@@ -122,9 +126,11 @@ def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
         return _trained(stepcost.soft_prompt(network, settings.soft_prompt.prompt_tokens), settings, windows)
 
 
-def _lora_bytes(network: PreTrainedModel, settings: Study) -> int:
+def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
     """Of the largest of the study's adapters."""
     training, largest = settings.soft_prompt.training, 0
+    if training.recompute:
+        models.recompute_activations(network)
     for point in settings.comparison.lora_points:
         try:
             adapted = learning.with_lora(network, settings.comparison.lora(point, training, rate=1.0))
@@ -136,8 +142,8 @@ def _lora_bytes(network: PreTrainedModel, settings: Study) -> int:
         for module in adapted.modules():  # in training mode, but OPT's decoder, which would draw a number to leave layers out by
             module.training = not hasattr(module, "layerdrop")
         candidate = stepcost.Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
-        largest = max(largest, _trained(candidate, settings, at_once(training)))
-        adapted.unload()
+        largest = max(largest, _trained(candidate, settings, windows))
+        adapted.unload().eval()
     return largest
 
 
@@ -147,7 +153,12 @@ def _trained(candidate: stepcost.Candidate, settings: Study, windows: int) -> in
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     trained = sum(weight.nbytes for weight in candidate.trainable)
     own = [*candidate.network.parameters(), *candidate.trainable]
-    return 3 * trained + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
+    return 3 * trained + _more_logits() + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
+
+
+def _more_logits() -> int:
+    """Bytes of the logits, their exponentials and a copy that a chunk holds here beyond those of a CPU, where the shapes are."""
+    return 3 * 4 * (LOGITS_AT_ONCE[models.device().type] - LOGITS_AT_ONCE["cpu"])
 
 
 def _check_text(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -179,17 +190,30 @@ def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> N
             continue
         todo = "take a smaller model"
         if work in ("soft_prompt", "lora"):
-            fits = largest_batch(network, settings, free - needed.weights)
-            todo = (
-                f"set soft_prompt.training.windows_at_once to {fits}" if fits else f"set soft_prompt.training.recompute, or {todo}"
-            )
+            step, training = _step_bytes if work == "soft_prompt" else _lora_bytes, settings.soft_prompt.training
+            fits = largest_batch(lambda windows, step=step: step(network, settings, windows), free - needed.weights)
+            if fits:
+                todo = f"set soft_prompt.training.windows_at_once to {min(fits, training.batch_windows)}"
+            elif not training.recompute:
+                todo = f"set soft_prompt.training.recompute, or {todo}"
         raise ParameterError(f"{work} takes {_size(size)} of memory, {_size(free)} are free; {todo}")
 
 
-def largest_batch(network: PreTrainedModel, settings: Study, room: int) -> int:
-    """The most windows whose training step fits into ``room`` bytes beside the weights; 0 when not even one does."""
-    one, two = (_step_bytes(network, settings, windows) for windows in (1, 2))
+def largest_batch(step: Callable[[int], int], room: int) -> int:
+    """The most windows whose ``step``, in bytes beside the weights, fits into ``room``; 0 when not even one does."""
+    one, two = step(1), step(2)
     return max(0, math.floor((room - one) / (two - one)) + 1)
+
+
+def _check_disk(settings: Study, model: str, needed: Needs) -> None:
+    """What is compressed already takes no more room."""
+    levels = [level for level in settings.levels if level.family != "full"]
+    missing = [level for level in levels if not places.compressed_folder(settings, model, level).exists()]
+    takes, free = needed.disk * len(missing) // max(1, len(levels)), shutil.disk_usage(settings.root).free
+    if takes > free:
+        raise ParameterError(
+            f"{model} at {len(missing)} levels takes {_size(takes)} on disk, {_size(free)} are free; make room, or take fewer levels"
+        )
 
 
 def _size(size: float) -> str:

@@ -7,9 +7,10 @@ has a card that says what it was made from and how, and what was measured.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ The weights are packed in the GPTQ format (`gptq_v2`; {bits} bits, one group a r
 and optimum. gptqmodel's other kernels for the CPU do not take groups of every width, and give wrong gradients to the inputs: keep
 `backend="torch"` where prompts are trained."""
 
+ALGORITHM = {"quantised": "GPTQ", "pruned": "SparseGPT", "joint": "SparseGPT and GPTQ in one pass"}
+
 
 def prompt(settings: Study, model: str, level: Level, seed: int) -> Path:
     """Write the prompt of ``model`` at ``level`` learned with ``seed`` as a hub-ready folder, which is returned.
@@ -61,27 +64,33 @@ def prompt(settings: Study, model: str, level: Level, seed: int) -> Path:
         )
     cell = results.read_cell(places.cell_path(settings, "soft_prompt", model, level))
     rows = [row for row in cell["perplexity"] if row["seed"] == seed]
-    folder = _fresh(settings, f"{places.file_name(model)}-{level}-prompt-{seed}")
-    for name in ("adapter_config.json", prompts.WEIGHTS_FILE):
-        shutil.copy(source / name, folder / name)
-    recipe = settings.soft_prompt
+    if not rows:
+        raise ParameterError(
+            f"the prompt of {model} at {level} with seed {seed} was not scored; run notebooks/03_soft_prompt again"
+        )
+    recipe = cell["recipe"]
+    training = recipe["training"]
     protocol = (
-        f"{recipe.prompt_tokens} vectors, started from {'the first' if recipe.initialisation == 'first' else 'random'} entries of the "
-        f"vocabulary, learned for {recipe.training.steps} steps of {recipe.training.batch_windows} windows of {rows[0]['window']} tokens of "
-        f"*{recipe.corpus}* (AdamW, learning rate {recipe.training.learning_rate:g}, seed {seed}); the step that was best on validation."
+        f"{recipe['prompt_tokens']} vectors, started from {'the first' if recipe['initialisation'] == 'first' else 'random'} entries of the "
+        f"vocabulary, learned for {training['steps']} steps of {training['batch_windows']} windows of {rows[0]['window']} tokens of "
+        f"*{recipe['corpus']}* (AdamW, learning rate {training['learning_rate']:g}, seed {seed}); the step that was best on validation."
     )
-    _card(
-        settings,
-        model,
-        level,
-        folder,
-        "peft",
-        f"A soft prompt for {model} at {level}",
-        protocol,
-        rows,
-        PROMPT_USE.format(level=level),
-    )
-    return folder
+    name = f"{places.file_name(model)}-{level}-prompt-{seed}"
+    with _folder(settings, name) as folder:
+        for file in ("adapter_config.json", prompts.WEIGHTS_FILE):
+            shutil.copy(source / file, folder / file)
+        _card(
+            settings,
+            model,
+            level,
+            folder,
+            "peft",
+            f"A soft prompt for {model} at {level}",
+            protocol,
+            rows,
+            PROMPT_USE.format(level=level),
+        )
+    return folder.with_name(name)
 
 
 def compressed_model(settings: Study, model: str, level: Level) -> Path:
@@ -92,23 +101,21 @@ def compressed_model(settings: Study, model: str, level: Level) -> Path:
     manifest = files.manifest(settings, model, level)
     if level.family == "full":
         raise ParameterError(f"{model} at full is the model as it came; publish a level that compresses it")
-    source, spec = places.compressed_folder(settings, model, level), settings.model(model)
-    folder = _fresh(settings, f"{places.file_name(model)}-{level}")
-    use = DENSE_USE if level.bits is None else PACKED_USE.format(bits=level.bits)
-    if level.bits is None:
-        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(files.MANIFEST))
-    else:
-        _save_packed(spec, source, folder, level.bits, manifest["calibration"]["dampening"])
-    calibration = manifest["calibration"]
+    source, calibration = places.compressed_folder(settings, model, level), manifest["calibration"]
     protocol = (
-        f"{'GPTQ' if level.family == 'quantised' else 'SparseGPT' if level.family == 'pruned' else 'SparseGPT and GPTQ in one pass'}, "
-        f"calibrated on {calibration['windows']} windows of {calibration['window']} tokens of *{calibration['corpus']}* (dampening "
-        f"{calibration['dampening']:g}, seed {calibration['seed']}); {manifest['bits_per_weight']:.3f} bits a weight when packed, mask, scales "
-        "and zero points counted."
+        f"{ALGORITHM[level.family]}, calibrated on {calibration['windows']} windows of {calibration['window']} tokens of "
+        f"*{calibration['corpus']}* (dampening {calibration['dampening']:g}, seed {calibration['seed']}); "
+        f"{manifest['bits_per_weight']:.3f} bits a weight when packed, mask, scales and zero points counted."
     )
     rows = results.read_cell(places.cell_path(settings, "compression", model, level))["perplexity"]
-    _card(settings, model, level, folder, "transformers", f"{model} at {level}", protocol, rows, use)
-    return folder
+    name, use = f"{places.file_name(model)}-{level}", DENSE_USE if level.bits is None else PACKED_USE.format(bits=level.bits)
+    with _folder(settings, name) as folder:
+        if level.bits is None:
+            shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(files.MANIFEST))
+        else:
+            _save_packed(settings.model(model), source, folder, level, calibration)
+        _card(settings, model, level, folder, "transformers", f"{model} at {level}", protocol, rows, use)
+    return folder.with_name(name)
 
 
 def push(folder: Path, repository: str) -> str:
@@ -126,16 +133,24 @@ def push(folder: Path, repository: str) -> str:
     return str(address)
 
 
-def _fresh(settings: Study, name: str) -> Path:
+@contextmanager
+def _folder(settings: Study, name: str) -> Iterator[Path]:
+    """A new folder under ``published/``, in the place of an older one as soon as it is complete."""
     folder = settings.root / "published" / name
+    incoming = folder.with_name(f"{name}.incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir(parents=True)
+    yield incoming
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+    incoming.rename(folder)
 
 
-def _save_packed(spec: study.ModelSpec, source: Path, folder: Path, bits: int, dampening: float) -> None:
+def _save_packed(spec: study.ModelSpec, source: Path, folder: Path, level: Level, calibration: dict[str, Any]) -> None:
     network = models.load_model(spec, source, on="cpu")
-    dense = models.compressible(models.load_model(spec, on="cpu"))
+    dense = models.load_model(spec, on="cpu")
+    if level.family == "joint" or calibration["backend"] == "auto-gptq":
+        dense = dense.float()  # these look for their grid in fp32, llmcompressor in the model's own dtype
+    dense, bits = models.compressible(dense), level.bits
     state = {name: weight.half() for name, weight in network.state_dict().items()}
     if network.config.get_text_config().tie_word_embeddings:
         state.pop("lm_head.weight", None)
@@ -144,7 +159,7 @@ def _save_packed(spec: study.ModelSpec, source: Path, folder: Path, bits: int, d
         state |= gptq_format.pack(name, module.weight.detach(), dense[name].weight.detach(), bits)
     save_torch_state_dict(state, folder)
     network.config.dtype = torch.float16
-    network.config.quantization_config = gptq_format.settings(bits, dampening)
+    network.config.quantization_config = gptq_format.settings(bits, calibration["dampening"])
     network.config.save_pretrained(folder)
     network.generation_config.save_pretrained(folder)
     models.load_tokenizer(study.ModelSpec(str(source))).save_pretrained(folder)
@@ -213,7 +228,7 @@ def main() -> None:
         print(folder.relative_to(settings.root))
         if asked.push:
             print(push(folder, asked.push))
-    except (ParameterError, json.JSONDecodeError) as error:
+    except ParameterError as error:
         sys.exit(str(error))
 
 

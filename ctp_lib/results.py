@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from ctp_lib import places, study
-from ctp_lib.study import Study
+from ctp_lib.study import ParameterError, Study
 
 RECORDED_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "peft", "tokenizers", "numpy")
 
@@ -95,13 +95,13 @@ def write_cell(path: Path, cell: dict[str, Any], **sections: Any) -> None:
 
 
 def read_cell(path: Path) -> dict[str, Any]:
-    """One cell. Raises :class:`ValueError` when its file is missing or damaged."""
+    """One cell. Raises :class:`ParameterError` when its file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} is not there; run `dvc repro`") from None
+        raise ParameterError(f"{path} is not there; run `dvc repro`") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it and run `dvc repro`") from None
+        raise ParameterError(f"{path} is damaged ({error}); delete it and run `dvc repro`") from None
 
 
 def read_cells(settings: Study, model: str, *experiments: str) -> list[dict[str, Any]]:

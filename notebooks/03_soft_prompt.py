@@ -28,6 +28,8 @@ model = "reference"
 level = "75%"
 
 # %%
+from dataclasses import asdict
+
 import pandas as pd
 
 from ctp_lib import experiments, learning, models, places, preflight, prompts, study, texts
@@ -79,7 +81,7 @@ with measured("evaluate") as cost:
             network, scored, method="soft_prompt", prompt=prompt, trained_on=recipe.corpus, trained_at_level=level, seed=seed
         )
 cost.tokens = sum(row["tokens_scored"] for row in rows)
-experiments.write(settings, "soft_prompt", model, goal, rows=rows, costs=[*costs, cost], curve=curve)
+experiments.write(settings, "soft_prompt", model, goal, rows=rows, costs=[*costs, cost], curve=curve, recipe=asdict(recipe))
 for seed in recipe.seeds:
     places.checkpoint_path(settings, "soft_prompt", model, goal, seed).unlink(missing_ok=True)
 pd.DataFrame(rows)[["evaluated_on", "seed", "ppl", "ppl_released", "bits_per_byte", "windows", "tokens_scored"]]

@@ -34,7 +34,7 @@ from ctp_lib.study import Level
 settings = study.load()
 recipe = settings.soft_prompt
 tokenizer = models.load_tokenizer(settings.model(other))
-preflight.check(settings, other)
+preflight.check(settings, other, ["compress", "evaluate", "soft_prompt"])
 models.check_same_prompts_fit(settings.model(model), settings.model(other))
 scored = texts.scored_texts(settings, tokenizer, of=[recipe.corpus])
 seed = recipe.seeds[0]
@@ -45,9 +45,8 @@ seed = recipe.seeds[0]
 # %%
 rows = []
 for level in map(Level.parse, settings.another_model.levels):
-    network = recipes.compress(
-        models.load_model(settings.model(other)), level, texts.calibration_windows(settings, tokenizer), settings.compression
-    )
+    network = models.load_model(settings.model(other), on="cpu")  # where there is a GPU, layers visit it one by one
+    recipes.compress(network, level, texts.calibration_windows(settings, tokenizer), settings.compression).to(models.device())
     text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
     checkpoint = places.checkpoint_path(settings, "another_model", other, level)
     own, _ = learning.learn_prompt(network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"own prompt, {other}, {level}")

@@ -15,8 +15,9 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, random_windows
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from ctp_lib import memory, models, preflight, stepcost, study
+from ctp_lib import memory, models, places, preflight, stepcost, study
 from ctp_lib.study import ModelSpec, ParameterError
 
 AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -120,8 +121,49 @@ def test_what_fits_passes_and_what_does_not_is_said(project, monkeypatch):
         preflight.check(settings, "own")
 
 
+def test_what_is_compressed_already_takes_no_more_room(project, monkeypatch):
+    settings = settings_with(project)
+    needed = preflight.check(settings, "own")
+    compressed = [level for level in settings.levels if level.family != "full"]
+    for level in compressed[:-1]:
+        places.compressed_folder(settings, "own", level).mkdir(parents=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed.disk // len(compressed)))
+    preflight.check(settings, "own")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed.disk // len(compressed) - 1))
+    with pytest.raises(ParameterError, match="own at 1 levels takes"):
+        preflight.check(settings, "own")
+    preflight.check(settings, "own", ["evaluate"])
+
+
+def test_the_advice_for_lora_is_that_of_lora(project, monkeypatch):
+    settings = settings_with(
+        project, soft_prompt={"training": {**TRAINING, "batch_windows": 64}}, comparison={"lora_points": ["8@all"]}
+    )
+    needed = preflight.check(settings, "own").memory
+    between = (needed["soft_prompt"] + needed["lora"]) // 2
+    monkeypatch.setattr(preflight, "available", lambda: between)
+    preflight.check(settings, "own", ["soft_prompt"])
+    with pytest.raises(ParameterError, match="^lora takes .* set soft_prompt.training.windows_at_once to [1-6][0-9]$"):
+        preflight.check(settings, "own", ["lora"])
+
+
+def test_a_model_with_nothing_to_compress_or_of_an_unknown_kind_is_refused(project):
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)).save_pretrained(
+        project / "gpt2"
+    )
+    families.tokenizer("llama").save_pretrained(project / "gpt2")
+    with pytest.raises(ParameterError, match="'gpt2' has no linear layers in numbered blocks"):
+        preflight.check(study.load(), "gpt2")
+    config = json.loads((project / "gpt2" / "config.json").read_text())
+    (project / "gpt2" / "config.json").write_text(json.dumps(config | {"model_type": "gpt99"}))
+    with pytest.raises(ParameterError, match="'gpt2' (does not load|has no tokenizer that loads):"):
+        preflight.check(study.load(), "gpt2")
+
+
 def test_too_little_text_and_too_little_context_are_said(project):
+    with pytest.raises(ParameterError, match="fewer than two|fewer than one window"):
+        preflight.check(settings_with(project, evaluation={"window": 120}), "own", ["evaluate"])
     with pytest.raises(ParameterError, match="need 205 positions, the model has 128"):
-        preflight.check(settings_with(project, evaluation={"window": 200}), "own")
+        preflight.check(settings_with(project, evaluation={"window": 200}), "own", ["evaluate"])
     with pytest.raises(ParameterError, match="no tokenizer|nobody/nothing is not on"):
         preflight.check(study.load(), "nobody/nothing")

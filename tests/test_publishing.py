@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import families
 import pytest
@@ -62,7 +62,8 @@ def prepare(settings, level: Level) -> torch.nn.Module:
     prompt = prompts.SoftPrompt.from_vocabulary(network, 5, "sampled", 0)
     prompts.save(prompt, places.prompt_folder(settings, "own", level, 0), spec, network)
     rows = experiments.score(network, SCORED, method="soft_prompt", prompt=prompt().detach(), seed=0)
-    experiments.write(settings, "soft_prompt", "own", level, rows=rows, costs=[])
+    recipe = asdict(replace(settings.soft_prompt, prompt_tokens=5))
+    experiments.write(settings, "soft_prompt", "own", level, rows=rows, costs=[], recipe=recipe)
     return network
 
 
@@ -79,6 +80,9 @@ def test_packed_weights_are_the_dense_ones(bits):
     packed = gptq_format.pack("m", on_grid, dense, bits)
     assert packed["m.qweight"].shape == (96 * bits // 32, 64) and packed["m.qzeros"].shape == (1, 64 * bits // 32)
     torch.testing.assert_close(read_packed(packed, "m", bits), on_grid.double(), rtol=1e-3, atol=1e-6)
+    if bits < 8:  # bf16 has no room for 256 steps
+        rounded = read_packed(gptq_format.pack("m", on_grid.bfloat16(), dense, bits), "m", bits)
+        torch.testing.assert_close(rounded, on_grid.double(), rtol=5e-3, atol=1e-6)
     with pytest.raises(ParameterError, match="does not lie on the"):
         gptq_format.pack("m", on_grid + 0.3 * scale * (on_grid > 0), dense, bits)
 
@@ -135,6 +139,7 @@ def test_the_card_says_what_was_measured(project):
         ("compression", "own", Level()), ("compression", "own", Level.parse("2bit")), ("soft_prompt", "own", Level.parse("2bit")),
     )]  # fmt: skip
     assert [float(cell) for cell in rows[0][1:]] == [round(cell["perplexity"][0]["ppl"], 2) for cell in cells]
+    assert "5 vectors, started from random entries" in card.text
     assert card.data.library_name == "peft" and "prompt-tuning" in card.data.tags and card.data.base_model is None
     opened = PeftModel.from_pretrained(network, folder)
     assert opened(input_ids=WINDOWS).logits.isfinite().all()
@@ -144,6 +149,7 @@ def test_what_cannot_be_published_is_said(project):
     prepare(project, Level.parse("3bit"))
     with pytest.raises(ParameterError, match="at 3 bits; the GPTQ format takes"):
         publishing.compressed_model(project, "own", Level.parse("3bit"))
+    assert not list((project.root / "published").glob("own-3bit"))
     with pytest.raises(ParameterError, match="run notebooks/02_compression"):
         publishing.compressed_model(project, "own", Level.parse("4bit"))
     with pytest.raises(ParameterError, match="no prompt of own at 3bit with seed 7"):

@@ -179,7 +179,9 @@ def test_the_manifest_says_what_was_reached(project):
 
 
 def test_peft_opens_the_prompt_of_the_study(project):
-    prompted = PeftModel.from_pretrained(small_model(layers=1, kind=GPTNeoXConfig), project / "models/prompts/own-model/full/seed-0")
+    prompted = PeftModel.from_pretrained(
+        small_model(layers=1, kind=GPTNeoXConfig), project / "models/prompts/own-model/full/seed-0"
+    )
     assert prompted.active_peft_config.num_virtual_tokens == 4
 
 
