@@ -25,7 +25,7 @@
 # %% tags=["parameters"]
 model = "reference"
 level = "75%"
-repeats = 5
+repeats = 15
 
 # %%
 import pandas as pd
