@@ -7,7 +7,6 @@ killed writer leaves the previous checkpoint intact.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ctp_lib import places
+
 
 def save(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     """Write ``tensors`` and JSON-able ``values`` to ``path``, replacing what was there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    incoming = path.with_name(path.name + ".incoming")
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(contiguous, incoming, metadata={"values": json.dumps(values)})
-    os.replace(incoming, path)
+    with places.replacing(path) as incoming:
+        save_file(contiguous, incoming, metadata={"values": json.dumps(values)})
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

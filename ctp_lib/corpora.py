@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctp_lib import docstrings, sources, study
+from ctp_lib import docstrings, places, sources, study
 from ctp_lib.study import CorporaSpec, ParameterError
 
 if TYPE_CHECKING:
@@ -51,15 +50,12 @@ def build(spec: CorporaSpec, folder: Path, *, root: Path, seed: int) -> None:
 
     Raises :class:`ParameterError` when a package, a file or a data set is missing, or a split would be empty.
     """
-    incoming = folder.with_name(folder.name + ".incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    for corpus, parts in _in_splits(spec, root, seed):
-        for name, part in parts.items():
-            if not part:
-                raise ParameterError(f"corpora.sources.{corpus}: the {name} split is empty; name more text in params.yaml")
-            _write(part, incoming / corpus / f"{name}.jsonl.gz")
-    shutil.rmtree(folder, ignore_errors=True)
-    incoming.rename(folder)
+    with places.replacing(folder) as incoming:
+        for corpus, parts in _in_splits(spec, root, seed):
+            for name, part in parts.items():
+                if not part:
+                    raise ParameterError(f"corpora.sources.{corpus}: the {name} split is empty; name more text in params.yaml")
+                _write(part, incoming / corpus / f"{name}.jsonl.gz")
 
 
 def _in_splits(spec: CorporaSpec, root: Path, seed: int) -> Iterator[tuple[str, dict[str, list[Document]]]]:

@@ -54,8 +54,6 @@ def learn_lora(
 ) -> tuple[PeftModel, TrainingRun]:
     """LoRA matrices on ``network``, at the step that was best on ``text.validation``; see :func:`with_lora`."""
     base = models.fingerprint(network)
-    if recipe.training.recompute:
-        models.recompute_activations(network)
     torch.manual_seed(seed)
     adapted = with_lora(network, recipe)
 
@@ -88,6 +86,8 @@ def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model  # slow to import, and only this needs it
 
+    if recipe.training.recompute:
+        models.recompute_activations(network)
     config = LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,

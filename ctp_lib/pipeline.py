@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import jupytext  # noqa: E402
 import nbformat  # noqa: E402
 from ruamel.yaml import YAML
 
-from ctp_lib import study
+from ctp_lib import places, study
 from ctp_lib.study import Level, ParameterError, Study
 
 RUNS = Path("results/runs")
@@ -113,9 +112,8 @@ def _strip_times(path: Path) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code" and not any(output.output_type == "error" for output in cell.outputs):
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    incoming = path.with_suffix(".incoming")
-    nbformat.write(notebook, incoming)
-    os.replace(incoming, path)
+    with places.replacing(path) as incoming:
+        nbformat.write(notebook, incoming)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ctp_lib.study import Level, Study
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write the file or folder ``path``, of which there is nothing yet: it takes the place of an older one when it is complete.
+
+    After an error, or a kill, the older one is as it was.
+    """
+    incoming = path.with_name(f"{path.name}.incoming")
+    _remove(incoming)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield incoming
+    if path.is_dir():
+        shutil.rmtree(path)
+    os.replace(incoming, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def corpora_folder(settings: Study) -> Path:

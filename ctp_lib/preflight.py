@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ctp_lib import learning, memory, models, places, stepcost, study, texts
 from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
@@ -47,7 +47,7 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     network = on_shapes(spec)
     prompt = max([settings.soft_prompt.prompt_tokens, *(settings.comparison.prompt_tokens if "lora" in works else [])])
     models.check_fit(network, tokenizer, max(settings.compression.window, settings.evaluation.window + prompt))
-    _check_text(settings, tokenizer)
+    texts.check_windows(settings, tokenizer)
     needed = needs(network, settings, works)
     if "compress" in works:
         _check_disk(settings, model, needed)
@@ -116,21 +116,23 @@ def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
         with torch.no_grad():
             token_nll(network, windows, prompt)
 
-    return _more_logits() + memory.peak_bytes(score, network.parameters())
+    def answer() -> None:  # a task's items, with the keys and values of all that stands before their answers
+        with torch.no_grad():
+            network.get_decoder()(input_ids=windows, use_cache=True)
+
+    return _more_logits() + max(memory.peak_bytes(work, network.parameters()) for work in (score, answer))
 
 
 def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
-    if settings.soft_prompt.training.recompute:
-        models.recompute_activations(network)
+    recipe = settings.soft_prompt
     with memory.shapes_alone():
-        return _trained(stepcost.soft_prompt(network, settings.soft_prompt.prompt_tokens), settings, windows)
+        candidate = stepcost.soft_prompt(network, recipe.prompt_tokens, recompute=recipe.training.recompute)
+        return _trained(candidate, settings, windows)
 
 
 def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
     """Of the largest of the study's adapters."""
     training, largest = settings.soft_prompt.training, 0
-    if training.recompute:
-        models.recompute_activations(network)
     for point in settings.comparison.lora_points:
         try:
             adapted = learning.with_lora(network, settings.comparison.lora(point, training, rate=1.0))
@@ -159,16 +161,6 @@ def _trained(candidate: stepcost.Candidate, settings: Study, windows: int) -> in
 def _more_logits() -> int:
     """Bytes of the logits, their exponentials and a copy that a chunk holds here beyond those of a CPU, where the shapes are."""
     return 3 * 4 * (LOGITS_AT_ONCE[models.device().type] - LOGITS_AT_ONCE["cpu"])
-
-
-def _check_text(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
-    for corpus in settings.corpora.sources:
-        for split in ("validation", "test"):
-            if len(texts.split_windows(settings, tokenizer, corpus, split, at_most=2)) < 2:
-                raise ParameterError(
-                    f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens; take more text, or a shorter "
-                    "evaluation.window"
-                )
 
 
 def available() -> int:
@@ -228,6 +220,7 @@ def main() -> None:
     try:
         settings = study.load()
         needed = check(settings, asked.model)
+        texts.check_beginnings(settings, models.load_tokenizer(settings.model(asked.model)))
     except ParameterError as error:
         sys.exit(str(error))
     print(f"{asked.model}: its tokenizer fits, its context holds window and prompt, the text suffices.")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +73,9 @@ def prompt(settings: Study, model: str, level: Level, seed: int) -> Path:
         f"vocabulary, learned for {training['steps']} steps of {training['batch_windows']} windows of {rows[0]['window']} tokens of "
         f"*{recipe['corpus']}* (AdamW, learning rate {training['learning_rate']:g}, seed {seed}); the step that was best on validation."
     )
-    name = f"{places.file_name(model)}-{level}-prompt-{seed}"
-    with _folder(settings, name) as folder:
+    goal = settings.root / "published" / f"{places.file_name(model)}-{level}-prompt-{seed}"
+    with places.replacing(goal) as folder:
+        folder.mkdir()
         for file in ("adapter_config.json", prompts.WEIGHTS_FILE):
             shutil.copy(source / file, folder / file)
         _card(
@@ -90,7 +89,7 @@ def prompt(settings: Study, model: str, level: Level, seed: int) -> Path:
             rows,
             PROMPT_USE.format(level=level),
         )
-    return folder.with_name(name)
+    return goal
 
 
 def compressed_model(settings: Study, model: str, level: Level) -> Path:
@@ -108,14 +107,16 @@ def compressed_model(settings: Study, model: str, level: Level) -> Path:
         f"{manifest['bits_per_weight']:.3f} bits a weight when packed, mask, scales and zero points counted."
     )
     rows = results.read_cell(places.cell_path(settings, "compression", model, level))["perplexity"]
-    name, use = f"{places.file_name(model)}-{level}", DENSE_USE if level.bits is None else PACKED_USE.format(bits=level.bits)
-    with _folder(settings, name) as folder:
+    goal = settings.root / "published" / f"{places.file_name(model)}-{level}"
+    use = DENSE_USE if level.bits is None else PACKED_USE.format(bits=level.bits)
+    with places.replacing(goal) as folder:
+        folder.mkdir()
         if level.bits is None:
             shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(files.MANIFEST))
         else:
             _save_packed(settings.model(model), source, folder, level, calibration)
         _card(settings, model, level, folder, "transformers", f"{model} at {level}", protocol, rows, use)
-    return folder.with_name(name)
+    return goal
 
 
 def push(folder: Path, repository: str) -> str:
@@ -131,18 +132,6 @@ def push(folder: Path, repository: str) -> str:
             f"{repository} was not uploaded: {first_line(error)}; log in with `hf auth login`, the folder is {folder}"
         ) from None
     return str(address)
-
-
-@contextmanager
-def _folder(settings: Study, name: str) -> Iterator[Path]:
-    """A new folder under ``published/``, in the place of an older one as soon as it is complete."""
-    folder = settings.root / "published" / name
-    incoming = folder.with_name(f"{name}.incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    incoming.mkdir(parents=True)
-    yield incoming
-    shutil.rmtree(folder, ignore_errors=True)
-    incoming.rename(folder)
 
 
 def _save_packed(spec: study.ModelSpec, source: Path, folder: Path, level: Level, calibration: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -87,11 +86,9 @@ def measured(work: str, tokens: int = 0, seed: int | None = None) -> Iterator[Co
 
 def write_cell(path: Path, cell: dict[str, Any], **sections: Any) -> None:
     """Write one cell's JSON: ``cell`` says what was asked, ``sections`` what came of it; provenance is added."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"cell": cell, **sections, "provenance": provenance()}
-    incoming = path.with_name(path.name + ".incoming")
-    incoming.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(incoming, path)
+    with places.replacing(path) as incoming:
+        incoming.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_cell(path: Path) -> dict[str, Any]:

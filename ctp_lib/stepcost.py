@@ -1,7 +1,7 @@
 """What one training step takes: seconds, and the bytes that the backward pass has to keep.
 
-The bytes are counted as autograd saves them, each storage once and the model's own weights not at all, so they do not depend on the
-machine, the allocator, or what ran before.
+The bytes are those of the tensors that a forward pass leaves behind, the model's own weights not among them, so they do not depend on
+the machine, the allocator, or what ran before.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ctp_lib import models
 from ctp_lib.learning import with_lora
 from ctp_lib.likelihood import token_nll
+from ctp_lib.memory import PeakBytes
 from ctp_lib.prompts import SoftPrompt
 from ctp_lib.study import LoraSpec
 
@@ -37,8 +39,10 @@ class Candidate:
         optimizer.zero_grad(set_to_none=True)
 
 
-def soft_prompt(network: PreTrainedModel, tokens: int) -> Candidate:
-    """A soft prompt of ``tokens`` vectors; the network stays frozen."""
+def soft_prompt(network: PreTrainedModel, tokens: int, *, recompute: bool = False) -> Candidate:
+    """A soft prompt of ``tokens`` vectors; the network stays frozen, and with ``recompute`` keeps no activations."""
+    if recompute:
+        models.recompute_activations(network)
     prompt = SoftPrompt.from_vocabulary(network, tokens, "first", 0)
     return Candidate(network, list(prompt.parameters()), prompt)
 
@@ -56,21 +60,10 @@ def full(network: PreTrainedModel) -> Candidate:
 
 
 def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
-    """Bytes of the tensors that one forward pass saves for its backward pass."""
-    own = {weight.untyped_storage()._cdata for weight in candidate.network.parameters()}
-    seen: dict[int, int] = {}
-    held = []  # a freed storage's place may be given out again
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own and not isinstance(tensor, nn.Parameter):
-            seen[storage._cdata] = storage.nbytes()
-            held.append(tensor.detach())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        token_nll(candidate.network, batch, candidate.prompt() if candidate.prompt else None).mean()
-    return sum(seen.values())
+    """Bytes that one forward pass leaves in memory for its backward pass, beside the weights and what is trained."""
+    with PeakBytes([*candidate.network.parameters(), *candidate.trainable]) as counted:
+        loss = token_nll(candidate.network, batch, candidate.prompt() if candidate.prompt else None).mean()
+    return counted.now - loss.nbytes
 
 
 def table(candidates: Mapping[str, Candidate], batch: Tensor, *, repeats: int) -> pd.DataFrame:

@@ -87,7 +87,7 @@ def scored_texts(
 def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: str, length: int, number: int) -> Tensor:
     """The first ``length`` tokens of the first ``number`` test documents that have as many: int64, number x length.
 
-    Raises :class:`ParameterError` when there are fewer such documents.
+    Raises :class:`ParameterError` when there are fewer such documents; :func:`check_beginnings` says so before long work.
     """
     found = []
     for document in corpora.documents(places.corpora_folder(settings), corpus, "test"):
@@ -97,8 +97,25 @@ def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: str,
         if len(found) == number:
             return torch.tensor(found)
     raise ParameterError(
-        f"{corpus} has {len(found)} test documents of {length} tokens or more, {number} are asked for; ask for fewer"
+        f"{corpus} has {len(found)} test documents of {length} tokens or more, hard_prompt.items asks for {number}; ask for fewer"
     )
+
+
+def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise :class:`ParameterError` unless the held-out text of every corpus gives two windows or more."""
+    for corpus in settings.corpora.sources:
+        for split in ("validation", "test"):
+            if len(split_windows(settings, tokenizer, corpus, split, at_most=2)) < 2:
+                raise ParameterError(
+                    f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens; take more text, or a shorter "
+                    "evaluation.window"
+                )
+
+
+def check_beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise :class:`ParameterError` unless there are as many documents as the written prompts are tried on."""
+    spec = settings.hard_prompt
+    beginnings(settings, tokenizer, settings.soft_prompt.corpus, spec.context + spec.continuation, spec.items)
 
 
 def digest(*tokens: Tensor) -> str:

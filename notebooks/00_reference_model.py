@@ -28,7 +28,6 @@ name = "reference"
 
 # %%
 import math
-import shutil
 
 from ctp_lib import corpora, experiments, figures, models, places, reference, results, study, texts
 
@@ -66,13 +65,10 @@ cost.tokens, cost.seconds = run.tokens, run.seconds
 
 # %%
 target = settings.root / "models" / name
-incoming = target.with_name(f"{name}.incoming")
-shutil.rmtree(incoming, ignore_errors=True)
-model.half().save_pretrained(incoming)
-tokenizer.save_pretrained(incoming)
-(incoming / "README.md").write_text(reference.MODEL_CARD, encoding="utf-8")
-shutil.rmtree(target, ignore_errors=True)
-incoming.rename(target)
+with places.replacing(target) as incoming:
+    model.half().save_pretrained(incoming)
+    tokenizer.save_pretrained(incoming)
+    (incoming / "README.md").write_text(reference.MODEL_CARD, encoding="utf-8")
 checkpoint.unlink(missing_ok=True)
 
 # %% [markdown]

@@ -32,7 +32,7 @@ import json
 
 import pandas as pd
 
-from ctp_lib import corpora, models, places, study
+from ctp_lib import corpora, models, places, study, texts
 
 settings = study.load()
 tokenizer = models.load_tokenizer(settings.model("reference"))
@@ -53,6 +53,13 @@ for name in settings.corpora.sources:
 card = corpora.card(settings.corpora, folder, tokenizer, lock=settings.root / "requirements.txt")
 (settings.root / "results" / "corpora.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 pd.DataFrame(card["splits"]).set_index(["corpus", "split"])
+
+# %% [markdown]
+# Whether it suffices for what the study asks of it is said here, before the long work.
+
+# %%
+texts.check_windows(settings, tokenizer)
+texts.check_beginnings(settings, tokenizer)
 
 # %% [markdown]
 # Other versions than the lock's give other documents, and other figures after the decimal point. The study goes on all the same.

@@ -29,9 +29,10 @@
 model = "reference"
 
 # %%
-from ctp_lib import claims, corpora, figures, models, places, preflight, results, study
+from ctp_lib import claims, corpora, figures, models, places, preflight, prompts, results, study
 from ctp_lib.compression import files
 from ctp_lib.evaluation import documentation_tasks, zero_shot
+from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
 from ctp_lib.study import Level
 
 settings = study.load()
@@ -56,7 +57,7 @@ for name in spec.names:
 
 # %% [markdown]
 # ## Ask them
-# With and without the prompt the same items in the same window: the prompt's tokens come on top.
+# With and without the prompt the same items in the same window: the prompt's tokens come on top. Its keys and values are computed once.
 
 # %%
 rows = []
@@ -64,14 +65,21 @@ for level in map(Level.parse, spec.levels):
     network = files.load(settings, model, level)
     window = models.context(network) - recipe.prompt_tokens
     for seed in (None, *spec.seeds):
-        adapter = None if seed is None else places.prompt_folder(settings, model, level, seed)
+        prompt = None if seed is None else prompts.load(places.prompt_folder(settings, model, level, seed), network)().detach()
         method = (
             {"method": "none"}
             if seed is None
             else {"method": "soft_prompt", "trained_on": recipe.corpus, "trained_at_level": str(level), "seed": seed}
         )
         for score in zero_shot.evaluate(
-            network, tokenizer, spec.names, folders, max_length=window, prompt=adapter, limit=spec.items
+            network,
+            tokenizer,
+            spec.names,
+            folders,
+            max_length=window,
+            tokens_at_once=BATCH_WINDOWS * settings.evaluation.window,
+            prompt=prompt,
+            limit=spec.items,
         ):
             rows.append({"level": str(level), **method, **score.record()})
 results.write_cell(places.model_path(settings, "cross_task", model), {"model": model}, tasks=rows)

@@ -46,7 +46,9 @@ batch = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training,
 
 # %%
 candidates = {
-    f"soft prompt, {recipe.prompt_tokens} vectors": stepcost.soft_prompt(files.load(settings, model, goal), recipe.prompt_tokens),
+    f"soft prompt, {recipe.prompt_tokens} vectors": stepcost.soft_prompt(
+        files.load(settings, model, goal), recipe.prompt_tokens, recompute=recipe.training.recompute
+    ),
     **{
         f"LoRA {point}": stepcost.lora(files.load(settings, model, goal), comparison.lora(point, recipe.training, 0.01))
         for point in comparison.lora_points

@@ -7,14 +7,18 @@ import math
 import random
 from collections import Counter
 
+import families
 import pytest
 import torch
 from conftest import small_model
+from lm_eval.models.huggingface import HFLM
+from peft import PeftModel
 
 from ctp_lib import likelihood, prompts, verdicts
 from ctp_lib.corpora import Document
 from ctp_lib.evaluation import documentation_tasks, zero_shot
 from ctp_lib.evaluation.continuation import continuation_nll, write_on
+from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.study import ModelSpec, ParameterError
 
 WORDS = [
@@ -110,15 +114,11 @@ def log_likelihood(network, tokenizer, before: str, after: str, prompt) -> float
 
 @pytest.mark.parametrize("prompted", [False, True], ids=["none", "soft_prompt"])
 def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, prompted):
-    prompt = prompts.SoftPrompt(3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0)))
-    prompts.save(prompt, tmp_path / "prompt", ModelSpec("m"), network)
+    vectors = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0)) if prompted else None
     names = list(documentation_tasks.MAKERS)
     for name in names:
         documentation_tasks.write(name, documents(120), tmp_path, items=12, seed=0)
-    scores = zero_shot.evaluate(
-        network, tokenizer, names, [tmp_path], max_length=590, prompt=tmp_path / "prompt" if prompted else None
-    )
-    vectors = prompt().detach() if prompted else None
+    scores = zero_shot.evaluate(network, tokenizer, names, [tmp_path], max_length=590, tokens_at_once=900, prompt=vectors)
     for score in scores:
         items = documentation_tasks.MAKERS[score.task][0](documents(120), 0)[:12]
         for item, correct in zip(items, score.correct, strict=True):
@@ -129,6 +129,42 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
             likelihoods = [log_likelihood(network, tokenizer, *pair, vectors) for pair in pairs]
             assert (likelihoods.index(max(likelihoods)) == item["label"]) == correct
     assert {score.task for score in scores} == set(names)
+
+
+def requests(window: int) -> list[tuple[tuple[str, str], list[int], list[int]]]:
+    """Items with four answers, two, one; contexts of many lengths, of one token, of more than the window; two alike."""
+    draw = random.Random(0)
+    contexts = [[draw.randrange(300) for _ in range(length)] for length in (30, 1, 7, 31, 2, window + 9, 30, 12, 33)]
+    answers = [4, 4, 1, 2, 1, 4, 4, 1, 4]
+    found = [
+        (before, [draw.randrange(300) for _ in range(draw.randint(1, 9))])
+        for before, number in zip(contexts, answers, strict=True)
+        for _ in range(number)
+    ]
+    found.append(found[0])
+    return [((str(number), ""), *request) for number, request in enumerate(found)]
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 5000])
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_prompt_computed_once_scores_as_lm_eval_behind_peft(family, at_once, tokenizer, tmp_path):
+    network, window = families.model(family), 60
+    vectors = (
+        network.get_input_embeddings()(torch.arange(11, 16)).detach()
+        + 0.3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+        if family != "opt"
+        else torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    )
+    prompts.save(prompts.SoftPrompt(vectors), tmp_path, ModelSpec("m"), network)
+    asked = requests(window)
+    lm = StitchedLM(network, tokenizer, vectors, max_length=window, tokens_at_once=at_once)
+    found = lm._loglikelihood_tokens(asked, disable_tqdm=True)
+    assert found == lm._loglikelihood_tokens(asked, disable_tqdm=True), "the prompt's cache must be as it was"
+    peer = HFLM(
+        PeftModel.from_pretrained(network, tmp_path), tokenizer=tokenizer, batch_size=4, max_length=window, backend="causal"
+    )
+    for (nll, greedy), (theirs, likeliest) in zip(found, peer._loglikelihood_tokens(asked, disable_tqdm=True), strict=True):
+        assert nll == pytest.approx(theirs, abs=1e-4) and greedy == likeliest
 
 
 def test_a_task_of_ones_own_is_asked(network, tokenizer, tmp_path):
@@ -146,7 +182,9 @@ doc_to_choice: options
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
     )
-    (score,) = zero_shot.evaluate(network, tokenizer, ["mine"], [tmp_path / "not there", tmp_path], max_length=64)
+    (score,) = zero_shot.evaluate(
+        network, tokenizer, ["mine"], [tmp_path / "not there", tmp_path], max_length=64, tokens_at_once=99
+    )
     ends = [log_likelihood(network, tokenizer, "Return the", end, None) for end in (" sum", " axis")]
     assert score.correct == tuple(number % 2 == ends.index(max(ends)) for number in range(8))
 
@@ -154,9 +192,9 @@ metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 def test_an_unknown_task_and_too_small_a_window_are_refused(network, tokenizer, tmp_path):
     documentation_tasks.write("documentation_summary", documents(120), tmp_path, items=4, seed=0)
     with pytest.raises(ParameterError, match="longer than the window of 20 tokens"):
-        zero_shot.evaluate(network, tokenizer, ["documentation_summary"], [tmp_path], max_length=20)
+        zero_shot.evaluate(network, tokenizer, ["documentation_summary"], [tmp_path], max_length=20, tokens_at_once=99)
     with pytest.raises(ParameterError, match="'hellasway', which lm-eval does not know"):
-        zero_shot.evaluate(network, tokenizer, ["hellasway"], [tmp_path], max_length=20)
+        zero_shot.evaluate(network, tokenizer, ["hellasway"], [tmp_path], max_length=20, tokens_at_once=99)
 
 
 def test_scores_by_hand():

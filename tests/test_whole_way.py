@@ -55,12 +55,11 @@ def test_from_the_hub_to_the_tasks(family, tmp_path):
     whole = models.load_model(spec)
     stitched = prompts.load(tmp_path / "prompt", whole)
     assert stitched().equal(prompt().detach()) and perplexity(whole, test, stitched()).prompt_tokens == 4
-    ids = test[:2]
-    assert PeftModel.from_pretrained(whole, tmp_path / "prompt")(input_ids=ids).logits.isfinite().all()
+    assert PeftModel.from_pretrained(models.load_model(spec), tmp_path / "prompt")(input_ids=test[:2]).logits.isfinite().all()
     window = families.CONTEXT - RECIPE.prompt_tokens
     none, prompted = (
-        zero_shot.evaluate(models.load_model(spec), tokenizer, TASKS, [tmp_path], max_length=window, prompt=adapter, limit=8)
-        for adapter in (None, tmp_path / "prompt")
+        zero_shot.evaluate(whole, tokenizer, TASKS, [tmp_path], max_length=window, tokens_at_once=2000, prompt=vectors, limit=8)
+        for vectors in (None, stitched().detach())
     )
     assert [score.task for score in none] == TASKS == [score.task for score in prompted]
     assert all(len(score.correct) == 8 for score in (*none, *prompted))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import asdict
 from typing import Any
 
@@ -24,16 +22,13 @@ def save(settings: Study, model: str, level: Level, network: PreTrainedModel, to
     An uncompressed model is not copied; its folder holds the manifest alone. The folder appears when it is complete.
     """
     folder = places.compressed_folder(settings, model, level)
-    incoming = folder.with_name(folder.name + ".incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    incoming.mkdir(parents=True)
-    if level.family != "full":
-        network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16).save_pretrained(incoming)
-        tokenizer.save_pretrained(incoming)
-    reached = describe(settings, settings.model(model), level, network)
-    (incoming / MANIFEST).write_text(json.dumps(reached, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(incoming, folder)
+    with places.replacing(folder) as incoming:
+        incoming.mkdir()
+        if level.family != "full":
+            network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16).save_pretrained(incoming)
+            tokenizer.save_pretrained(incoming)
+        reached = describe(settings, settings.model(model), level, network)
+        (incoming / MANIFEST).write_text(json.dumps(reached, indent=1) + "\n", encoding="utf-8")
     return reached
 
 

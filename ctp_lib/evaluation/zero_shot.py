@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.evaluation.documentation_tasks import CHOICES, MAKERS
 from ctp_lib.study import ParameterError
-
-BATCH = 32
-"""Rows that go through the model at a time."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,20 @@ def evaluate(
     folders: Sequence[Path],
     *,
     max_length: int,
-    prompt: Path | None = None,
+    tokens_at_once: int,
+    prompt: Tensor | None = None,
     limit: int | None = None,
 ) -> list[TaskScore]:
     """Accuracy on ``tasks``: lm-eval's own names, or those whose YAML lies in one of ``folders``; at most ``limit`` items of each.
 
-    ``prompt`` is the folder of a PEFT adapter. ``max_length`` counts real tokens; a prompt's come on top, so it has to be
-    the same with and without one, and both have to fit the model's context. Raises :class:`ParameterError` for an unknown task
-    and for one whose answers do not fit.
+    ``prompt`` is n x hidden. ``max_length`` counts real tokens; a prompt's come on top, so it has to be the same with and without
+    one, and both have to fit the model's context. ``tokens_at_once`` go through the model together. Raises :class:`ParameterError`
+    for an unknown task and for one whose answers do not fit.
     """
     from lm_eval import simple_evaluate  # slow to import, and only this needs it
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
-    from peft import PeftModel
+
+    from ctp_lib.evaluation.stitched_lm import StitchedLM
 
     manager = TaskManager(
         include_path=[str(folder) for folder in folders], include_defaults=not set(tasks) <= set(MAKERS)
@@ -85,8 +84,7 @@ def evaluate(
     for task in tasks:
         if task not in manager.all_tasks:
             raise ParameterError(f"tasks.names has {task!r}, which lm-eval does not know; `lm_eval ls tasks` lists what it does")
-    model = network if prompt is None else PeftModel.from_pretrained(network, prompt)
-    lm = HFLM(model, tokenizer=tokenizer, batch_size=BATCH, max_length=max_length, backend="causal")
+    lm = StitchedLM(network, tokenizer, prompt, max_length=max_length, tokens_at_once=tokens_at_once)
     try:
         found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
     except AssertionError:  # all that lm-eval says of a row whose answer alone overflows the window

@@ -1,0 +1,151 @@
+"""lm-eval's causal LM behind a soft prompt, whose keys and values are computed once for all requests.
+
+lm-eval's own runs every request whole: prompt, context and answer, and that once for each of four answers. Here what requests share is
+computed once: the prompt by all, a context by its answers. Rows are padded on the right, where a causal model does not look, so
+there is no mask to get wrong, and logits are computed only where a token is scored.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from ctp_lib.likelihood import frozen_head
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One request: the tokens fed to the model, of which the last ``len(scored)`` positions predict ``scored``."""
+
+    number: int
+    fed: list[int]
+    scored: list[int]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A context and the rows that go on from it; each row's ``fed`` begins with ``context``."""
+
+    context: tuple[int, ...]
+    rows: list[_Row]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest row."""
+        return max(len(row.fed) for row in self.rows)
+
+
+class StitchedLM(HFLM):
+    """``prompt`` is n x hidden, or None. ``max_length`` counts real tokens, so does lm-eval's window then, with and without a prompt;
+    ``tokens_at_once``, those that go through the model together, count all.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Tensor | None,
+        *,
+        max_length: int,
+        tokens_at_once: int,
+    ):
+        super().__init__(model, tokenizer=tokenizer, max_length=max_length, backend="causal")
+        self._tokens_at_once, self._prefix = tokens_at_once, _after_prompt(model, prompt)
+
+    @torch.inference_mode()
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """The log-likelihood of each answer behind its context, in nats, and whether each of its tokens was the likeliest."""
+        found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="requests", unit="request", mininterval=1.0) as bar:
+            for together in self._batches(_questions(requests, self.max_length)):
+                rows = [row for question in together for row in question.rows]
+                for row, answer in zip(rows, self._score(together), strict=True):
+                    found[row.number] = answer
+                    self.cache_hook.add_partial("loglikelihood", requests[row.number][0], answer)
+                bar.update(len(rows))
+        return found
+
+    def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
+        """Questions of nearly the same length, as many at a time as there is room for; those with one answer by themselves."""
+        for shared in (False, True):
+            batch, rows = [], 0
+            alike = [question for question in questions if (len(question.rows) > 1) == shared]
+            for question in sorted(alike, key=lambda question: (-len(question.context), -question.longest)):
+                length = self._prefix.get_seq_length() + max([question, *batch], key=lambda one: one.longest).longest
+                if batch and (rows + len(question.rows)) * length > self._tokens_at_once:
+                    yield batch
+                    batch, rows = [], 0
+                batch.append(question)
+                rows += len(question.rows)
+            if batch:
+                yield batch
+
+    def _score(self, questions: Sequence[_Question]) -> Iterator[tuple[float, bool]]:
+        """What contexts of this batch have in length goes through the model once; the few tokens beyond that go with each answer."""
+        rows = [(place, row) for place, question in enumerate(questions) for row in question.rows]
+        common = min(len(question.context) for question in questions) - 1 if len(rows) > len(questions) else 0
+        cache = _copies(self._prefix, [0] * len(questions))
+        if common:
+            ids = torch.tensor([question.context[:common] for question in questions], device=self.model.device)
+            self.model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = _copies(cache, [place for place, _ in rows])
+        return _likelihoods(self.model, cache, [_Row(row.number, row.fed[common:], row.scored) for _, row in rows])
+
+
+def _questions(requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], max_length: int) -> list[_Question]:
+    """Requests by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval."""
+    by_context: dict[tuple[int, ...], list[_Row]] = defaultdict(list)
+    for number, (_, context, answer) in enumerate(requests):
+        assert 0 < len(answer) <= max_length, "an answer has to fit into the window"  # as lm-eval says it
+        whole = (context + answer)[-(max_length + 1) :]
+        by_context[tuple(whole[: -len(answer)])].append(_Row(number, whole[:-1], answer))
+    return [_Question(context, rows) for context, rows in by_context.items()]
+
+
+@torch.inference_mode()
+def _after_prompt(model: PreTrainedModel, prompt: Tensor | None) -> Cache:
+    """Keys and values of the prompt in every layer: one row."""
+    cache = DynamicCache(config=model.config)
+    if prompt is not None:
+        embedded = prompt.to(model.get_input_embeddings().weight)[None]
+        model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+    return cache
+
+
+def _copies(cache: Cache, rows: list[int]) -> Cache:
+    """A new cache with a copy of one row of ``cache`` for each of ``rows``; an empty one has no rows to copy."""
+    new = copy.deepcopy(cache)
+    if new.get_seq_length():
+        new.batch_select_indices(torch.tensor(rows, device=new.layers[0].keys.device))
+    return new
+
+
+def _likelihoods(model: PreTrainedModel, cache: Cache, rows: Sequence[_Row]) -> Iterator[tuple[float, bool]]:
+    longest, head = max(len(row.fed) for row in rows), frozen_head(model)
+    ids = torch.tensor([row.fed + [0] * (longest - len(row.fed)) for row in rows], device=model.device)
+    if head is None:
+        states = model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+    else:
+        states = model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+    lengths = [len(row.scored) for row in rows]
+    places = [place for place, length in enumerate(lengths) for _ in range(length)]
+    positions = [position for row in rows for position in range(len(row.fed) - len(row.scored), len(row.fed))]
+    wanted = torch.tensor([token for row in rows for token in row.scored], device=model.device)
+    logits = states[places, positions]
+    logits = logits.float() if head is None else head(logits)
+    likelihood, greedy = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0], logits.argmax(-1) == wanted
+    for values, best in zip(likelihood.split(lengths), greedy.split(lengths), strict=True):
+        yield values.double().sum().item(), bool(best.all())
