@@ -30,6 +30,9 @@ repro: .venv/installed ## the whole study: every table and figure, from what is 
 test: .venv/installed ## the tests
 	pytest
 
+bench: .venv/installed ## every hot path beside what people would use instead; half an hour on a quiet machine
+	for name in prompt_step perplexity zero_shot overhead page; do python -m benchmarks.$$name || exit 1; done
+
 check: .venv/installed ## can MODEL (a name, a folder, a hub id) be studied here, and what does it take? make check MODEL=...
 	@python -m ctp_lib.preflight "$(MODEL)"
 
@@ -42,4 +45,4 @@ notebooks: .venv/installed ## bring notebooks/*.ipynb up to date with their sour
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
 
-.PHONY: repro test check lab notebooks help
+.PHONY: repro test bench check lab notebooks help

@@ -607,6 +607,7 @@ def ledger(settings: Study) -> pd.DataFrame:
         for path in sorted(
             places.claim_path(settings, model, "any").parent.glob("*.json"), key=lambda path: (len(path.stem), path.stem)
         )
+        if path.stem != "C11" or settings.another_model.asks_of(model)  # else it is of another study
     ]
     return pd.DataFrame(found).rename(columns={"outcome": "verdict"})
 

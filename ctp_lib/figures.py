@@ -6,7 +6,7 @@ Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is writ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from ctp_lib import published
 from ctp_lib.study import Level
@@ -354,6 +354,39 @@ def similarity(table: pd.DataFrame) -> Figure:
         cbar_kws={"label": "mean cosine of the vectors"},
     )
     axis.set(title="How alike prompts are, by level and seed", xlabel="", ylabel="")
+    return figure
+
+
+def shares_side_by_side(panels: Mapping[str, pd.DataFrame], theirs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """The share of the lost perplexity that a prompt gives back, by level: a panel a kind of text, a bar a run.
+
+    Each table has the levels as its index and a column a run. ``theirs`` holds the paper's by panel: *printed* and *undone*, by level.
+    """
+    style()
+    figure, axes = plt.subplots(len(panels), 1, figsize=(12.5, 3.7 * len(panels)), squeeze=False, layout="constrained")
+    for axis, (title, table) in zip(axes.flat, panels.items(), strict=True):
+        ours = dict(zip(table.columns, seaborn.light_palette(COLOURS["soft_prompt"], len(table.columns) + 1)[1:], strict=True))
+        bars = {run: (table[run].to_dict(), {"color": colour}) for run, colour in ours.items()}
+        bars["LLaMA-7B, as printed"] = (theirs[title]["printed"], {"color": PUBLISHED})
+        bars["the same, if averaged over 100 prompt positions"] = (
+            theirs[title]["undone"],
+            {"color": "white", "edgecolor": PUBLISHED, "linewidth": 1.5},
+        )
+        for number, (label, (shares, look)) in enumerate(bars.items()):
+            places = [place + 0.2 * (number - (len(bars) - 1) / 2) for place, level in enumerate(table.index) if level in shares]
+            values = [shares[level] for level in table.index if level in shares]
+            drawn = axis.bar(places, values, width=0.19, label=label, **look)
+            axis.bar_label(drawn, fmt=lambda value: "" if math.isnan(value) else f"{value:.0%}", fontsize=10, padding=2)
+        axis.axhline(0, color=COLOURS["full"], linewidth=1)
+        axis.axhline(1, color=COLOURS["full"], linestyle="--", linewidth=1.3)
+        axis.set_xticks(range(len(table)), table.index)
+        axis.set(title=title, ylabel="share of the lost\nperplexity given back")
+        axis.margins(y=0.12)
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.flat[-1].set_xlabel("compression level")
+    handles, labels = axes.flat[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    seaborn.despine(figure)
     return figure
 
 

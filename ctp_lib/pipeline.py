@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import datetime
+import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,15 @@ sys.modules["rfc3987_syntax"] = None  # jsonschema builds a grammar of web addre
 
 import jupytext  # noqa: E402
 import nbformat  # noqa: E402
+import psutil  # noqa: E402
 from ruamel.yaml import YAML
 
 from ctp_lib import places, study
 from ctp_lib.study import Level, ParameterError, Study
 
 RUNS = Path("results/runs")
+SECONDS = Path("data/seconds.jsonl")
+"""A line a run: what it spent its time on. `benchmarks/overhead.py` reads it."""
 PARAMETERS = "parameters"
 
 
@@ -90,6 +96,7 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
     from traitlets.config import Config
 
     nbformat.write(notebook, target)
+    began = time.time()
     try:
         papermill.execute_notebook(
             target, target, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
@@ -99,15 +106,42 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
         print(f"{error.ename}: {error.evalue}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
         return 1
     finally:
+        _log_seconds(target, root, began)
         _strip_times(target)
     return 0
 
 
+def _log_seconds(path: Path, root: Path, began: float) -> None:
+    """Note when this process started and ended, when its kernel was ready, and how long the imports and the other cells took."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    times = [cell.metadata.get("papermill", {}) for cell in cells]
+    times = [cell for cell in times if cell.get("start_time") and cell.get("duration") is not None]
+    if not times:
+        return
+    imports = next((n for n, cell in enumerate(cells) if "import " in cell.source), 0)
+    line = {
+        "cell": str(path.relative_to(root / RUNS)),
+        "started": psutil.Process().create_time(),
+        "notebook": began,
+        "first_cell": datetime.datetime.fromisoformat(times[0]["start_time"]).timestamp(),
+        "imports": sum(cell["duration"] for cell in times[: imports + 1]),
+        "work": sum(cell["duration"] for cell in times[imports + 1 :]),
+        "ended": time.time(),
+    }
+    log = root / SECONDS
+    log.parent.mkdir(exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
 def _strip_times(path: Path) -> None:
-    """Drop the times that papermill notes and, where all went well, the bars with their rates: equal runs, equal copies."""
+    """Drop the times that papermill notes and, where all went well, the bars with their rates, and number the cells: equal runs,
+    equal copies.
+    """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code" and not any(output.output_type == "error" for output in cell.outputs):

@@ -83,6 +83,11 @@ def figures_folder(settings: Study, model: str) -> Path:
     return settings.root / "figures" / file_name(model)
 
 
+def recorded_folder(settings: Study, name: str) -> Path:
+    """A run that is kept under ``name``; see :mod:`ctp_lib.recorded`."""
+    return settings.root / "results" / "recorded" / name
+
+
 def table_path(settings: Study, name: str, model: str) -> Path:
     """A tidy table of one model."""
     return settings.root / "results" / name / f"{file_name(model)}.csv"

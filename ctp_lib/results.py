@@ -118,6 +118,7 @@ def read_all_cells(settings: Study) -> list[dict[str, Any]]:
         for name in settings.study.models
         for kind in EXPERIMENTS
         if places.model_path(settings, kind, name).with_suffix("").exists() or places.model_path(settings, kind, name).exists()
+        if kind != "another_model" or settings.another_model.asks_of(name)  # else it is of another study
     ]
     return [cell for name, kind in ran for cell in read_cells(settings, name, kind)]
 

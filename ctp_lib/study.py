@@ -378,6 +378,10 @@ class AnotherModelSpec:
     pairs: tuple[Pair, ...]
     levels: tuple[str, ...]
 
+    def asks_of(self, model: str) -> bool:
+        """Whether prompts of ``model`` are taken to another one."""
+        return any(pair.model == model for pair in self.pairs)
+
 
 @dataclass(frozen=True)
 class EvaluationSpec:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 from test_results import cell, row
 
-from ctp_lib import claims, published, reading, verdicts
+from ctp_lib import claims, published, reading, study, verdicts
 from ctp_lib.verdicts import Difference
 
 
@@ -316,3 +317,13 @@ def test_reading(shared, outcome):
     moves = pd.DataFrame({"moved": [1.0], "cosine_to_start": [0.5], "still_start": [0.5]})
     agreement = pd.DataFrame({"shared": shared, "by_chance": [0.4] * len(shared)})
     assert claims.reading(moves, agreement).outcome == outcome
+
+
+def test_a_verdict_of_another_study_is_not_in_the_ledger(tmp_path):
+    """A clone holds the verdicts that are committed; a study without another model did not ask C11."""
+    settings = replace(study.load(), root=tmp_path)
+    for claim in ("C1", "C11"):
+        verdicts.Verdict(claim, "says", "measured", "mixed").write(settings, "reference")
+    assert list(claims.ledger(settings).claim) == ["C1", "C11"]
+    without = replace(settings, another_model=replace(settings.another_model, pairs=()))
+    assert list(claims.ledger(without).claim) == ["C1"]

@@ -1,0 +1,185 @@
+"""How anything is measured here: in alternation in one process, against the machine's own ceiling, memory in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks.shapes import SHAPES, Shape
+from ctp_lib import results
+
+RESULTS = Path("results/benchmarks")
+ALONE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Every tensor in a mapping of its own, so that what is freed goes back at once: else the peak tells how malloc was used before."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``sides`` are ways to do the same work, the first of them ours; each, given its model and shape, gives what one round of it runs.
+
+    ``flops`` and ``tokens`` are those of one round; ``goals`` say by peer how many times faster ours is to be, ``memory_goals`` which share
+    of that peer's memory beside the weights it may take.
+    """
+
+    name: str
+    title: str
+    sides: Mapping[str, Callable[[PreTrainedModel, Shape], Callable[[], Any]]]
+    flops: Callable[[PreTrainedModel, Shape], float]
+    tokens: Callable[[Shape], int]
+    goals: Mapping[str, float] = field(default_factory=dict)
+    memory_goals: Mapping[str, float] = field(default_factory=dict)
+    shapes: tuple[str, ...] = ("embedded", "llama-160m")
+
+    @property
+    def ours(self) -> str:
+        """The first side."""
+        return next(iter(self.sides))
+
+
+def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """Theirs by ours, round for round: median, and the quartiles as its spread."""
+    pairs = [other / own for own, other in zip(ours, theirs, strict=True)]
+    low, middle, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else [pairs[0]] * 3
+    return {"median": middle, "low": low, "high": high}
+
+
+def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every side, taken in turn ``rounds`` times after one round to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, work in sides.items():
+            synchronise()
+            started = time.perf_counter()
+            work()
+            synchronise()
+            taken[name].append(time.perf_counter() - started)
+    return {name: seconds[1:] for name, seconds in taken.items()}
+
+
+def ceiling(dtype: torch.dtype, device: str, sizes: tuple[int, ...] = (1024, 2048), repeats: int = 5) -> float:
+    """The best rate of a matrix product of this dtype here, in floating-point operations a second."""
+    best = 0.0
+    for size in sizes if device == "cpu" else (4096, 8192):
+        left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+        for _ in range(repeats):
+            synchronise()
+            started = time.perf_counter()
+            left @ right
+            synchronise()
+            best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def synchronise() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_bytes(benchmark: Benchmark, shape: str, side: str) -> int:
+    """Bytes at the peak of two rounds of ``side``, beside what was held before them, in a process of its own."""
+    around = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | ALONE
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--shape", shape, "--memory-of", side]
+    done = subprocess.run(command, env=around, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def _own_peak(benchmark: Benchmark, shape: Shape, side: str) -> int:
+    work = benchmark.sides[side](shape.model(), shape)
+    if shape.device == "cuda":
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work(), work()
+        return torch.cuda.max_memory_allocated() - held
+    held = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the mark of the most that was held starts anew
+    work(), work()
+    return _resident("VmHWM") - held
+
+
+def _resident(what: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"this system does not tell {what}; memory is measured on Linux alone")
+
+
+def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
+    """Everything about one shape, as a JSON-able record."""
+    shape = SHAPES[name]
+    highest = ceiling(shape.dtype, shape.device)
+    model = shape.model()  # before PEFT puts its own layers into copies of it
+    flops, tokens = benchmark.flops(model, shape), benchmark.tokens(shape)
+    seconds = alternate({side: make(shape.model(), shape) for side, make in benchmark.sides.items()}, rounds)
+    highest = max(highest, ceiling(shape.dtype, shape.device))
+    memory = {side: peak_bytes(benchmark, name, side) for side in benchmark.sides}
+    sides = {
+        side: {
+            "seconds": statistics.median(taken),
+            "tokens_per_second": tokens / statistics.median(taken),
+            "peak_bytes": memory[side],
+            "share_of_ceiling": flops / statistics.median(taken) / highest,
+            "ratio": ratio(seconds[benchmark.ours], taken),
+            "memory_ratio": memory[benchmark.ours] / memory[side] if memory[side] else math.nan,
+            "goal": benchmark.goals.get(side),
+            "memory_goal": benchmark.memory_goals.get(side),
+        }
+        for side, taken in seconds.items()
+    }
+    return {"rounds": rounds, "tokens": tokens, "flops": flops, "ceiling": highest, "dtype": str(shape.dtype), "sides": sides}
+
+
+def main(benchmark: Benchmark) -> None:
+    """``python -m benchmarks.NAME [--shape SHAPE] [--rounds 7]``: measure, print, and keep under ``results/benchmarks``."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.title)
+    parser.add_argument("--shape", choices=SHAPES, action="append", help=f"{' and '.join(benchmark.shapes)} unless given")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory-of", choices=list(benchmark.sides), help="only print the bytes that this side takes at its peak")
+    parser.add_argument("--into", type=Path, default=RESULTS, help="the folder of the record")
+    asked = parser.parse_args()
+    shapes = asked.shape or list(benchmark.shapes)
+    if asked.memory_of:
+        print(_own_peak(benchmark, SHAPES[shapes[0]], asked.memory_of))
+        return
+    found = {}
+    for shape in shapes:
+        found[shape] = run(benchmark, shape, asked.rounds)
+        print(f"{benchmark.title}, {shape}\n{as_text(found[shape])}\n")
+    keep(benchmark.name, benchmark.title, found, asked.into)
+
+
+def keep(name: str, title: str, found: Mapping[str, Any], folder: Path = RESULTS) -> None:
+    """Add what was found to the record of this benchmark; what it says of other shapes stays."""
+    path = folder / f"{name}.json"
+    shapes = json.loads(path.read_text(encoding="utf-8"))["shapes"] if path.exists() else {}
+    shapes |= {shape: {**record, "provenance": results.provenance()} for shape, record in found.items()}
+    results.write_cell(path, {"benchmark": name, "title": title}, shapes=shapes)
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """A line a side, for a reader at a terminal."""
+    lines = [
+        f"  {'':34} {'seconds':>8} {'tokens/s':>9} {'of ceiling':>10} {'peak':>9}   ours is faster by, and takes of the memory"
+    ]
+    for side, row in record["sides"].items():
+        spread = (
+            f"{row['ratio']['median']:.2f} ({row['ratio']['low']:.2f} to {row['ratio']['high']:.2f}), {row['memory_ratio']:.2f}"
+        )
+        lines.append(
+            f"  {side:34} {row['seconds']:8.3f} {row['tokens_per_second']:9,.0f} {row['share_of_ceiling']:10.0%} "
+            f"{row['peak_bytes'] / 1e6:6.0f} MB   {spread}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""One step of prompt tuning: ours, PEFT in a plain loop, PEFT under transformers' Trainer, and the released code's way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import PromptTuningConfig, TaskType, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from benchmarks import measure
+from benchmarks.measure import Benchmark
+from benchmarks.shapes import Shape, matrix_flops
+from ctp_lib import stepcost
+
+LEARNING_RATE = 1e-3
+
+
+def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
+    """The study's own step; see :func:`ctp_lib.likelihood.token_nll`."""
+    candidate, batch = stepcost.soft_prompt(model, shape.prompt), shape.windows()
+    optimizer = torch.optim.AdamW(candidate.trainable, lr=LEARNING_RATE)
+    return lambda: candidate.step(batch, optimizer)
+
+
+def peft_model(model: PreTrainedModel, shape: Shape) -> torch.nn.Module:
+    """PEFT's prompt tuning from the same start as ours, the first tokens of the vocabulary."""
+    adapted = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=shape.prompt))
+    with torch.no_grad():
+        adapted.prompt_encoder["default"].embedding.weight.copy_(model.get_input_embeddings().weight[: shape.prompt])
+    return adapted
+
+
+def labels_of(windows: torch.Tensor) -> torch.Tensor:
+    """Every token but the first of a window, which is context only, so that all sides score the same."""
+    return torch.cat([torch.full_like(windows[:, :1], -100), windows[:, 1:]], dim=1)
+
+
+def peft_loop(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
+    """PEFT in a plain loop."""
+    adapted, batch = peft_model(model, shape), shape.windows().to(shape.device)
+    optimizer = torch.optim.AdamW([weight for weight in adapted.parameters() if weight.requires_grad], lr=LEARNING_RATE)
+
+    def step() -> torch.Tensor:
+        loss = adapted(input_ids=batch, labels=labels_of(batch)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return step
+
+
+def peft_trainer(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
+    """PEFT under transformers' Trainer, one step a call: what its loop does for each, without what it sets up for a training."""
+    adapted, batch = peft_model(model, shape), shape.windows()
+    arguments = TrainingArguments(
+        tempfile.mkdtemp(), per_device_train_batch_size=shape.batch, max_steps=1_000_000, learning_rate=LEARNING_RATE,
+        lr_scheduler_type="linear", report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        use_cpu=shape.device == "cpu", bf16=False,
+    )  # fmt: skip
+    trainer = Trainer(adapted, arguments, train_dataset=[{"input_ids": row, "labels": row} for row in batch])
+    trainer.create_optimizer_and_scheduler(num_training_steps=1_000_000)
+    trainer.model, trainer.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = {"input_ids": batch, "labels": labels_of(batch)}
+
+    def step() -> torch.Tensor:
+        loss = trainer.training_step(trainer.model, dict(inputs))
+        trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), arguments.max_grad_norm)
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+        trainer.optimizer.zero_grad()
+        return loss
+
+    return step
+
+
+def released(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
+    """As the released code does it: logits of every position, the prompt's too, and a loss that is not reduced before its mean."""
+    embed, batch = model.get_input_embeddings(), shape.windows().to(shape.device)
+    prompt = torch.nn.Parameter(embed.weight[: shape.prompt].detach().clone().float())
+    optimizer = torch.optim.AdamW([prompt], lr=LEARNING_RATE)
+    ignored = torch.full((shape.batch, shape.prompt), -100, device=shape.device)
+
+    def step() -> torch.Tensor:
+        embedded = embed(batch)
+        inputs = torch.cat([prompt.to(embedded).expand(shape.batch, -1, -1), embedded], dim=1)
+        logits = model(inputs_embeds=inputs, use_cache=False).logits
+        labels = torch.cat([ignored, labels_of(batch)], dim=1)[:, 1:]
+        loss = cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]).float(), labels.reshape(-1), reduction="none").mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return step
+
+
+BENCHMARK = Benchmark(
+    name="prompt_step",
+    title="A step of prompt tuning",
+    sides={"ours": ours, "PEFT, plain loop": peft_loop, "PEFT, Trainer": peft_trainer, "released code": released},
+    flops=lambda model, shape: 2 * matrix_flops(model, shape, shape.batch),  # forward, and backward to the input alone
+    tokens=lambda shape: shape.batch * shape.length,
+    goals={"PEFT, plain loop": 1.5},
+    memory_goals={"PEFT, plain loop": 0.5},
+    shapes=("embedded", "opt-125m", "llama-160m"),
+)
+
+if __name__ == "__main__":
+    measure.main(BENCHMARK)

@@ -1,0 +1,102 @@
+"""What is measured side by side is the same work, and every benchmark runs at a toy size. How fast is no matter here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from benchmarks import measure, overhead, perplexity, prompt_step, zero_shot
+from benchmarks.shapes import SHAPES, matrix_flops
+from ctp_lib import stepcost
+from ctp_lib.likelihood import token_nll
+
+TOY = SHAPES["toy"]
+TIMED = {benchmark.name: benchmark for benchmark in (prompt_step.BENCHMARK, perplexity.BENCHMARK, zero_shot.BENCHMARK)}
+
+
+def test_a_step_of_each_side_sees_the_same_loss_and_moves_the_prompt_alike():
+    """The losses before each of two steps of AdamW; the released one divides by the prompt's positions too."""
+    batch, candidate = TOY.windows(), stepcost.soft_prompt(TOY.model(), TOY.prompt)
+    optimizer = torch.optim.AdamW(candidate.trainable, lr=prompt_step.LEARNING_RATE)
+    loop, trainer, released = (
+        side(TOY.model(), TOY) for side in (prompt_step.peft_loop, prompt_step.peft_trainer, prompt_step.released)
+    )
+    for _ in range(2):
+        loss = token_nll(candidate.network, batch, candidate.prompt()).mean().detach()
+        found = torch.stack([loop(), trainer(), released() * (TOY.positions - 1) / (TOY.length - 1)])
+        torch.testing.assert_close(found, loss.expand(3), rtol=1e-5, atol=1e-5)
+        candidate.step(batch, optimizer)
+
+
+def test_perplexity_and_task_scores_agree_side_by_side():
+    assert perplexity.ours(TOY.model(), TOY)() == pytest.approx(perplexity.released(TOY.model(), TOY)(), abs=1e-5)
+    ours, theirs = zero_shot.ours(TOY.model(), TOY)(), zero_shot.harness(TOY.model(), TOY)()
+    assert len(ours) == zero_shot.ITEMS * zero_shot.CHOICES and ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_operations_by_hand():
+    """Two layers: four 32 x 32 and three 32 x 48 matrices each, for 29 positions; a head of 300 x 32 for 24."""
+    inner = 2 * (4 * 32 * 32 + 3 * 32 * 48)
+    assert matrix_flops(TOY.model(), TOY, 3) == 3 * (2 * (inner * 29 + 300 * 32 * 24) + 2 * 2 * 32 * 29**2)
+
+
+def test_a_ratio_is_theirs_by_ours_round_for_round():
+    assert measure.ratio([1.0, 2.0, 4.0], [2.0, 4.0, 4.0]) == {"median": 2.0, "low": 1.0, "high": 2.0}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_every_benchmark_runs(name, monkeypatch):
+    benchmark = TIMED[name]
+    monkeypatch.setattr(measure, "peak_bytes", lambda benchmark, shape, side: measure._own_peak(benchmark, SHAPES[shape], side))
+    record = measure.run(benchmark, "toy", rounds=1)
+    assert list(record["sides"]) == list(benchmark.sides)
+    assert record["sides"][benchmark.ours]["ratio"]["median"] == 1.0 and record["ceiling"] > 0
+    assert measure.as_text(record).count("\n") == len(benchmark.sides)
+
+
+def test_the_command_keeps_what_it_found_and_leaves_other_shapes(tmp_path):
+    (tmp_path / "perplexity.json").write_text(json.dumps({"shapes": {"another": {"sides": {}}}}))
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.perplexity", "--shape", "toy", "--rounds", "1", "--into", tmp_path], cwd=ROOT, check=True
+    )
+    found = json.loads((tmp_path / "perplexity.json").read_text())
+    assert set(found["shapes"]) == {"another", "toy"}
+    assert all(side["peak_bytes"] > 0 for side in found["shapes"]["toy"]["sides"].values())
+
+
+def test_the_seconds_of_a_run_add_up_by_hand():
+    """Two notebooks of a run, after another run an hour before."""
+    old = {"cell": "a/x.ipynb", "started": 0.0, "notebook": 1.0, "first_cell": 2.0, "imports": 1.0, "work": 5.0, "ended": 9.0}
+    one = {
+        "cell": "a/x.ipynb",
+        "started": 3600.0,
+        "notebook": 3601.0,
+        "first_cell": 3602.0,
+        "imports": 3.0,
+        "work": 10.0,
+        "ended": 3616.0,
+    }
+    two = {
+        "cell": "b/y.ipynb",
+        "started": 3618.0,
+        "notebook": 3619.0,
+        "first_cell": 3620.0,
+        "imports": 1.0,
+        "work": 20.0,
+        "ended": 3641.0,
+    }
+    run = overhead.last_run([two, old, one])
+    assert run == [one, two]
+    assert overhead.split(run) == {
+        "work": 30.0,
+        "imports": 4.0,
+        "starting processes and kernels": 4.0,
+        "ending them": 1.0,
+        "DVC": 2.0,
+    }
+    assert overhead.by_notebook(run)["b"] == {"cells": 1, "seconds": 23.0, "work": 20.0}
