@@ -59,13 +59,14 @@ def build(spec: CorporaSpec, folder: Path, *, root: Path, seed: int) -> None:
 
 
 def _in_splits(spec: CorporaSpec, root: Path, seed: int) -> Iterator[tuple[str, dict[str, list[Document]]]]:
+    """First what may be missing, files and data sets, then the documentation, which takes a minute to read."""
     installed = {name: source for name, source in spec.sources.items() if source.packages}
-    for corpus, documents in deduplicate(read(replace(spec, sources=installed))):
-        yield corpus, split(documents, seed=seed, held_out=spec.held_out)
     for corpus, source in spec.sources.items():
         if not source.packages:
             texts = sources.read(corpus, source, root=root, seed=seed, held_out=spec.held_out)
             yield corpus, {part: [Document("", text) for text in texts[part]] for part in SPLITS}
+    for corpus, documents in deduplicate(read(replace(spec, sources=installed))):
+        yield corpus, split(documents, seed=seed, held_out=spec.held_out)
 
 
 def read(spec: CorporaSpec) -> Iterator[tuple[str, list[Document]]]:

@@ -53,7 +53,8 @@ def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.dev
             source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
+        remedy = "; delete this folder and compress again" if compressed else ""
+        raise ParameterError(f"model {str(compressed or spec.source)!r} does not load: {first_line(error)}{remedy}") from None
     return model.to(on or device()).eval().requires_grad_(False)
 
 
