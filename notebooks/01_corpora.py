@@ -39,6 +39,14 @@ tokenizer = models.load_tokenizer(settings.model("reference"))
 folder = places.corpora_folder(settings)
 
 # %% [markdown]
+# ## Does it suffice?
+# What the study asks of its text, asked here, before the long work.
+
+# %%
+texts.check_windows(settings, tokenizer)
+texts.check_beginnings(settings, tokenizer)
+
+# %% [markdown]
 # ## A document of each
 
 # %%
@@ -53,13 +61,6 @@ for name in settings.corpora.sources:
 card = corpora.card(settings.corpora, folder, tokenizer, lock=settings.root / "requirements.txt")
 (settings.root / "results" / "corpora.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 pd.DataFrame(card["splits"]).set_index(["corpus", "split"])
-
-# %% [markdown]
-# Whether it suffices for what the study asks of it is said here, before the long work.
-
-# %%
-texts.check_windows(settings, tokenizer)
-texts.check_beginnings(settings, tokenizer)
 
 # %% [markdown]
 # Other versions than the lock's give other documents, and other figures after the decimal point. The study goes on all the same.

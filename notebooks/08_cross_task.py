@@ -39,6 +39,12 @@ settings = study.load()
 spec, recipe = settings.tasks, settings.soft_prompt
 preflight.check(settings, model, ["evaluate"])
 tokenizer = models.load_tokenizer(settings.model(model))
+shapes = preflight.on_shapes(settings.model(model))
+learned = {
+    (level, seed): prompts.load(places.prompt_folder(settings, model, Level.parse(level), seed), shapes)().detach()
+    for level in spec.levels
+    for seed in spec.seeds
+}
 
 # %% [markdown]
 # ## The tasks
@@ -65,7 +71,6 @@ for level in map(Level.parse, spec.levels):
     network = files.load(settings, model, level)
     window = models.context(network) - recipe.prompt_tokens
     for seed in (None, *spec.seeds):
-        prompt = None if seed is None else prompts.load(places.prompt_folder(settings, model, level, seed), network)().detach()
         method = (
             {"method": "none"}
             if seed is None
@@ -78,7 +83,7 @@ for level in map(Level.parse, spec.levels):
             folders,
             max_length=window,
             tokens_at_once=BATCH_WINDOWS * settings.evaluation.window,
-            prompt=prompt,
+            prompt=learned.get((str(level), seed)),
             limit=spec.items,
         ):
             rows.append({"level": str(level), **method, **score.record()})

@@ -60,6 +60,8 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
         recipes.compress(network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression)
     elif name == "evaluate":
         perplexity(network, windows, stepcost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach())
+        with torch.inference_mode():  # as a task's items are answered
+            network.get_decoder()(input_ids=windows, use_cache=True)
     else:
         training = asked.soft_prompt.training
         candidate = (
