@@ -42,6 +42,7 @@ class Benchmark:
     goals: Mapping[str, float] = field(default_factory=dict)
     memory_goals: Mapping[str, float] = field(default_factory=dict)
     shapes: tuple[str, ...] = ("embedded", "llama-160m")
+    catalogue: Mapping[str, Any] = field(default_factory=lambda: SHAPES)
 
     @property
     def ours(self) -> str:
@@ -119,7 +120,7 @@ def _resident(what: str) -> int:
 
 def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
     """Everything about one shape, as a JSON-able record."""
-    shape = SHAPES[name]
+    shape = benchmark.catalogue[name]
     highest = ceiling(shape.dtype, shape.device)
     model = shape.model()  # before PEFT puts its own layers into copies of it
     flops, tokens = benchmark.flops(model, shape), benchmark.tokens(shape)
@@ -145,20 +146,21 @@ def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
 def main(benchmark: Benchmark) -> None:
     """``python -m benchmarks.NAME [--shape SHAPE] [--rounds 7]``: measure, print, and keep under ``results/benchmarks``."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.title)
-    parser.add_argument("--shape", choices=SHAPES, action="append", help=f"{' and '.join(benchmark.shapes)} unless given")
+    parser.add_argument(
+        "--shape", choices=list(benchmark.catalogue), action="append", help=f"{' and '.join(benchmark.shapes)} unless given"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory-of", choices=list(benchmark.sides), help="only print the bytes that this side takes at its peak")
     parser.add_argument("--into", type=Path, default=RESULTS, help="the folder of the record")
     asked = parser.parse_args()
     shapes = asked.shape or list(benchmark.shapes)
     if asked.memory_of:
-        print(_own_peak(benchmark, SHAPES[shapes[0]], asked.memory_of))
+        print(_own_peak(benchmark, benchmark.catalogue[shapes[0]], asked.memory_of))
         return
-    found = {}
     for shape in shapes:
-        found[shape] = run(benchmark, shape, asked.rounds)
-        print(f"{benchmark.title}, {shape}\n{as_text(found[shape])}\n")
-    keep(benchmark.name, benchmark.title, found, asked.into)
+        found = run(benchmark, shape, asked.rounds)
+        print(f"{benchmark.title}, {shape}\n{as_text(found)}\n", flush=True)
+        keep(benchmark.name, benchmark.title, {shape: found}, asked.into)
 
 
 def keep(name: str, title: str, found: Mapping[str, Any], folder: Path = RESULTS) -> None:

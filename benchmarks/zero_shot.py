@@ -16,7 +16,7 @@ from benchmarks.shapes import Shape
 from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 
-ITEMS, CHOICES = 8, 4
+ITEMS, CHOICES = 32, 4
 CONTEXT, ANSWER = 44, 16
 """Tokens, on average; half to one and a half times as many in an item."""
 PROMPT = 100

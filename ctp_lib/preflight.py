@@ -18,13 +18,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ctp_lib import learning, memory, models, places, stepcost, study, texts
 from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
-from ctp_lib.likelihood import LOGITS_AT_ONCE, token_nll
+from ctp_lib.likelihood import ROWS_AT_ONCE, token_nll
 from ctp_lib.study import ModelSpec, ParameterError, Study, TrainingSpec
 
 WORKS = ("compress", "evaluate", "soft_prompt", "lora")
 """The pieces of work that memory is checked for."""
 COPIES = 6
 """Matrices as large as a Hessian that a solver holds beside it (its factors), in fp32."""
+
+SHORT_ITEM = 64
+"""Tokens of a task's item; the shorter they are, the more of them, each behind a copy of the prompt's keys, are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,13 @@ def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
         with torch.no_grad():
             token_nll(network, windows, prompt)
 
+    items = torch.zeros(max(1, windows.numel() // SHORT_ITEM), SHORT_ITEM + len(prompt), dtype=torch.int64)
+
     def answer() -> None:  # a task's items, with the keys and values of all that stands before their answers
         with torch.no_grad():
-            network.get_decoder()(input_ids=windows, use_cache=True)
+            network.get_decoder()(input_ids=items, use_cache=True)
 
-    return _more_logits() + max(memory.peak_bytes(work, network.parameters()) for work in (score, answer))
+    return _more_logits(network) + max(memory.peak_bytes(work, network.parameters()) for work in (score, answer))
 
 
 def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
@@ -155,12 +160,12 @@ def _trained(candidate: stepcost.Candidate, settings: Study, windows: int) -> in
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     trained = sum(weight.nbytes for weight in candidate.trainable)
     own = [*candidate.network.parameters(), *candidate.trainable]
-    return 3 * trained + _more_logits() + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
+    return 3 * trained + _more_logits(candidate.network) + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
 
 
-def _more_logits() -> int:
+def _more_logits(network: PreTrainedModel) -> int:
     """Bytes of the logits, their exponentials and a copy that a chunk holds here beyond those of a CPU, where the shapes are."""
-    return 3 * 4 * (LOGITS_AT_ONCE[models.device().type] - LOGITS_AT_ONCE["cpu"])
+    return 3 * 4 * network.get_output_embeddings().weight.shape[0] * (ROWS_AT_ONCE[models.device().type] - ROWS_AT_ONCE["cpu"])
 
 
 def available() -> int:
@@ -226,6 +231,11 @@ def main() -> None:
     print(f"{asked.model}: its tokenizer fits, its context holds window and prompt, the text suffices.")
     for what, size in {"weights": needed.weights, **needed.memory, "disk": needed.disk}.items():
         print(f"  {what:12} {_size(size):>9}")
+    room, network = available() - needed.weights, on_shapes(settings.model(asked.model))
+    windows = largest_batch(lambda number: _step_bytes(network, settings, number), room)
+    print(
+        f"  {'at once':12} {windows:>9} windows at most in a step of a soft prompt; the settings ask for {at_once(settings.soft_prompt.training)}"
+    )
     free = shutil.disk_usage(settings.root).free
     print(f"  {'free':12} {_size(available()):>9} in memory on {models.device()}, {_size(free)} on disk")
 

@@ -61,7 +61,9 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
     elif name == "evaluate":
         perplexity(network, windows, stepcost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach())
         with torch.inference_mode():  # as a task's items are answered
-            network.get_decoder()(input_ids=windows, use_cache=True)
+            short = preflight.SHORT_ITEM
+            items = torch.randint(8000, (windows.numel() // short, short + asked.soft_prompt.prompt_tokens))
+            network.get_decoder()(input_ids=items, use_cache=True)
     else:
         training = asked.soft_prompt.training
         candidate = (

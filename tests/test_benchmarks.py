@@ -10,13 +10,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import measure, overhead, perplexity, prompt_step, zero_shot
+from benchmarks import compression, measure, overhead, perplexity, prompt_step, zero_shot
 from benchmarks.shapes import SHAPES, matrix_flops
 from ctp_lib import stepcost
 from ctp_lib.likelihood import token_nll
 
 TOY = SHAPES["toy"]
-TIMED = {benchmark.name: benchmark for benchmark in (prompt_step.BENCHMARK, perplexity.BENCHMARK, zero_shot.BENCHMARK)}
+TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, perplexity, zero_shot, compression)}
 
 
 def test_a_step_of_each_side_sees_the_same_loss_and_moves_the_prompt_alike():
@@ -39,6 +39,14 @@ def test_perplexity_and_task_scores_agree_side_by_side():
     assert len(ours) == zero_shot.ITEMS * zero_shot.CHOICES and ours == pytest.approx(theirs, abs=1e-4)
 
 
+def test_every_solver_gives_the_same_matrix():
+    toy = compression.BENCHMARK.catalogue["toy"]
+    ours, *theirs = (make(toy.model(), toy)() for make in compression.SIDES.values())
+    assert all(len(row.unique()) <= 2**compression.BITS for row in ours)
+    for other in theirs:
+        torch.testing.assert_close(other, ours, rtol=1e-4, atol=1e-5)
+
+
 def test_operations_by_hand():
     """Two layers: four 32 x 32 and three 32 x 48 matrices each, for 29 positions; a head of 300 x 32 for 24."""
     inner = 2 * (4 * 32 * 32 + 3 * 32 * 48)
@@ -52,7 +60,9 @@ def test_a_ratio_is_theirs_by_ours_round_for_round():
 @pytest.mark.parametrize("name", TIMED)
 def test_every_benchmark_runs(name, monkeypatch):
     benchmark = TIMED[name]
-    monkeypatch.setattr(measure, "peak_bytes", lambda benchmark, shape, side: measure._own_peak(benchmark, SHAPES[shape], side))
+    monkeypatch.setattr(
+        measure, "peak_bytes", lambda benchmark, shape, side: measure._own_peak(benchmark, benchmark.catalogue[shape], side)
+    )
     record = measure.run(benchmark, "toy", rounds=1)
     assert list(record["sides"]) == list(benchmark.sides)
     assert record["sides"][benchmark.ours]["ratio"]["median"] == 1.0 and record["ceiling"] > 0

@@ -19,7 +19,7 @@ WINDOWS = random_windows(3, 20)
 
 @pytest.fixture(autouse=True)
 def chunks_that_do_not_divide(monkeypatch):
-    monkeypatch.setitem(likelihood.LOGITS_AT_ONCE, "cpu", 17 * families.VOCABULARY)
+    monkeypatch.setitem(likelihood.ROWS_AT_ONCE, "cpu", 17)
 
 
 def plain(network, prompt: torch.Tensor) -> torch.Tensor:
@@ -115,8 +115,9 @@ def test_a_head_that_is_replaced_is_found_again():
     assert not torch.equal(likelihood.token_nll(network, WINDOWS), before)
 
 
-def test_no_step_holds_the_logits_of_all_tokens():
+def test_no_step_holds_the_logits_of_all_tokens(monkeypatch):
     """At no time of a step; with all of them it would hold three times as much."""
+    monkeypatch.setitem(likelihood.ROWS_AT_ONCE, "cpu", 16)
     network = small_model(layers=1)
     network.resize_token_embeddings(5000)
     network.requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -167,3 +168,14 @@ def test_too_little_text_and_too_little_context_are_said(project):
         preflight.check(settings_with(project, evaluation={"window": 200}), "own", ["evaluate"])
     with pytest.raises(ParameterError, match="no tokenizer|nobody/nothing is not on"):
         preflight.check(study.load(), "nobody/nothing")
+
+
+def test_the_command_prints_what_it_takes_or_what_is_missing(project):
+    command = [sys.executable, "-m", "ctp_lib.preflight", "own"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "hard_prompt.items asks for 80; ask for fewer" in done.stderr
+    settings_with(project, hard_prompt={"items": 1, "context": 8, "continuation": 8})
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert all(f"\n  {what} " in said for what in ("weights", *preflight.WORKS, "disk", "free"))
+    at_most = int(re.search(r"at once +(\d+) windows at most in a step of a soft prompt; the settings ask for 2\n", said)[1])
+    assert at_most > 1000

@@ -20,6 +20,9 @@ from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokeniz
 
 from ctp_lib.likelihood import frozen_head
 
+ALIKE = 0.75
+"""Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -44,8 +47,8 @@ class _Question:
 
 
 class StitchedLM(HFLM):
-    """``prompt`` is n x hidden, or None. ``max_length`` counts real tokens, so does lm-eval's window then, with and without a prompt;
-    ``tokens_at_once``, those that go through the model together, count all.
+    """``prompt`` is n x hidden, or None. ``max_length``, lm-eval's window, and ``tokens_at_once``, those that go through the model
+    together, count real tokens, so that they are the same with and without a prompt.
     """
 
     def __init__(
@@ -81,17 +84,22 @@ class StitchedLM(HFLM):
     def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
         """Questions of nearly the same length, as many at a time as there is room for; those with one answer by themselves."""
         for shared in (False, True):
-            batch, rows = [], 0
+            batch: list[_Question] = []
             alike = [question for question in questions if (len(question.rows) > 1) == shared]
             for question in sorted(alike, key=lambda question: (-len(question.context), -question.longest)):
-                length = self._prefix.get_seq_length() + max([question, *batch], key=lambda one: one.longest).longest
-                if batch and (rows + len(question.rows)) * length > self._tokens_at_once:
+                if batch and not self._room(batch, question):
                     yield batch
-                    batch, rows = [], 0
+                    batch = []
                 batch.append(question)
-                rows += len(question.rows)
             if batch:
                 yield batch
+
+    def _room(self, batch: list[_Question], question: _Question) -> bool:
+        """Whether ``question`` may go with ``batch``."""
+        together = [*batch, question]
+        rows, longest = sum(len(one.rows) for one in together), max(one.longest for one in together)
+        alike = len(question.context) >= ALIKE * len(batch[0].context)
+        return alike and rows * longest <= self._tokens_at_once
 
     def _score(self, questions: Sequence[_Question]) -> Iterator[tuple[float, bool]]:
         """What contexts of this batch have in length goes through the model once; the few tokens beyond that go with each answer."""
