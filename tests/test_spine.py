@@ -87,7 +87,7 @@ def small_params() -> dict:
         "lora_rates": [0.01],
         "lora_points": ["1@qv", "2@all"],
     }
-    profile["another_model"] = {"pairs": [], "levels": LEVELS}
+    profile["another_model"] = {"pairs": [{"model": "own-model", "other": "own-model"}], "levels": LEVELS}
     profile["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
     return params
 
