@@ -55,9 +55,8 @@ def ratios(table: pd.DataFrame) -> Figure:
     axis.barh(places, table.faster, color=figures.COLOURS["soft_prompt"], alpha=0.85, height=0.62)
     axis.hlines(places, table.low, table.high, color=figures.COLOURS["full"], linewidth=2)
     for place, row in zip(places, table.itertuples(), strict=True):
-        axis.annotate(
-            f"{row.faster:.2f}", (max(row.faster, row.high), place), xytext=(5, 0), textcoords="offset points", va="center"
-        )
+        inside = (0.03, place)  # where no goal's mark can cross it
+        axis.annotate(f"{row.faster:.2f}", inside, va="center", color="white", fontweight="bold")
         if pd.notna(row.goal):
             axis.plot([row.goal] * 2, [place - 0.38, place + 0.38], color=figures.COLOURS["lora"], linewidth=3)
     axis.axvline(1, color=figures.COLOURS["full"], linewidth=1)
