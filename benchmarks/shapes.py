@@ -57,11 +57,16 @@ SHAPES = {
 }
 
 
+def matrix_weights(model: PreTrainedModel) -> tuple[int, int]:
+    """Weights of the matrices inside ``model``, and of its head."""
+    head = model.get_output_embeddings().weight.numel()
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)) - head, head
+
+
 def matrix_flops(model: PreTrainedModel, shape: Shape, windows: int) -> float:
     """Floating-point operations of a forward pass over ``windows`` windows behind a prompt: two for every weight of a matrix that a
     position goes through, and those of causal attention. The head sees the real tokens alone.
     """
-    head = model.get_output_embeddings().weight.numel()
-    inner = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)) - head
+    inner, head = matrix_weights(model)
     attention = 2 * model.config.num_hidden_layers * model.config.hidden_size * shape.positions**2
     return windows * (2 * (inner * shape.positions + head * shape.length) + attention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from benchmarks import measure
 from benchmarks.measure import Benchmark
 from benchmarks.prompt_step import peft_model
-from benchmarks.shapes import Shape
+from benchmarks.shapes import Shape, matrix_weights
 from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 
@@ -66,7 +67,7 @@ def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], list[float]]:
 def harness(model: PreTrainedModel, shape: Shape, rows: int = 32) -> Callable[[], list[float]]:
     """lm-eval's HFLM over PEFT's model."""
     asked, words = requests(shape), tokenizer()
-    adapted = peft_model(model, Shape(shape.config, shape.length, _prompt(shape), shape.batch, shape.dtype, shape.device))
+    adapted = peft_model(model, replace(shape, prompt=_prompt(shape)))
 
     def score() -> list[float]:
         lm = HFLM(adapted, tokenizer=words, batch_size=rows, max_length=_window(shape), backend="causal")
@@ -77,8 +78,7 @@ def harness(model: PreTrainedModel, shape: Shape, rows: int = 32) -> Callable[[]
 
 def flops(model: PreTrainedModel, shape: Shape) -> float:
     """Of what has to be computed at least: the prompt once, every context once, every answer; attention is left out."""
-    head = model.get_output_embeddings().weight.numel()
-    inner = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)) - head
+    inner, head = matrix_weights(model)
     asked = requests(shape)
     scored = sum(len(answer) for _, _, answer in asked)
     fed = _prompt(shape) + sum(len(context) for _, context, _ in asked[::CHOICES]) + scored

@@ -96,7 +96,6 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
     from traitlets.config import Config
 
     nbformat.write(notebook, target)
-    began = time.time()
     try:
         papermill.execute_notebook(
             target, target, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
@@ -106,12 +105,12 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
         print(f"{error.ename}: {error.evalue}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
         return 1
     finally:
-        _log_seconds(target, root, began)
+        _log_seconds(target, root)
         _strip_times(target)
     return 0
 
 
-def _log_seconds(path: Path, root: Path, began: float) -> None:
+def _log_seconds(path: Path, root: Path) -> None:
     """Note when this process started and ended, when its kernel was ready, and how long the imports and the other cells took."""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     times = [cell.metadata.get("papermill", {}) for cell in cells]
@@ -122,7 +121,6 @@ def _log_seconds(path: Path, root: Path, began: float) -> None:
     line = {
         "cell": str(path.relative_to(root / RUNS)),
         "started": psutil.Process().create_time(),
-        "notebook": began,
         "first_cell": datetime.datetime.fromisoformat(times[0]["start_time"]).timestamp(),
         "imports": sum(cell["duration"] for cell in times[: imports + 1]),
         "work": sum(cell["duration"] for cell in times[imports + 1 :]),

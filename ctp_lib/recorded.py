@@ -81,11 +81,8 @@ def shares(run: Run) -> pd.DataFrame:
 
     Means over seeds. NaN where the level costs less than one per cent, of which there is nothing to give back.
     """
-    table, broad = run.perplexity, run.settings.soft_prompt.corpus
-    own = table[
-        (table.method == "soft_prompt") & (table.prompt_kind == "learned") & (table.trained_on == broad) & table.point.isna()
-    ]
-    own = own[own.trained_at_level == own.level].groupby(["level", "evaluated_on"]).ppl.mean()
+    table, own = run.perplexity, _at_their_own_level(run)
+    own = own[own.trained_on == run.settings.soft_prompt.corpus].groupby(["level", "evaluated_on"]).ppl.mean()
     none = table[table.method == "none"].groupby(["level", "evaluated_on"]).ppl.first()
     found: dict[str, dict[str, float]] = {}
     for level in map(str, run.settings.levels):
@@ -100,13 +97,19 @@ def direct_prompts(run: Run) -> pd.DataFrame:
     """What prompts change on the corpus they were learned on: a row a corpus and level with ``gain`` (NLL with less NLL without, nats a
     token; mean over seeds) and ``net``, the gain less that on the uncompressed model.
     """
-    table = run.perplexity
-    own = table[(table.method == "soft_prompt") & (table.prompt_kind == "learned") & (table.trained_on == table.evaluated_on)]
-    own = own[own.point.isna() & (own.trained_at_level == own.level)].groupby(["trained_on", "level"], sort=False).nll.mean()
+    table, own = run.perplexity, _at_their_own_level(run)
+    own = own[own.trained_on == own.evaluated_on].groupby(["trained_on", "level"], sort=False).nll.mean()
     none = table[table.method == "none"].groupby(["evaluated_on", "level"]).nll.first().rename_axis(own.index.names)
     gain = (own - none).dropna().reindex(own.index)
     net = gain - gain.xs(str(Level()), level="level").reindex(gain.index, level="trained_on")
     return pd.DataFrame({"gain": gain, "net": net})
+
+
+def _at_their_own_level(run: Run) -> pd.DataFrame:
+    """The rows of learned prompts used at the level they were learned at; those of the comparison with LoRA have a ``point`` and are none."""
+    table = run.perplexity
+    learned = (table.method == "soft_prompt") & (table.prompt_kind == "learned") & table.point.isna()
+    return table[learned & (table.trained_at_level == table.level)]
 
 
 def published_shares() -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:

@@ -105,11 +105,11 @@ class StitchedLM(HFLM):
         """What contexts of this batch have in length goes through the model once; the few tokens beyond that go with each answer."""
         rows = [(place, row) for place, question in enumerate(questions) for row in question.rows]
         common = min(len(question.context) for question in questions) - 1 if len(rows) > len(questions) else 0
-        cache = _copies(self._prefix, [0] * len(questions))
+        cache = _rows(copy.deepcopy(self._prefix), [0] * len(questions))
         if common:
             ids = torch.tensor([question.context[:common] for question in questions], device=self.model.device)
             self.model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache = _copies(cache, [place for place, _ in rows])
+        cache = _rows(cache, [place for place, _ in rows])
         return _likelihoods(self.model, cache, [_Row(row.number, row.fed[common:], row.scored) for _, row in rows])
 
 
@@ -133,12 +133,11 @@ def _after_prompt(model: PreTrainedModel, prompt: Tensor | None) -> Cache:
     return cache
 
 
-def _copies(cache: Cache, rows: list[int]) -> Cache:
-    """A new cache with a copy of one row of ``cache`` for each of ``rows``; an empty one has no rows to copy."""
-    new = copy.deepcopy(cache)
-    if new.get_seq_length():
-        new.batch_select_indices(torch.tensor(rows, device=new.layers[0].keys.device))
-    return new
+def _rows(cache: Cache, rows: list[int]) -> Cache:
+    """``cache`` with a copy of one of its rows for each of ``rows``, in place; an empty one has no rows."""
+    if cache.get_seq_length():
+        cache.batch_select_indices(torch.tensor(rows, device=cache.layers[0].keys.device))
+    return cache
 
 
 def _likelihoods(model: PreTrainedModel, cache: Cache, rows: Sequence[_Row]) -> Iterator[tuple[float, bool]]:
