@@ -28,7 +28,7 @@ recorded = "english"
 
 # %%
 import pandas as pd
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 
 from ctp_lib import figures, places, study
 from ctp_lib import recorded as runs
@@ -74,7 +74,7 @@ pd.concat(panels, axis=1).round(3)
 verdicts = here.claims.set_index("claim")[["says", "measured", "verdict"]].join(
     other.claims.set_index("claim")[["measured", "verdict"]].add_suffix(f", {recorded}")
 )
-verdicts.style
+HTML(verdicts.style.set_uuid("verdicts").to_html())  # named, else its ids are drawn anew in every run
 
 # %% [markdown]
 # ## Real tasks
