@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
+from benchmarks import recipe_page
 from benchmarks.measure import RESULTS
 from ctp_lib import figures
 
@@ -99,6 +100,16 @@ def main() -> None:
         "![how many times faster](../../figures/benchmarks/ratios.png)",
         as_markdown(table),
     ]
+    if "recipe" in found:
+        record = found["recipe"]["shapes"]["study"]
+        figures.save(recipe_page.draw(record), FIGURES, "recipes")
+        parts += [
+            "## Quality for the money",
+            "A prompt on the study's own model by the paper's recipe, and by `distilled`, the study's default, with a tenth of its tokens. "
+            "Mean NLL on test, in nats a token, at the step that was best on validation.",
+            "![share of the gap recovered against tokens](../../figures/benchmarks/recipes.png)",
+            recipe_page.as_markdown(record),
+        ]
     if "overhead" in found:
         parts += ["## Where the seconds of `make repro` go", _overhead(found["overhead"]["shapes"]["study"])]
     (RESULTS / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

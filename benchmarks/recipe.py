@@ -17,35 +17,26 @@ from benchmarks import measure
 from ctp_lib import learning, models, places, results, study, texts
 from ctp_lib.compression import files
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.study import Level, SoftPromptSpec, Study, TrainingSpec
+from ctp_lib.study import Level, SoftPromptSpec, Study
 
 SHARE = 0.1
 """Of the paper's tokens, at most, in which ours is to reach its quality."""
 
 
 def recipes(settings: Study, steps: int = 1600) -> dict[str, SoftPromptSpec]:
-    """The paper's recipe over ``steps`` steps of four windows, and ours over a tenth of its tokens.
+    """The paper's recipe over ``steps`` steps of its four windows, and ours over a tenth of its tokens.
 
     The paper has 30,000 steps for a model of seven billion; both are shortened alike for one of four million.
     """
-    ours, tokens = settings.soft_prompt, 4 * steps
-    few = round(SHARE * tokens / ours.training.batch_windows)
-    every = max(1, few // 8)
-    return {
-        "the paper's": replace(
-            ours,
-            prompt_tokens=100,
-            initialisation="first",
-            training=TrainingSpec(
-                steps=steps,
-                batch_windows=4,
-                learning_rate=1e-3,
-                warmup_steps=min(500, steps // 3),
-                validate_every=max(1, steps // 16),
-            ),
-        ),
-        "ours": replace(ours, training=replace(ours.training, steps=few, warmup_steps=max(1, few // 20), validate_every=every)),
-    }
+    paper, ours = settings.prompts_by("paper"), settings.prompts_by("distilled")
+    few = round(SHARE * steps * paper.training.batch_windows / ours.training.batch_windows)
+    return {"paper": _over(paper, steps, paper.training.warmup_steps), "distilled": _over(ours, few, few // 20)}
+
+
+def _over(recipe: SoftPromptSpec, steps: int, warmup: int) -> SoftPromptSpec:
+    """``recipe`` over other steps, and sixteen validations on the way."""
+    training = replace(recipe.training, steps=steps, warmup_steps=min(warmup, steps // 3), validate_every=max(1, steps // 16))
+    return replace(recipe, training=training)
 
 
 def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: int) -> dict[str, Any]:
@@ -56,15 +47,21 @@ def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: 
     text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
     test = texts.split_windows(settings, tokenizer, recipe.corpus, "test")
     checkpoint = places.checkpoint_path(settings, "recipe", name, level, seed)
+    asked = replace(settings, soft_prompt=recipe)
     prompt, run = learning.learn_prompt(
-        network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"{name}, {level}, seed {seed}"
+        network,
+        recipe,
+        text,
+        teacher=learning.teacher(asked, model, Level.parse(level)),
+        seed=seed,
+        checkpoint=checkpoint,
+        label=f"{name}, {level}, seed {seed}",
     )
     row = {
         "recipe": name,
         "level": level,
         "seed": seed,
         "tokens": run.tokens,
-        "seconds": run.seconds,
         "curve": run.curve,
         "validation_none": perplexity(network, text.validation).nll,
         "test": perplexity(network, test, prompt()).nll,

@@ -14,7 +14,7 @@ from benchmarks import measure
 from benchmarks.measure import Benchmark
 from benchmarks.prompt_step import peft_model
 from benchmarks.shapes import Shape, matrix_weights
-from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
+from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 
 ITEMS, CHOICES = 32, 4
@@ -57,7 +57,7 @@ def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], list[float]]:
     prompt = model.get_input_embeddings().weight[: _prompt(shape)].detach()
 
     def score() -> list[float]:
-        at_once = BATCH_WINDOWS * shape.length
+        at_once = TOKENS_AT_ONCE[shape.device]
         lm = StitchedLM(model, words, prompt, max_length=_window(shape), tokens_at_once=at_once)
         return [likelihood for likelihood, _ in lm._loglikelihood_tokens(asked, disable_tqdm=True)]
 

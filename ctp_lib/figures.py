@@ -99,7 +99,10 @@ def training_curve(curve: list[dict[str, float]], tokens_per_byte: float, *, nam
     style()
     table = pd.DataFrame(curve)
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for column, colour, label in (("training_nll", COLOURS["none"], "training"), ("validation_nll", COLOURS["full"], "validation")):
+    for column, colour, label in (
+        ("training_loss", COLOURS["none"], "training"),
+        ("validation_nll", COLOURS["full"], "validation"),
+    ):
         axis.plot(table.tokens / 1e6, table[column].astype(float) * tokens_per_byte / math.log(2), color=colour, label=label)
     last = table.iloc[-1].validation_nll * tokens_per_byte / math.log(2)
     axis.annotate(f"{last:.2f}", (table.tokens.iloc[-1] / 1e6, last), xytext=(4, 0), textcoords="offset points", va="center")
@@ -214,7 +217,8 @@ def tasks(table: pd.DataFrame) -> Figure:
 def comparison(table: pd.DataFrame) -> Figure:
     """Perplexity against trainable parameters, a line a method, a panel a level; seeds as bands.
 
-    Every panel spans the same shares of what its level has with nothing learned, so that a height means the same in all. ``table`` is that of :func:`ctp_lib.claims.comparison_table` on one corpus.
+    Every panel spans the same shares of what its level has with nothing learned, so that a height means the same in all. ``table`` is that of
+    :func:`ctp_lib.claims.comparison_table` on one corpus.
     """
     style()
     levels = list(table.level.drop_duplicates())

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ctp_lib import models, tuning
+from ctp_lib.distillation import token_divergence
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.likelihood import token_nll
 from ctp_lib.prompts import SoftPrompt
-from ctp_lib.study import LoraSpec, SoftPromptSpec
+from ctp_lib.study import Level, LoraSpec, SoftPromptSpec, Study
 from ctp_lib.texts import TrainingText
 from ctp_lib.tuning import TrainingRun
 
@@ -26,21 +28,29 @@ if TYPE_CHECKING:
 
 
 def learn_prompt(
-    network: PreTrainedModel, recipe: SoftPromptSpec, text: TrainingText, *, seed: int, checkpoint: Path, label: str
+    network: PreTrainedModel,
+    recipe: SoftPromptSpec,
+    text: TrainingText,
+    *,
+    teacher: PreTrainedModel | None = None,
+    seed: int,
+    checkpoint: Path,
+    label: str,
 ) -> tuple[SoftPrompt, TrainingRun]:
-    """A soft prompt for ``network``, which stays frozen, at the step that was best on ``text.validation``.
+    """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``.
 
-    The loss is the plain next-token NLL of the real tokens. The finished ``checkpoint`` is the caller's to delete.
+    The loss is a mean over the real tokens: of their plain next-token NLL, or, with a ``teacher``, of the divergence from what that
+    model predicts. The finished ``checkpoint`` is the caller's to delete.
     """
     prompt = SoftPrompt.from_vocabulary(network, recipe.prompt_tokens, recipe.initialisation, seed)
     if recipe.training.recompute:
         models.recompute_activations(network)
     run = tuning.train(
         prompt,
-        loss=lambda windows: token_nll(network, windows, prompt()).mean(),
+        loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
         batch=text.batch,
         spec=recipe.training,
-        identity={"seed": seed, "recipe": asdict(recipe), "base": models.fingerprint(network), "text": text.digest},
+        identity={"seed": seed, "recipe": asdict(recipe), "text": text.digest, **_identity(network, teacher)},
         validate=lambda: perplexity(network, text.validation, prompt()).nll,
         checkpoint=checkpoint,
         label=label,
@@ -50,14 +60,21 @@ def learn_prompt(
 
 
 def learn_lora(
-    network: PreTrainedModel, recipe: LoraSpec, text: TrainingText, *, seed: int, checkpoint: Path, label: str
+    network: PreTrainedModel,
+    recipe: LoraSpec,
+    text: TrainingText,
+    *,
+    teacher: PreTrainedModel | None = None,
+    seed: int,
+    checkpoint: Path,
+    label: str,
 ) -> tuple[PeftModel, TrainingRun]:
-    """LoRA matrices on ``network``, at the step that was best on ``text.validation``; see :func:`with_lora`."""
-    base = models.fingerprint(network)
+    """LoRA matrices on ``network`` by the same loss, at the step that was best on ``text.validation``; see :func:`with_lora`."""
+    base = _identity(network, teacher)
     torch.manual_seed(seed)
     adapted = with_lora(network, recipe)
 
-    def batch(step: int) -> torch.Tensor:
+    def batch(step: int) -> Tensor:
         torch.manual_seed(1_000_003 * seed + step)  # of the dropout
         adapted.train()
         return text.batch(step)
@@ -68,15 +85,34 @@ def learn_lora(
 
     run = tuning.train(
         adapted,
-        loss=lambda windows: token_nll(adapted, windows).mean(),
+        loss=lambda windows: token_loss(adapted, windows, None, teacher).mean(),
         batch=batch,
         spec=recipe.training,
-        identity={"seed": seed, "recipe": asdict(recipe), "base": base, "text": text.digest},
+        identity={"seed": seed, "recipe": asdict(recipe), "text": text.digest, **base},
         validate=validate,
         checkpoint=checkpoint,
         label=label,
     )
     return adapted.eval(), run
+
+
+def teacher(settings: Study, model: str, level: Level) -> PreTrainedModel | None:
+    """The uncompressed model, from which whatever is learned at ``level`` is distilled; None where ``soft_prompt.loss`` is plain.
+
+    None too at ``full``: there is nothing above it to learn from, so what is learned there learns from the text, by the plain loss.
+    """
+    plain = settings.soft_prompt.loss == "next-token" or level.family == "full"
+    return None if plain else models.load_model(settings.model(model))
+
+
+def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: PreTrainedModel | None) -> Tensor:
+    """The loss of every token but the first of each window, fp32, number x (length - 1): its NLL, or its divergence from ``teacher``."""
+    return token_nll(network, windows, prompt) if teacher is None else token_divergence(network, windows, prompt, teacher)
+
+
+def _identity(network: PreTrainedModel, teacher: PreTrainedModel | None) -> dict[str, str | None]:
+    """Whose weights a training depends on."""
+    return {"base": models.fingerprint(network), "teacher": None if teacher is None else models.fingerprint(teacher)}
 
 
 def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:

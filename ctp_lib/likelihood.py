@@ -9,8 +9,10 @@ options does the same, but gives the loss in the dtype of its input: in bf16 a m
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+ChunkLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
 ROWS_AT_ONCE = {"cpu": 512, "cuda": 2048, "mps": 2048}
 """Tokens whose logits are in memory at a time. Each chunk reads the head's whole weight twice: with 83 rows it took twice as long."""
 
@@ -28,18 +31,27 @@ def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = N
     ``windows`` are int64 ids, number x length; ``prompt`` is n x hidden. The first token is context only, also where a prompt
     could predict it: with and without a prompt the same tokens are scored.
     """
-    number, length = windows.shape
-    windows = windows.to(model.device)
-    targets = windows[:, 1:].flatten()
-    embedded = stitched(model, windows, prompt)
+    targets = windows.to(model.device)[:, 1:].flatten()
+    rows, head = predicting_rows(model, windows, prompt)
+    if head is None:
+        nll = cross_entropy(rows, targets, reduction="none")
+    else:
+        nll = FrozenHeadLoss.apply(rows, head, partial(_nll_of_chunk, targets))
+    return nll.view(len(windows), -1)
+
+
+def predicting_rows(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> tuple[Tensor, Head | None]:
+    """What predicts every token of ``windows`` but the first of each, number (length - 1) rows: the last hidden states and the head that
+    makes logits of them; or, where there is no such head, the logits themselves in fp32, and None.
+    """
+    length = windows.shape[1]
+    embedded = stitched(model, windows.to(model.device), prompt)
     head = frozen_head(model)
     if head is None:
-        logits = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=length).logits[:, :-1]
-        nll = cross_entropy(logits.flatten(0, 1).float(), targets, reduction="none")
+        rows = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=length).logits[:, :-1].float()
     else:
-        hidden = _unwrapped(model).get_decoder()(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, -length:-1]
-        nll = _FrozenHeadNLL.apply(hidden.flatten(0, 1), targets, head)
-    return nll.view(number, length - 1)
+        rows = _unwrapped(model).get_decoder()(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, -length:-1]
+    return rows.flatten(0, 1), head
 
 
 def stitched(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> Tensor:
@@ -110,30 +122,40 @@ def _unwrapped(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-class _FrozenHeadNLL(torch.autograd.Function):
-    """Rows of hidden states and their targets -> the NLL of each in fp32; keeps its gradient, as large as the rows, and no logits."""
+class FrozenHeadLoss(torch.autograd.Function):
+    """Rows of hidden states -> a loss of each in fp32; keeps its gradient, as large as the rows, and no logits.
+
+    ``of_chunk(logits, part, slope)`` gives the losses of the rows ``part`` and, if ``slope`` asks for it, their gradient with respect to
+    the logits, which it may write over.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Head, of_chunk: ChunkLoss) -> Tensor:
         weight = head.linear.weight
-        nll = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         rows = ROWS_AT_ONCE[hidden.device.type]
         for first in range(0, len(hidden), rows):
-            part, chosen = slice(first, first + rows), targets[first : first + rows, None]
+            part = slice(first, first + rows)
             logits = head(hidden[part])
-            normaliser = logits.logsumexp(1, keepdim=True)
-            nll[part] = (normaliser - logits.gather(1, chosen))[:, 0]
+            flatter = None if head.cap is None or gradient is None else 1 - (logits / head.cap).square()
+            losses[part], of_logits = of_chunk(logits, part, gradient is not None)
             if gradient is not None:
-                slope = None if head.cap is None else 1 - (logits / head.cap).square()
-                logits = logits.sub_(normaliser).exp_()
-                logits.scatter_add_(1, chosen, -torch.ones_like(normaliser))
-                logits = logits if slope is None else logits.mul_(slope)
-                gradient[part] = logits.to(weight.dtype) @ weight
+                of_logits = of_logits if flatter is None else of_logits.mul_(flatter)
+                gradient[part] = of_logits.to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)
-        return nll
+        return losses
 
     @staticmethod
-    def backward(ctx: Any, of_nll: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, of_losses: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * of_nll[:, None]).to(gradient.dtype), None, None
+        return (gradient * of_losses[:, None]).to(gradient.dtype), None, None
+
+
+def _nll_of_chunk(targets: Tensor, logits: Tensor, part: slice, slope: bool) -> tuple[Tensor, Tensor | None]:
+    chosen = targets[part, None]
+    of_target, largest = logits.gather(1, chosen), logits.amax(1, keepdim=True)
+    weights = logits.sub_(largest).exp_()  # in place: logsumexp would make this once more
+    total = weights.sum(1, keepdim=True)
+    nll = (total.log() + largest - of_target)[:, 0]
+    return nll, weights.div_(total).scatter_add_(1, chosen, -torch.ones_like(total)) if slope else None

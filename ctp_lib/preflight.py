@@ -10,14 +10,14 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ctp_lib import learning, memory, models, places, stepcost, study, texts
-from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
+from ctp_lib.evaluation.perplexity import windows_at_once
 from ctp_lib.likelihood import ROWS_AT_ONCE, token_nll
 from ctp_lib.study import ModelSpec, ParameterError, Study, TrainingSpec
 
@@ -112,7 +112,8 @@ def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
 
 
 def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
-    windows = torch.zeros(BATCH_WINDOWS, settings.evaluation.window, dtype=torch.int64)
+    window = settings.evaluation.window
+    windows = torch.zeros(windows_at_once(window, models.device()), window, dtype=torch.int64)
     prompt = stepcost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
 
     def score() -> None:
@@ -160,12 +161,16 @@ def _trained(candidate: stepcost.Candidate, settings: Study, windows: int) -> in
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     trained = sum(weight.nbytes for weight in candidate.trainable)
     own = [*candidate.network.parameters(), *candidate.trainable]
-    return 3 * trained + _more_logits(candidate.network) + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
+    beside = 3 * trained + _more_logits(candidate.network)
+    if settings.soft_prompt.loss == "distillation":  # the uncompressed model has the same shapes
+        candidate = replace(candidate, teacher=candidate.network)
+        beside += sum(weight.nbytes for weight in candidate.network.parameters())
+    return beside + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
 
 
 def _more_logits(network: PreTrainedModel) -> int:
-    """Bytes of the logits, their exponentials and a copy that a chunk holds here beyond those of a CPU, where the shapes are."""
-    return 3 * 4 * network.get_output_embeddings().weight.shape[0] * (ROWS_AT_ONCE[models.device().type] - ROWS_AT_ONCE["cpu"])
+    """Bytes of the logits, their probabilities and those of a teacher that a chunk holds here beyond those of a CPU, where the shapes are."""
+    return 4 * 4 * network.get_output_embeddings().weight.shape[0] * (ROWS_AT_ONCE[models.device().type] - ROWS_AT_ONCE["cpu"])
 
 
 def available() -> int:
@@ -225,7 +230,7 @@ def main() -> None:
     try:
         settings = study.load()
         needed = check(settings, asked.model)
-        texts.check_beginnings(settings, models.load_tokenizer(settings.model(asked.model)))
+        texts.beginnings(settings, models.load_tokenizer(settings.model(asked.model)))
     except ParameterError as error:
         sys.exit(str(error))
     print(f"{asked.model}: its tokenizer fits, its context holds window and prompt, the text suffices.")

@@ -34,7 +34,7 @@ COST_COLUMNS = [
     "model", "level", "method", "trained_on", "work", "seconds", "tokens", "tokens_per_second", "peak_memory_bytes",
     "bits_per_weight", "point", "learning_rate", "seed",
 ]  # fmt: skip
-CURVE_COLUMNS = ["model", "level", "method", "trained_on", "step", "tokens", "training_nll", "validation_nll", "seed"]
+CURVE_COLUMNS = ["model", "level", "method", "trained_on", "step", "tokens", "training_loss", "validation_nll", "seed"]
 
 TASK_COLUMNS = ["model", "level", "method", "trained_on", "trained_at_level", "task", "metric", "value", "stderr", "n", "seed"]
 TABLES = {"perplexity": PERPLEXITY_COLUMNS, "cost": COST_COLUMNS, "curve": CURVE_COLUMNS, "tasks": TASK_COLUMNS}

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ctp_lib import models
-from ctp_lib.learning import with_lora
-from ctp_lib.likelihood import token_nll
+from ctp_lib.learning import token_loss, with_lora
 from ctp_lib.memory import PeakBytes
 from ctp_lib.prompts import SoftPrompt
 from ctp_lib.study import LoraSpec
@@ -26,15 +25,22 @@ from ctp_lib.study import LoraSpec
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method ready to train: the network that is run, the prompt before its input if there is one, and what gets gradients."""
+    """A method ready to train: the network that is run, the prompt before its input if there is one, what gets gradients, and the
+    model that the network is distilled from, if the loss is not the plain one.
+    """
 
     network: PreTrainedModel
     trainable: list[nn.Parameter]
     prompt: SoftPrompt | None = None
+    teacher: PreTrainedModel | None = None
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """The mean loss of ``batch`` (int64, windows x length)."""
+        return token_loss(self.network, batch, self.prompt() if self.prompt else None, self.teacher).mean()
 
     def step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """One step on ``batch`` (int64, windows x length): forward, backward, update."""
-        token_nll(self.network, batch, self.prompt() if self.prompt else None).mean().backward()
+        self.loss(batch).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -62,7 +68,7 @@ def full(network: PreTrainedModel) -> Candidate:
 def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
     """Bytes that one forward pass leaves in memory for its backward pass, beside the weights and what is trained."""
     with PeakBytes([*candidate.network.parameters(), *candidate.trainable]) as counted:
-        loss = token_nll(candidate.network, batch, candidate.prompt() if candidate.prompt else None).mean()
+        loss = candidate.loss(batch)
     return counted.now - loss.nbytes
 
 

@@ -223,18 +223,35 @@ class CompressionSpec:
         _require(self.window >= 2, "window", self.window, "2 tokens or more")
 
 
-@dataclass(frozen=True)
-class SoftPromptSpec:
-    """What prompts to learn, on which corpus, and how; one prompt for each of ``seeds``."""
+@dataclass(frozen=True, kw_only=True)
+class RecipeSpec:
+    """A way to learn a prompt of ``prompt_tokens`` vectors.
 
-    corpus: str
+    ``initialisation`` starts from the embeddings of the first ids of the vocabulary, or of ids that are drawn; ``loss`` is the plain one of
+    the next token, or the divergence from the uncompressed model's predictions (:mod:`ctp_lib.distillation`).
+    """
+
     prompt_tokens: int
     training: TrainingSpec
-    seeds: tuple[int, ...]
     initialisation: Literal["first", "sampled"] = "first"
+    loss: Literal["next-token", "distillation"] = "next-token"
 
     def __post_init__(self) -> None:
         _require_positive(self, "prompt_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftPromptSpec(RecipeSpec):
+    """What prompts to learn, on which corpus, and how; one prompt for each of ``seeds``. ``recipe`` names one of ``Study.recipes``, which
+    gives what is not written out.
+    """
+
+    corpus: str
+    seeds: tuple[int, ...]
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _require_seeds(self)
 
 
@@ -424,6 +441,7 @@ class Study:
     shipped_models: Mapping[str, ShippedModelSpec]
     shape_comparison: ShapeComparisonSpec
     compression: CompressionSpec
+    recipes: Mapping[str, RecipeSpec]
     soft_prompt: SoftPromptSpec
     hard_prompt: HardPromptSpec
     cross_dataset: CrossDatasetSpec
@@ -469,6 +487,11 @@ class Study:
         """The levels that the study runs over, in its order."""
         return [Level.parse(level) for level in self.study.levels]
 
+    def prompts_by(self, recipe: str) -> SoftPromptSpec:
+        """The study's prompts, learned in another way: by one of ``recipes``."""
+        said = {field.name: getattr(self.recipes[recipe], field.name) for field in dataclasses.fields(RecipeSpec)}
+        return dataclasses.replace(self.soft_prompt, recipe=recipe, **said)
+
     def model(self, name: str) -> ModelSpec:
         """The model ``name`` of ``params.yaml``, or any folder or hub id that is not listed there."""
         if name in self.models:
@@ -492,7 +515,7 @@ def load(path: Path | None = None) -> Study:
     if not isinstance(raw, dict):
         raise ParameterError(f"{path} is {type(raw).__name__}, not sections with values")
     raw.pop("profiles", None)
-    return _build(Study, {"root": path.parent.resolve(), **_of_profile(raw)}, "")
+    return _build(Study, {"root": path.parent.resolve(), **_with_recipe(_of_profile(raw))}, "")
 
 
 def root() -> Path:
@@ -522,6 +545,17 @@ def _of_profile(raw: dict[str, Any]) -> dict[str, Any]:
             _require(name in sources, "study.corpora", name, f"one of {', '.join(sources)}")
         corpora = {**corpora, "sources": {name: sources[name] for name in named}}
     return {**raw, "corpora": corpora, **sections, "study": {name: profile[name] for name in profile if name in over}}
+
+
+def _with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
+    """``raw`` with what its recipe says of a prompt and its training, where ``soft_prompt`` does not say it itself."""
+    prompt, recipes = raw.get("soft_prompt"), raw.get("recipes")
+    if not (isinstance(prompt, dict) and isinstance(recipes, dict) and prompt.get("recipe") is not None):
+        return raw
+    _require(prompt["recipe"] in recipes, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(recipes)}")
+    recipe = recipes[prompt["recipe"]]
+    _build(RecipeSpec, recipe, f"recipes.{prompt['recipe']}")  # what is wrong is said where it stands
+    return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **prompt.get("training", {})}}}
 
 
 def _require(condition: bool, field: str, value: Any, allowed: str) -> None:

@@ -84,12 +84,14 @@ def scored_texts(
     return found
 
 
-def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: str, length: int, number: int) -> Tensor:
-    """The first ``length`` tokens of the first ``number`` test documents that have as many: int64, number x length.
+def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """What written prompts are tried on: the first tokens of test documents of the broad corpus, ``hard_prompt.items`` of them, each as
+    long as what is read and what is scored: int64, items x (context + continuation).
 
-    Raises :class:`ParameterError` when there are fewer such documents; :func:`check_beginnings` says so before long work.
+    Raises :class:`ParameterError` when too few documents are as long.
     """
-    found = []
+    corpus, number = settings.soft_prompt.corpus, settings.hard_prompt.items
+    length, found = settings.hard_prompt.context + settings.hard_prompt.continuation, []
     for document in corpora.documents(places.corpora_folder(settings), corpus, "test"):
         ids = tokenizer(str(document), add_special_tokens=False, verbose=False)["input_ids"]
         if len(ids) >= length:
@@ -110,12 +112,6 @@ def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
                     f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens; take more text, or a shorter "
                     "evaluation.window"
                 )
-
-
-def check_beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise :class:`ParameterError` unless there are as many documents as the written prompts are tried on."""
-    spec = settings.hard_prompt
-    beginnings(settings, tokenizer, settings.soft_prompt.corpus, spec.context + spec.continuation, spec.items)
 
 
 def digest(*tokens: Tensor) -> str:

@@ -25,7 +25,7 @@ from ctp_lib.study import TrainingSpec
 
 @dataclass
 class TrainingRun:
-    """What a training did. ``curve`` has a row a validation: step, tokens, training_nll (None before the first step) and
+    """What a training did. ``curve`` has a row a validation: step, tokens, training_loss (None before the first step) and
     validation_nll, in nats a token.
     """
 
@@ -64,9 +64,8 @@ def train(
 ) -> TrainingRun:
     """Train ``module`` and leave it at the step with the lowest validation NLL.
 
-    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, their mean NLL in
-    nats a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every
-    ``validate_every`` steps, before the first and after the last. A ``checkpoint`` left by a killed run with the same spec and
+    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats
+    a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every ``validate_every`` steps, before the first and after the last. A ``checkpoint`` left by a killed run with the same spec and
     ``identity`` (JSON values: the seed, the base, the data) is taken up, also a finished one: it is the caller's to delete, once
     what was trained is saved. Raises :class:`FloatingPointError` when the loss is no longer finite.
     """
@@ -83,7 +82,7 @@ def train(
             run.tokens += windows.numel()
             run.seconds = time.perf_counter() - started
             bar.set_postfix_str(
-                f"nll {state.last_loss:.3f}, best {run.best_nll:.4f}, {run.tokens / run.seconds:,.0f} tokens/s", refresh=False
+                f"loss {state.last_loss:.3f}, best {run.best_nll:.4f}, {run.tokens / run.seconds:,.0f} tokens/s", refresh=False
             )
             bar.update()
             if (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps:
@@ -138,7 +137,7 @@ class _State:
 
     def record(self, step: int, nll: float) -> None:
         training = sum(self.losses) / len(self.losses) if self.losses else None
-        self.run.curve.append({"step": step, "tokens": self.run.tokens, "training_nll": training, "validation_nll": nll})
+        self.run.curve.append({"step": step, "tokens": self.run.tokens, "training_loss": training, "validation_nll": nll})
         self.losses.clear()
         if nll < self.run.best_nll:
             self.run.best_step, self.run.best_nll = step, nll

@@ -44,7 +44,7 @@ folder = places.corpora_folder(settings)
 
 # %%
 texts.check_windows(settings, tokenizer)
-texts.check_beginnings(settings, tokenizer)
+print(f"{len(texts.beginnings(settings, tokenizer))} documents are long enough for the written prompts")
 
 # %% [markdown]
 # ## A document of each

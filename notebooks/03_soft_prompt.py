@@ -28,7 +28,7 @@ model = "reference"
 level = "75%"
 
 # %%
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -40,14 +40,16 @@ from ctp_lib.study import Level
 settings = study.load()
 spec = settings.model(model)
 goal = Level.parse(level)
-recipe = settings.soft_prompt
 preflight.check(settings, model, ["soft_prompt"])
 tokenizer = models.load_tokenizer(spec)
-network = files.load(settings, model, goal)
+network, teacher = files.load(settings, model, goal), learning.teacher(settings, model, goal)
+recipe = settings.soft_prompt if teacher else replace(settings.soft_prompt, loss="next-token")
 
 # %% [markdown]
 # ## Learn
-# Only the prompt gets a gradient; the model's weights are frozen. The loss is the plain next-token NLL of the real tokens.
+# Only the prompt gets a gradient; the model's weights are frozen. By `soft_prompt.recipe` the loss is a mean over the real tokens of their
+# plain next-token NLL, as in the paper, or of the divergence from what the uncompressed model predicts, which knows more of each token:
+# with it a tenth of the tokens does. The uncompressed model itself can only learn from the text.
 # A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved as a PEFT adapter as soon as it is
 # learned: `PeftModel.from_pretrained` opens it.
 
@@ -58,7 +60,7 @@ for seed in recipe.seeds:
     checkpoint = places.checkpoint_path(settings, "soft_prompt", model, goal, seed)
     with measured("train", seed=seed) as cost:
         prompt, run = learning.learn_prompt(
-            network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"soft prompt, {level}, seed {seed}"
+            network, recipe, text, teacher=teacher, seed=seed, checkpoint=checkpoint, label=f"soft prompt, {level}, seed {seed}"
         )
     prompts.save(prompt, places.prompt_folder(settings, model, goal, seed), spec, network)
     cost.tokens, cost.seconds = run.tokens, run.seconds

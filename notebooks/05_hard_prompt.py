@@ -37,7 +37,7 @@ settings = study.load()
 spec = settings.hard_prompt
 preflight.check(settings, model, ["evaluate"])
 tokenizer = models.load_tokenizer(settings.model(model))
-items = texts.beginnings(settings, tokenizer, settings.soft_prompt.corpus, spec.context + spec.continuation, spec.items)
+items = texts.beginnings(settings, tokenizer)
 
 # %% [markdown]
 # ## Score every item at every level

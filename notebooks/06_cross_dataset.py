@@ -47,7 +47,7 @@ others = [corpus for corpus in settings.corpora.sources if corpus != recipe.corp
 # %%
 rows, costs, checkpoints = [], [], []
 for level in map(Level.parse, settings.cross_dataset.levels):
-    network = files.load(settings, model, level)
+    network, teacher = files.load(settings, model, level), learning.teacher(settings, model, level)
     for corpus in others:
         direct = replace(recipe, corpus=corpus)
         for seed in settings.cross_dataset.seeds:
@@ -55,7 +55,13 @@ for level in map(Level.parse, settings.cross_dataset.levels):
             checkpoint = places.checkpoint_path(settings, "direct", model, level, corpus, seed)
             with results.measured("train", seed=seed) as cost:
                 prompt, run = learning.learn_prompt(
-                    network, direct, text, seed=seed, checkpoint=checkpoint, label=f"{corpus}, {level}, seed {seed}"
+                    network,
+                    direct,
+                    text,
+                    teacher=teacher,
+                    seed=seed,
+                    checkpoint=checkpoint,
+                    label=f"{corpus}, {level}, seed {seed}",
                 )
             cost.tokens, cost.seconds = run.tokens, run.seconds
             costs.append({"level": str(level), "trained_on": corpus, **cost.record()})

@@ -32,7 +32,7 @@ model = "reference"
 from ctp_lib import claims, corpora, figures, models, places, preflight, prompts, results, study
 from ctp_lib.compression import files
 from ctp_lib.evaluation import documentation_tasks, zero_shot
-from ctp_lib.evaluation.perplexity import BATCH_WINDOWS
+from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.study import Level
 
 settings = study.load()
@@ -82,7 +82,7 @@ for level in map(Level.parse, spec.levels):
             spec.names,
             folders,
             max_length=window,
-            tokens_at_once=BATCH_WINDOWS * settings.evaluation.window,
+            tokens_at_once=TOKENS_AT_ONCE[network.device.type],
             prompt=learned.get((str(level), seed)),
             limit=spec.items,
         ):

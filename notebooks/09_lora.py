@@ -22,7 +22,7 @@
 # undoing its averaging over prompt positions (notebook 11) makes that 8.14 against 8.15.
 #
 # The paper's reviewers asked: were both learning rates swept? What about LoRA with as few parameters as the prompt? What about the
-# *uncompressed* model? Here both get the same loop, text and number of tokens. The
+# *uncompressed* model? Here both get the same loop, loss, text and number of tokens. The
 # learning rate is the best on validation, swept for each method at one of its sizes; LoRA's alpha is its rank, so that one rate suits all.
 
 # %% tags=["parameters"]
@@ -31,8 +31,10 @@ model = "reference"
 # %%
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
+from transformers import PreTrainedModel as Model
 
 from ctp_lib import claims, experiments, figures, learning, models, places, preflight, results, study, texts
 from ctp_lib.compression import files
@@ -52,7 +54,7 @@ train = {seed: texts.training_text(settings, tokenizer, recipe.corpus, recipe.tr
 
 
 # %%
-def run_prompt(network: models.PreTrainedModel, level: Level, tokens: int, rate: float, seed: int) -> dict:
+def run_prompt(network: Model, teacher: Model | None, level: Level, tokens: int, rate: float, seed: int) -> dict:
     """Learn and score a soft prompt, or take what is known of it."""
     fields = {"level": str(level), "point": f"{tokens} vectors", "learning_rate": rate, "seed": seed, "trained_on": recipe.corpus}
     if (tokens, rate) == (recipe.prompt_tokens, recipe.training.learning_rate):
@@ -65,18 +67,20 @@ def run_prompt(network: models.PreTrainedModel, level: Level, tokens: int, rate:
     longer = replace(recipe, prompt_tokens=tokens, training=replace(recipe.training, learning_rate=rate))
     checkpoint = places.checkpoint_path(settings, "comparison", model, level, f"prompt{tokens}", rate, seed)
     label = f"{level}: prompt of {tokens}, rate {rate:g}"
-    prompt, run = learning.learn_prompt(network, longer, train[seed], seed=seed, checkpoint=checkpoint, label=label)
+    prompt, run = learning.learn_prompt(
+        network, longer, train[seed], teacher=teacher, seed=seed, checkpoint=checkpoint, label=label
+    )
     fields["validation_nll"] = run.best_nll
     rows = experiments.score(network, scored, method="soft_prompt", prompt=prompt().detach(), trained_at_level=str(level), **fields)
     return {"rows": rows, "cost": {**fields, "method": "soft_prompt", **experiments.training_cost(run)}}
 
 
-def run_lora(network: models.PreTrainedModel, level: Level, point: str, rate: float, seed: int) -> dict:
+def run_lora(network: Model, teacher: Model | None, level: Level, point: str, rate: float, seed: int) -> dict:
     """Learn and score a LoRA, and leave the network as it was."""
     fields = {"level": str(level), "point": point, "learning_rate": rate, "seed": seed, "trained_on": recipe.corpus}
     checkpoint = places.checkpoint_path(settings, "comparison", model, level, f"lora{point}", rate, seed)
     lora, label = spec.lora(point, recipe.training, rate), f"{level}: LoRA {point}, rate {rate:g}"
-    adapted, run = learning.learn_lora(network, lora, train[seed], seed=seed, checkpoint=checkpoint, label=label)
+    adapted, run = learning.learn_lora(network, lora, train[seed], teacher=teacher, seed=seed, checkpoint=checkpoint, label=label)
     trainable = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     fields["validation_nll"] = run.best_nll
     rows = experiments.score(adapted, scored, method="lora", trainable_parameters=trainable, trained_at_level=str(level), **fields)
@@ -89,18 +93,18 @@ def run_lora(network: models.PreTrainedModel, level: Level, point: str, rate: fl
 
 
 # %%
-def run_all(network: models.PreTrainedModel, level: Level, run_one: Callable[..., dict], points: Sequence, rates: Sequence) -> None:
+def run_all(run_one: Callable[..., dict], points: Sequence, rates: Sequence) -> None:
     """The sweep at the first of ``points``, and all of them at its best rate; adds to ``rows`` and ``costs``."""
     tried = {}
 
     def validation_nll(rate: float) -> float:
-        tried[rate] = run_one(network, level, points[0], rate, spec.seeds[0])
+        tried[rate] = run_one(points[0], rate, spec.seeds[0])
         return tried[rate]["cost"]["validation_nll"]
 
     found = learning.sweep(rates, validation_nll, spec.further_rates)
     best = min(found, key=found.__getitem__)
     others = [(point, seed) for point in points for seed in spec.seeds][1:]
-    runs = [*tried.values(), *(run_one(network, level, point, best, seed) for point, seed in others)]
+    runs = [*tried.values(), *(run_one(point, best, seed) for point, seed in others)]
     rows.extend({**row, "best_rate": row["learning_rate"] == best} for run in runs for row in run["rows"])
     costs.extend(run["cost"] for run in runs)
 
@@ -109,9 +113,9 @@ def run_all(network: models.PreTrainedModel, level: Level, run_one: Callable[...
 rows, costs = [], []
 lengths = [recipe.prompt_tokens, *(tokens for tokens in spec.prompt_tokens if tokens != recipe.prompt_tokens)]
 for level in map(Level.parse, spec.levels):
-    network = files.load(settings, model, level)
-    run_all(network, level, run_prompt, lengths, spec.prompt_rates)
-    run_all(network, level, run_lora, spec.lora_points, spec.lora_rates)
+    base = files.load(settings, model, level), learning.teacher(settings, model, level), level
+    run_all(partial(run_prompt, *base), lengths, spec.prompt_rates)
+    run_all(partial(run_lora, *base), spec.lora_points, spec.lora_rates)
 results.write_cell(places.model_path(settings, "comparison", model), {"model": model}, perplexity=rows, cost=costs)
 for leftover in places.checkpoint_path(settings).parent.glob(f"comparison-{places.file_name(model)}-*"):
     leftover.unlink()

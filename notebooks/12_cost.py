@@ -20,7 +20,8 @@
 # on four RTX 8000 for a model of 7 billion parameters.
 #
 # One step of each method on the same batch of the same compressed model: the seconds (median of several, taken in turn), and the
-# bytes of activations that the backward pass has to keep, counted tensor by tensor, so that they are the same on every machine.
+# bytes of activations that the backward pass has to keep, counted tensor by tensor, so that they are the same on every machine. All by the
+# plain loss; distillation adds the uncompressed model's forward pass to each alike, and keeps nothing of it.
 
 # %% tags=["parameters"]
 model = "reference"

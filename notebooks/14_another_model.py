@@ -49,7 +49,9 @@ for level in map(Level.parse, settings.another_model.levels):
     recipes.compress(network, level, texts.calibration_windows(settings, tokenizer), settings.compression).to(models.device())
     text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
     checkpoint = places.checkpoint_path(settings, "another_model", other, level)
-    own, _ = learning.learn_prompt(network, recipe, text, seed=seed, checkpoint=checkpoint, label=f"own prompt, {other}, {level}")
+    teacher = learning.teacher(settings, other, level)
+    label = f"own prompt, {other}, {level}"
+    own, _ = learning.learn_prompt(network, recipe, text, teacher=teacher, seed=seed, checkpoint=checkpoint, label=label)
     untrained = prompts.SoftPrompt.from_vocabulary(network, recipe.prompt_tokens, recipe.initialisation, seed)
     rows += experiments.score(network, scored, method="none", prompt_kind="none", level=str(level), seed=settings.seed)
     tried = [("own", seed, own), ("untrained", seed, untrained)]

@@ -72,6 +72,8 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
             else stepcost.lora(network, asked.comparison.lora("8@qv", training, 1.0))
         )
         optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
+        if asked.soft_prompt.loss == "distillation":
+            candidate = replace(candidate, teacher=made(network.config))
         for _ in range(2):
             candidate.step(windows, optimizer)
 

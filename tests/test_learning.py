@@ -165,7 +165,9 @@ def test_a_single_rate_is_not_swept():
 
 def test_windows_a_few_at_a_time_take_the_same_steps(tmp_path):
     def learned(**changes):
-        recipe = SoftPromptSpec("any", 4, replace(TRAINING, **changes), (0,), "sampled")
+        recipe = SoftPromptSpec(
+            corpus="any", prompt_tokens=4, training=replace(TRAINING, **changes), seeds=(0,), initialisation="sampled"
+        )
         label = "-".join(changes) or "plain"
         prompt, run = learning.learn_prompt(
             small_model(), recipe, TEXT, seed=0, checkpoint=tmp_path / f"{label}.safetensors", label=label

@@ -58,22 +58,26 @@ def test_nothing_but_shapes_is_needed(family, tmp_path):
     """The count on shapes alone is that of real tensors."""
     families.save(family, tmp_path)
     network = models.load_model(ModelSpec(str(tmp_path)))
-    candidate, windows = stepcost.soft_prompt(network, 5), random_windows(3, 20)
+    teacher = models.load_model(ModelSpec(str(tmp_path)))
+    candidate, windows = replace(stepcost.soft_prompt(network, 5), teacher=teacher), random_windows(3, 20)
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     candidate.step(windows, optimizer)
-    with memory.PeakBytes(network.parameters()) as real:
+    with memory.PeakBytes([*network.parameters(), *teacher.parameters()]) as real:
         candidate.step(windows, optimizer)
     settings = study.load()
     settings = replace(
         settings,
         soft_prompt=replace(
-            settings.soft_prompt, prompt_tokens=5, training=replace(settings.soft_prompt.training, batch_windows=3)
+            settings.soft_prompt,
+            prompt_tokens=5,
+            loss="distillation",
+            training=replace(settings.soft_prompt.training, batch_windows=3),
         ),
         evaluation=replace(settings.evaluation, window=20),
     )
     needed = preflight.needs(preflight.on_shapes(ModelSpec(str(tmp_path))), settings, ["soft_prompt"])
     assert needed.weights == sum(weight.nbytes for weight in network.parameters())
-    assert needed.memory["soft_prompt"] - needed.weights == pytest.approx(real.peak, rel=0.15)  # grouped keys count as repeated
+    assert needed.memory["soft_prompt"] - 2 * needed.weights == pytest.approx(real.peak, rel=0.15)  # grouped keys count as repeated
 
 
 @pytest.fixture
@@ -112,8 +116,8 @@ def test_what_fits_passes_and_what_does_not_is_said(project, monkeypatch):
     needed = preflight.check(settings, "own")
     assert 0 < needed.weights < min(needed.memory.values()) and needed.disk > needed.weights
     train = needed.memory["soft_prompt"]
-    monkeypatch.setattr(preflight, "available", lambda: (train + needed.weights) // 2)
-    with pytest.raises(ParameterError, match="set soft_prompt.training.windows_at_once to (2[5-9]|3[0-3])$"):
+    monkeypatch.setattr(preflight, "available", lambda: (train + 2 * needed.weights) // 2)
+    with pytest.raises(ParameterError, match="set soft_prompt.training.windows_at_once to (2[0-9]|3[0-3])$"):
         preflight.check(settings, "own")
     monkeypatch.undo()
     monkeypatch.chdir(project)
@@ -177,5 +181,5 @@ def test_the_command_prints_what_it_takes_or_what_is_missing(project):
     settings_with(project, hard_prompt={"items": 1, "context": 8, "continuation": 8})
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert all(f"\n  {what} " in said for what in ("weights", *preflight.WORKS, "disk", "free"))
-    at_most = int(re.search(r"at once +(\d+) windows at most in a step of a soft prompt; the settings ask for 2\n", said)[1])
+    at_most = int(re.search(r"at once +(\d+) windows at most in a step of a soft prompt; the settings ask for 1\n", said)[1])
     assert at_most > 1000

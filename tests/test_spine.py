@@ -73,9 +73,14 @@ def small_params() -> dict:
         shipped["training"] = shipped["training"] | {"steps": 3, "batch_windows": 2, "warmup_steps": 1}
     params["shape_comparison"] = {"shapes": {"1 x 32": shape}, "steps": 2, "levels": ["2bit"]}
     profile["compression"] |= {"windows": 4, "window": 48}
-    profile["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1]}
-    profile["soft_prompt"]["training"] |= {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
-    params["shape_comparison"]["prompt"] = profile["soft_prompt"]
+    training = {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
+    profile["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1], "training": training}
+    params["shape_comparison"]["prompt"] = {
+        "corpus": "documentation",
+        "prompt_tokens": 4,
+        "seeds": [0, 1],
+        "training": training | {"learning_rate": 0.3},
+    }
     profile["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
     profile["cross_dataset"] |= {"levels": LEVELS}
     profile["cross_compression"] = {"seeds": [0, 1]}
@@ -144,7 +149,7 @@ def test_every_experiment_drew_its_figure(project):
 
 def test_the_reference_model_is_trained_measured_and_described(project):
     cell = json.loads((project / "results" / "shipped_models" / "reference.json").read_text())
-    assert [row["step"] for row in cell["curve"]] == [0, 3] and cell["curve"][0]["training_nll"] is None
+    assert [row["step"] for row in cell["curve"]] == [0, 3] and cell["curve"][0]["training_loss"] is None
     assert {row["evaluated_on"] for row in cell["perplexity"]} == {"documentation", "python_reference", "mathematics"}
     assert sorted(path.name for path in (project / "models/reference").iterdir() if path.suffix == ".safetensors") == [
         "model.safetensors"

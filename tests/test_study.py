@@ -43,6 +43,15 @@ def test_the_shipped_params_are_right():
     assert [str(level) for level in settings.levels] == ["full", "4bit", "3bit", "2bit", "50%", "62.5%", "75%", "50%+4bit", "2:4"]
 
 
+def test_a_profile_says_its_recipe_and_what_it_has_otherwise(tmp_path):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["study"]["soft_prompt"] |= {"recipe": "paper", "prompt_tokens": 7, "training": {"steps": 600}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    prompt = study.load(tmp_path / "params.yaml").soft_prompt
+    assert (prompt.recipe, prompt.prompt_tokens, prompt.initialisation, prompt.loss) == ("paper", 7, "first", "next-token")
+    assert (prompt.training.steps, prompt.training.warmup_steps, prompt.training.learning_rate) == (600, 500, 1e-3)
+
+
 BAD = [
     ("seed", "zero", "seed is 'zero'; allowed is a whole number"),
     ("study.levels", ["full", "5 bit"], "level '5 bit' is not a level"),
@@ -59,11 +68,24 @@ BAD = [
     ("study.compression.corpus", "c4", "compression.corpus is 'c4'; allowed is one of documentation"),
     ("study.soft_prompt.prompt_tokens", 0, "soft_prompt.prompt_tokens is 0; allowed is a number above 0"),
     ("study.soft_prompt.prompt_tokens", True, "soft_prompt.prompt_tokens is True; allowed is a whole number"),
+    ("study.soft_prompt.recipe", "best", "soft_prompt.recipe is 'best'; allowed is one of paper, distilled"),
+    ("recipes.distilled.loss", "mse", "recipes.distilled.loss is 'mse'; allowed is next-token or distillation"),
+    ("recipes.paper.prompt_tokens", 0, "recipes.paper.prompt_tokens is 0; allowed is a number above 0"),
+    ("recipes.paper.training.steps", 400, "recipes.paper.training.warmup_steps is 500; allowed is 0 to steps - 1 (399)"),
+    ("study.soft_prompt.training", {"steps": 5}, "soft_prompt.training.warmup_steps is"),
     ("study.soft_prompt.initialisation", "zeros", "soft_prompt.initialisation is 'zeros'; allowed is first or sampled"),
-    ("study.soft_prompt.training.steps", -1, "soft_prompt.training.steps is -1; allowed is a number above 0"),
-    ("study.soft_prompt.training.warmup_steps", 10**6, "soft_prompt.training.warmup_steps is 1000000; allowed is 0 to steps - 1"),
-    ("study.soft_prompt.training.schedule", "cosine", "soft_prompt.training.schedule is 'cosine'; allowed is linear or trapezoid"),
-    ("study.soft_prompt.training.momentum", 0.9, "soft_prompt.training.momentum is not a parameter; allowed here are steps"),
+    ("recipes.distilled.training.steps", -1, "recipes.distilled.training.steps is -1; allowed is a number above 0"),
+    (
+        "recipes.distilled.training.warmup_steps",
+        10**6,
+        "recipes.distilled.training.warmup_steps is 1000000; allowed is 0 to steps - 1",
+    ),
+    (
+        "recipes.distilled.training.schedule",
+        "cosine",
+        "recipes.distilled.training.schedule is 'cosine'; allowed is linear or trapezoid",
+    ),
+    ("recipes.distilled.training.momentum", 0.9, "recipes.distilled.training.momentum is not a parameter; allowed here are steps"),
     ("study.evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
     ("study.evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
     ("shipped_models.second.shape.heads", 5, "; allowed is a multiple of heads (5)"),
@@ -93,9 +115,9 @@ BAD = [
     ("study.tasks.names", [], "tasks.names is []; allowed is one task or more"),
     ("study.hard_prompt.show_level", "x", "level 'x' is not a level"),
     (
-        "study.soft_prompt.training.learning_rate",
+        "recipes.distilled.training.learning_rate",
         float("inf"),
-        "soft_prompt.training.learning_rate is inf; allowed is a finite number",
+        "recipes.distilled.training.learning_rate is inf; allowed is a finite number",
     ),
 ]
 

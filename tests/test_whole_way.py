@@ -20,7 +20,7 @@ from ctp_lib.texts import TrainingText
 TASKS = ["openbookqa", "hellaswag", "piqa", "mmlu_high_school_european_history"]
 SOLVER = CompressionSpec(corpus="c4", windows=4, window=24, dampening=0.01, block_size=16)
 TRAINING = TrainingSpec(steps=12, batch_windows=4, learning_rate=0.1, warmup_steps=1, validate_every=4)
-RECIPE = SoftPromptSpec("c4", 4, TRAINING, (0,), "sampled")
+RECIPE = SoftPromptSpec(corpus="c4", prompt_tokens=4, training=TRAINING, seeds=(0,), initialisation="sampled")
 
 
 @pytest.fixture(scope="module", autouse=True)

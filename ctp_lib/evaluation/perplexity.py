@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from ctp_lib.likelihood import token_nll
 
-BATCH_WINDOWS = 8
-"""Windows that go through the model at a time."""
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
+"""Real tokens that go through the model together."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,23 @@ class Perplexity:
         }
 
 
+def windows_at_once(window: int, device: torch.device) -> int:
+    """Windows of so many tokens that go through a model on ``device`` together."""
+    return max(1, TOKENS_AT_ONCE[device.type] // window)
+
+
 @torch.inference_mode()
 def perplexity(
-    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int = BATCH_WINDOWS
+    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int | None = None
 ) -> Perplexity:
     """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
 
-    Windows stream through in batches; means are taken in fp64. Raises :class:`FloatingPointError` when the
-    model answers with anything but finite numbers.
+    Windows stream through ``batch_windows`` at a time, by default as many as hold :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises
+    :class:`FloatingPointError` when the model answers with anything but finite numbers.
     """
     number, length = windows.shape
     scored: list[float] = []
-    for batch in windows.split(batch_windows):
+    for batch in windows.split(batch_windows or windows_at_once(length, model.device)):
         nll = token_nll(model, batch, prompt)
         assert nll.shape[1] == length - 1, "every window must be scored whole"
         scored += nll.double().mean(1).tolist()

@@ -1,0 +1,94 @@
+"""What the two recipes are worth, drawn and told: the recovered share of the gap against the tokens that a prompt was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from ctp_lib import figures
+
+COLOURS = {"paper": figures.COLOURS["none"], "distilled": figures.COLOURS["soft_prompt"]}
+
+
+def curves(record: Mapping[str, Any]) -> pd.DataFrame:
+    """A row a validation: recipe, level, seed, tokens, and ``recovered``, the best share of the gap so far, on validation."""
+    full = record["full"]["validation"]
+    found = pd.DataFrame(
+        {
+            "recipe": run["recipe"],
+            "level": run["level"],
+            "seed": run["seed"],
+            "tokens": point["tokens"],
+            "recovered": (run["validation_none"] - point["validation_nll"]) / (run["validation_none"] - full),
+        }
+        for run in record["runs"]
+        for point in run["curve"]
+    )
+    found["recovered"] = found.groupby(["recipe", "level", "seed"]).recovered.cummax()
+    return found
+
+
+def ends(record: Mapping[str, Any]) -> pd.DataFrame:
+    """A row a level, on test: mean NLL by recipe at its best step, the tokens that each was given, and ``lead``, ours minus the paper's in
+    nats a token over the same seeds, with the least and the most of them.
+    """
+    runs = pd.DataFrame(record["runs"])[["recipe", "level", "seed", "tokens", "test", "test_none"]]
+    wide = runs.pivot(index=["level", "seed"], columns="recipe", values=["test", "tokens", "test_none"]).dropna()
+    lead = (wide.test.distilled - wide.test.paper).groupby("level")
+    by_level = wide.groupby("level").mean()
+    return pd.DataFrame(
+        {
+            "none": by_level.test_none.paper,
+            "full": record["full"]["test"],
+            "paper": by_level.test.paper,
+            "distilled": by_level.test.distilled,
+            "share_of_tokens": by_level.tokens.distilled / by_level.tokens.paper,
+            "lead": lead.mean(),
+            "least": lead.min(),
+            "most": lead.max(),
+            "seeds": lead.size(),
+        }
+    )
+
+
+def draw(record: Mapping[str, Any]) -> Figure:
+    """A panel a level: a thin line a seed, a thick one their mean; dotted, where the paper's recipe ends."""
+    figures.style()
+    found = curves(record)
+    levels = list(dict.fromkeys(found.level))
+    figure, axes = plt.subplots(1, len(levels), figsize=(4.4 * len(levels), 4.2), layout="constrained", squeeze=False)
+    for axis, level in zip(axes[0], levels, strict=True):
+        here = found[(found.level == level) & (found.tokens > 0)]
+        for recipe, colour in COLOURS.items():
+            lines = here[here.recipe == recipe].pivot(index="tokens", columns="seed", values="recovered")
+            axis.plot(lines.index, lines, color=colour, linewidth=1, alpha=0.4)
+            axis.plot(lines.index, lines.mean(axis=1), color=colour, linewidth=3, label=recipe)
+            if recipe == "paper":
+                axis.axhline(lines.mean(axis=1).iloc[-1], color=colour, linestyle=":", linewidth=1.5)
+        axis.set(xscale="log", xlabel="tokens seen", title=level)
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0][0].set_ylabel("share of the gap recovered (validation)")
+    axes[0][0].legend(title="recipe", loc="lower right")
+    seaborn.despine(figure)
+    return figure
+
+
+def as_markdown(record: Mapping[str, Any]) -> str:
+    """The test NLL of both, a row a level, and whether ours is there with its share of the tokens."""
+    lines = [
+        "| level | seeds | no prompt | uncompressed | the paper's recipe | distilled | distilled minus the paper's (least to most) | of its tokens |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for level, row in ends(record).iterrows():
+        reached = row.lead <= 0 and row.share_of_tokens <= record["share"] + 1e-9
+        lines.append(
+            f"| {level} | {row.seeds:.0f} | {row.none:.4f} | {row.full:.4f} | {row.paper:.4f} | {row.distilled:.4f} | "
+            f"{row.lead:+.4f} ({row.least:+.4f} to {row.most:+.4f}) | {row.share_of_tokens:.0%}{'' if reached else ', **missed**'} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""The divergence from the uncompressed model against PyTorch's own, all logits at once in float64; and what is learned with it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import families
+import pytest
+import torch
+from conftest import ROOT, random_windows, small_model
+from torch.nn.functional import kl_div
+from transformers import CohereConfig, PreTrainedModel
+
+from ctp_lib import distillation, learning, likelihood, models, stepcost, study
+from ctp_lib.study import Level, LoraSpec, SoftPromptSpec, TrainingSpec
+from ctp_lib.texts import TrainingText
+
+WINDOWS = random_windows(3, 20)
+TRAINING = TrainingSpec(steps=30, batch_windows=2, learning_rate=0.1, warmup_steps=1, validate_every=5)
+RECIPE = SoftPromptSpec(corpus="any", prompt_tokens=4, training=TRAINING, seeds=(0,), initialisation="sampled", loss="distillation")
+TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:2], WINDOWS, "digest")
+
+
+@pytest.fixture(autouse=True)
+def chunks_that_do_not_divide(monkeypatch):
+    monkeypatch.setitem(likelihood.ROWS_AT_ONCE, "cpu", 17)
+
+
+def damaged(network: PreTrainedModel) -> PreTrainedModel:
+    """A copy with noise in every matrix inside it: what compression does to a model, roughly."""
+    worse, draw = copy.deepcopy(network), torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for module in models.compressible(worse).values():
+            noise = torch.randn(module.weight.shape, generator=draw, dtype=torch.float64)
+            module.weight += (0.3 * module.weight.std() * noise).to(module.weight)
+    return worse
+
+
+def plain(network: PreTrainedModel, teacher: PreTrainedModel, prompt: torch.Tensor) -> torch.Tensor:
+    """From all logits at once, by the textbook: sum of p (log p - log q)."""
+    embedded = likelihood.stitched(network, WINDOWS, prompt)
+    found = network(inputs_embeds=embedded).logits[:, -20:-1].log_softmax(-1)
+    wanted = teacher(input_ids=WINDOWS).logits[:, :-1].log_softmax(-1)
+    return kl_div(found, wanted, reduction="none", log_target=True).sum(-1)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_value_and_gradient_are_those_of_the_full_logits_in_float64(family):
+    teacher = families.model(family)
+    network = damaged(teacher)
+    prompt = torch.randn(4, network.get_input_embeddings().weight.shape[1], generator=torch.Generator().manual_seed(1))
+    exact = prompt.double().requires_grad_()
+    expected = plain(copy.deepcopy(network).double(), copy.deepcopy(teacher).double(), exact)
+    weights = torch.linspace(-1, 2, expected.numel()).view_as(expected)  # every token by its own weight
+    (expected * weights).sum().backward()
+    prompt.requires_grad_()
+    found = distillation.token_divergence(network, WINDOWS, prompt, teacher)
+    (found * weights).sum().backward()
+    assert found.dtype == torch.float32 and found.shape == (3, 19)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prompt.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_logits_that_are_scaled_after_the_head_are_taken_whole():
+    teacher = small_model(kind=CohereConfig, pad_token_id=0, logit_scale=0.5)
+    network, prompt = damaged(teacher), torch.randn(4, 32)
+    assert likelihood.frozen_head(network) is None
+    found = distillation.token_divergence(network, WINDOWS, prompt, teacher)
+    torch.testing.assert_close(found, plain(network, teacher, prompt), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_is_not_far_from_itself_and_the_teacher_stays_as_it_is(model):
+    nothing = distillation.token_divergence(model, WINDOWS, None, model)
+    torch.testing.assert_close(nothing, torch.zeros(3, 19), rtol=0, atol=1e-5)
+    trained = copy.deepcopy(model).requires_grad_(True)
+    prompt = torch.randn(4, 32, requires_grad=True)
+    distillation.token_divergence(model, WINDOWS, prompt, trained).mean().backward()
+    assert prompt.grad.abs().sum() > 0 and all(weight.grad is None for weight in trained.parameters())
+
+
+def test_a_distilled_prompt_and_lora_bring_the_model_nearer_to_its_teacher(model, tmp_path):
+    network = damaged(model)
+    torch.manual_seed(0)
+    said = model.generate(random_windows(16, 1), do_sample=True, top_k=0, min_new_tokens=19, max_new_tokens=19)
+    text = TrainingText(lambda step: said.roll(2 * step, 0)[:2], said, "digest")
+
+    def distance(of: PreTrainedModel, prompt: torch.Tensor | None = None) -> float:
+        return distillation.token_divergence(of, said, prompt, model).mean().item()
+
+    settings = {"seed": 0, "label": "t", "teacher": model}
+    start = learning.SoftPrompt.from_vocabulary(network, 4, "sampled", 0)()
+    prompt, run = learning.learn_prompt(network, RECIPE, text, checkpoint=tmp_path / "p.safetensors", **settings)
+    assert run.best_step > 0 and distance(network, prompt()) < distance(network, start)
+    assert run.curve[1]["training_loss"] < 1 < run.curve[1]["validation_nll"], "the loss is a divergence, the validation an NLL"
+    bare, lora = (
+        distance(network),
+        LoraSpec(4, ("q_proj", "v_proj", "down_proj"), replace(TRAINING, learning_rate=0.01), alpha=4.0, dropout=0.0),
+    )
+    adapted, _ = learning.learn_lora(network, lora, text, checkpoint=tmp_path / "l.safetensors", **settings)
+    assert distance(adapted) < bare
+
+
+def test_a_checkpoint_of_another_teacher_is_not_taken_up(model, tmp_path):
+    network, checkpoint, text = damaged(model), tmp_path / "c.safetensors", replace(TEXT)
+    recipe = replace(RECIPE, training=replace(TRAINING, steps=2))
+    learned = [
+        learning.learn_prompt(network, recipe, text, teacher=teacher, seed=0, checkpoint=checkpoint, label="t")[0]()
+        for teacher in (model, damaged(network), None)
+    ]
+    assert not torch.equal(learned[0], learned[1]) and not torch.equal(learned[1], learned[2])
+
+
+def test_the_teacher_is_the_uncompressed_model_and_full_has_none():
+    settings = study.load(ROOT / "params.yaml")
+    distilled = replace(settings, soft_prompt=replace(settings.soft_prompt, loss="distillation"))
+    assert models.fingerprint(learning.teacher(distilled, "reference", Level.parse("75%"))) == models.fingerprint(
+        models.load_model(settings.model("reference"))
+    )
+    assert learning.teacher(distilled, "reference", Level()) is None
+    by_text = replace(settings, soft_prompt=replace(settings.soft_prompt, loss="next-token"))
+    assert learning.teacher(by_text, "reference", Level.parse("75%")) is None
+
+
+def test_a_distilled_step_keeps_no_more_for_its_backward_pass(model):
+    by_text = stepcost.soft_prompt(small_model(), 4)
+    distilled = replace(by_text, teacher=model)
+    assert stepcost.kept_bytes(distilled, WINDOWS) == stepcost.kept_bytes(by_text, WINDOWS)
