@@ -110,9 +110,14 @@ def _own_peak(benchmark: Benchmark, shape: Shape, side: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         work(), work()
         return torch.cuda.max_memory_allocated() - held
+    return peak_beside(lambda: (work(), work()))
+
+
+def peak_beside(work: Callable[[], Any]) -> int:
+    """Bytes that this process holds at the peak of ``work``, beside what it held before; see :data:`ALONE`."""
     held = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the mark of the most that was held starts anew
-    work(), work()
+    work()
     return _resident("VmHWM") - held
 
 

@@ -20,16 +20,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from ctp_lib.prompt_cache import PromptCache
+
 ChunkLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
 ROWS_AT_ONCE = {"cpu": 512, "cuda": 2048, "mps": 2048}
 """Tokens whose logits are in memory at a time. Each chunk reads the head's whole weight twice: with 83 rows it took twice as long."""
 
 
-def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None) -> Tensor:
+def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCache | None = None) -> Tensor:
     """NLL in nats of every token of ``windows`` but the first of each: fp32, number x (length - 1).
 
-    ``windows`` are int64 ids, number x length; ``prompt`` is n x hidden. The first token is context only, also where a prompt
-    could predict it: with and without a prompt the same tokens are scored.
+    ``windows`` are int64 ids, number x length; ``prompt`` is n x hidden, or its keys and values where it gets no gradient. The first token
+    is context only, also where a prompt could predict it: with and without a prompt the same tokens are scored.
     """
     targets = windows.to(model.device)[:, 1:].flatten()
     rows, head = predicting_rows(model, windows, prompt)
@@ -40,17 +42,22 @@ def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = N
     return nll.view(len(windows), -1)
 
 
-def predicting_rows(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> tuple[Tensor, Head | None]:
+def predicting_rows(model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCache | None) -> tuple[Tensor, Head | None]:
     """What predicts every token of ``windows`` but the first of each, number (length - 1) rows: the last hidden states and the head that
     makes logits of them; or, where there is no such head, the logits themselves in fp32, and None.
     """
     length = windows.shape[1]
-    embedded = stitched(model, windows.to(model.device), prompt)
+    cache, before = (prompt, None) if isinstance(prompt, PromptCache) else (None, prompt)
+    read = {
+        "inputs_embeds": stitched(model, windows.to(model.device), before),
+        "past_key_values": cache,
+        "use_cache": cache is not None,
+    }
     head = frozen_head(model)
     if head is None:
-        rows = model(inputs_embeds=embedded, use_cache=False, logits_to_keep=length).logits[:, :-1].float()
+        rows = model(**read, logits_to_keep=length).logits[:, :-1].float()
     else:
-        rows = _unwrapped(model).get_decoder()(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, -length:-1]
+        rows = _unwrapped(model).get_decoder()(**read).last_hidden_state[:, -length:-1]
     return rows.flatten(0, 1), head
 
 

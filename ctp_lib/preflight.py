@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ctp_lib import learning, memory, models, places, stepcost, study, texts
 from ctp_lib.evaluation.perplexity import windows_at_once
 from ctp_lib.likelihood import ROWS_AT_ONCE, token_nll
+from ctp_lib.prompt_cache import PromptCache
 from ctp_lib.study import ModelSpec, ParameterError, Study, TrainingSpec
 
 WORKS = ("compress", "evaluate", "soft_prompt", "lora")
@@ -118,7 +119,7 @@ def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
 
     def score() -> None:
         with torch.no_grad():
-            token_nll(network, windows, prompt)
+            token_nll(network, windows, PromptCache(network, prompt))
 
     items = torch.zeros(max(1, windows.numel() // SHORT_ITEM), SHORT_ITEM + len(prompt), dtype=torch.int64)
 

@@ -21,7 +21,6 @@ from ctp_lib import hub, models, places, prompts, results, study
 from ctp_lib.compression import files, gptq_format
 from ctp_lib.study import Level, ParameterError, Study, first_line
 
-LOSSES = {"next-token": "the plain next-token loss", "distillation": "the divergence from what the uncompressed model predicts"}
 PROMPT_USE = """\
 ```python
 from peft import PeftModel
@@ -72,7 +71,8 @@ def prompt(settings: Study, model: str, level: Level, seed: int) -> Path:
     protocol = (
         f"{recipe['prompt_tokens']} vectors, started from {'the first' if recipe['initialisation'] == 'first' else 'random'} entries of the "
         f"vocabulary, learned for {training['steps']} steps of {training['batch_windows']} windows of {rows[0]['window']} tokens of "
-        f"*{recipe['corpus']}* (AdamW, learning rate {training['learning_rate']:g}, seed {seed}) by {LOSSES[recipe['loss']]}; the step that was best on validation."
+        f"*{recipe['corpus']}* (AdamW, learning rate {training['learning_rate']:g}, seed {seed}) by "
+        f"{study.LOSSES[recipe['loss']]}; the step that was best on validation."
     )
     goal = settings.root / "published" / f"{places.file_name(model)}-{level}-prompt-{seed}"
     with places.replacing(goal) as folder:

@@ -223,6 +223,10 @@ class CompressionSpec:
         _require(self.window >= 2, "window", self.window, "2 tokens or more")
 
 
+LOSSES = {"next-token": "the plain next-token loss", "distillation": "the divergence from what the uncompressed model predicts"}
+"""What a prompt is learned by, for people."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecipeSpec:
     """A way to learn a prompt of ``prompt_tokens`` vectors.
@@ -253,6 +257,11 @@ class SoftPromptSpec(RecipeSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_seeds(self)
+
+    @property
+    def how(self) -> str:
+        """The loss in words, and the name of the recipe."""
+        return LOSSES[self.loss] + (f" (recipe `{self.recipe}`)" if self.recipe else "")
 
 
 @dataclass(frozen=True)

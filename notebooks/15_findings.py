@@ -47,7 +47,10 @@ for section, columns in results.TABLES.items():
 # %%
 ledger = claims.ledger(settings)
 results.write_table(ledger.set_index("model"), folder / "claims.csv")
-page = claims.as_markdown(ledger[ledger.model == model])
+prompt = settings.soft_prompt
+tokens = prompt.training.steps * prompt.training.batch_windows * settings.evaluation.window
+learned = f"A prompt has {prompt.prompt_tokens} vectors, learned from {tokens:,} tokens of {prompt.corpus} by {prompt.how}."
+page = f"{claims.as_markdown(ledger[ledger.model == model])}\n\n{learned}"
 results.write_page(page, places.model_path(settings, "findings", model).with_suffix(".md"))
 results.write_summary(ledger, settings)
 display(Markdown(page))

@@ -11,6 +11,7 @@ import families
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from benchmarks import measure
 from ctp_lib import preflight, stepcost, study
 from ctp_lib.compression import recipes
 from ctp_lib.evaluation.perplexity import perplexity
@@ -78,12 +79,6 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
             candidate.step(windows, optimizer)
 
 
-def held(what: str) -> int:
-    """VmRSS, what is held now, or VmHWM, the most since the mark was reset; in bytes."""
-    with open("/proc/self/status") as status:
-        return next(1024 * int(line.split()[1]) for line in status if line.startswith(what))
-
-
 def made(config: PretrainedConfig) -> torch.nn.Module:
     network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     folder = tempfile.mkdtemp()
@@ -101,11 +96,8 @@ def main(family: str) -> None:
     for name in preflight.WORKS:
         work(name, made(configuration(family, 32, 1)), asked)  # what is imported and set up only once
         network = made(config)
-        before = held("VmRSS")
-        with open("/proc/self/clear_refs", "w") as mark:
-            mark.write("5")
-        work(name, network, asked)
-        measured[name], estimate[name] = needed.weights + held("VmHWM") - before, needed.memory[name]
+        measured[name] = needed.weights + measure.peak_beside(lambda name=name, network=network: work(name, network, asked))
+        estimate[name] = needed.memory[name]
         del network
     print(json.dumps({"estimate": estimate, "measured": measured}))
 

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from ctp_lib import hub, likelihood, models, prompts, stepcost
 from ctp_lib.compression import recipes
 from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.prompt_cache import PromptCache
 from ctp_lib.study import CompressionSpec, Level, ModelSpec, ParameterError
 
 SOLVER = CompressionSpec(corpus="any", windows=4, window=24, dampening=0.01, block_size=16)
@@ -27,6 +28,18 @@ def test_a_prompt_of_real_tokens_is_those_tokens(family):
     expected = cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none").view(3, 19)
     torch.testing.assert_close(likelihood.token_nll(network, windows, prompt), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(prompts.vocabulary(network)[ids], prompt)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("length", [7, 20])  # shorter and longer than the sliding windows
+def test_behind_a_prompt_computed_once_every_window_reads_the_same(family, length):
+    network, windows = families.model(family), random_windows(5, 24)
+    prompt = network.get_input_embeddings()(random_windows(1, length, seed=1)[0])
+    plain = likelihood.token_nll(network, windows, prompt)
+    once = PromptCache(network, prompt)
+    for rows in ([0, 1, 2], [3, 4], [2]):  # nothing of what was read before stays
+        torch.testing.assert_close(likelihood.token_nll(network, windows[rows], once), plain[rows], rtol=1e-5, atol=1e-5)
+    assert perplexity(network, windows, prompt, batch_windows=2).nll == pytest.approx(plain.double().mean().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

@@ -18,17 +18,16 @@ import yaml
 from conftest import ROOT, random_windows
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from benchmarks import measure
 from ctp_lib import memory, models, places, preflight, stepcost, study
 from ctp_lib.study import ModelSpec, ParameterError
-
-AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Every tensor in a mapping of its own, so that what is freed goes back at once: else the peak tells how malloc was used before."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read as Linux tells it")
 @pytest.mark.parametrize("family", ["llama", "opt", "gemma2"])
 def test_work_takes_what_it_is_said_to_take(family):
-    around = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | AT_ONCE
+    around = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    around |= measure.ALONE | {"PYTHONPATH": str(ROOT)}
     script = Path(__file__).with_name("memory_script.py")
     done = subprocess.run([sys.executable, script, family], cwd=ROOT, env=around, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])

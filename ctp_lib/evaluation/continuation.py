@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.likelihood import stitched, token_nll
+from ctp_lib.prompt_cache import PromptCache
 
 BATCH = 32
 """Items that go through the model at a time."""
@@ -18,7 +19,8 @@ def continuation_nll(model: PreTrainedModel, items: Tensor, continuation: int, p
 
     ``items`` are int64 ids, number x length; ``prompt`` is n x hidden.
     """
-    scored = [token_nll(model, batch, prompt)[:, -continuation:].double().mean(1) for batch in items.split(BATCH)]
+    before = None if prompt is None else PromptCache(model, prompt)
+    scored = [token_nll(model, batch, before)[:, -continuation:].double().mean(1) for batch in items.split(BATCH)]
     return torch.cat(scored).cpu()
 
 

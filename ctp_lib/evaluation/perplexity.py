@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ctp_lib.likelihood import token_nll
+from ctp_lib.prompt_cache import PromptCache
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
 """Real tokens that go through the model together."""
@@ -79,13 +80,14 @@ def perplexity(
 ) -> Perplexity:
     """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
 
-    Windows stream through ``batch_windows`` at a time, by default as many as hold :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises
+    Windows stream through ``batch_windows`` at a time behind the prompt's keys and values, by default as many as hold :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises
     :class:`FloatingPointError` when the model answers with anything but finite numbers.
     """
     number, length = windows.shape
     scored: list[float] = []
+    before = None if prompt is None else PromptCache(model, prompt)
     for batch in windows.split(batch_windows or windows_at_once(length, model.device)):
-        nll = token_nll(model, batch, prompt)
+        nll = token_nll(model, batch, before)
         assert nll.shape[1] == length - 1, "every window must be scored whole"
         scored += nll.double().mean(1).tolist()
     assert len(scored) == number, "every window must be scored"

@@ -16,9 +16,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
-from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.likelihood import frozen_head
+from ctp_lib.prompt_cache import after_prompt
 
 ALIKE = 0.75
 """Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
@@ -61,7 +62,7 @@ class StitchedLM(HFLM):
         tokens_at_once: int,
     ):
         super().__init__(model, tokenizer=tokenizer, max_length=max_length, backend="causal")
-        self._tokens_at_once, self._prefix = tokens_at_once, _after_prompt(model, prompt)
+        self._tokens_at_once, self._prefix = tokens_at_once, after_prompt(model, prompt)
 
     @torch.inference_mode()
     def _loglikelihood_tokens(
@@ -121,16 +122,6 @@ def _questions(requests: Sequence[tuple[tuple[str, str], list[int], list[int]]],
         whole = (context + answer)[-(max_length + 1) :]
         by_context[tuple(whole[: -len(answer)])].append(_Row(number, whole[:-1], answer))
     return [_Question(context, rows) for context, rows in by_context.items()]
-
-
-@torch.inference_mode()
-def _after_prompt(model: PreTrainedModel, prompt: Tensor | None) -> Cache:
-    """Keys and values of the prompt in every layer: one row."""
-    cache = DynamicCache(config=model.config)
-    if prompt is not None:
-        embedded = prompt.to(model.get_input_embeddings().weight)[None]
-        model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
-    return cache
 
 
 def _rows(cache: Cache, rows: list[int]) -> Cache:
