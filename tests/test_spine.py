@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from conftest import HUB, ROOT, SHAPE, small_model
 from peft import PeftModel
 from transformers import GPTNeoXConfig
 
+from benchmarks import recipe_page
 from ctp_lib import reference
 
 LEVELS = ["full", "50%+4bit"]
@@ -104,7 +106,8 @@ def own_model(target: Path) -> None:
 
 
 def run(folder: Path, *module: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *module], cwd=folder, capture_output=True, text=True, check=False)
+    around = os.environ | {"PYTHONPATH": str(ROOT)}  # the benchmarks are not installed
+    done = subprocess.run([sys.executable, "-m", *module], cwd=folder, env=around, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -174,6 +177,19 @@ def test_the_same_cell_again_gives_the_same_bytes(project):
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert path.read_bytes() == before
+
+
+def test_both_recipes_are_learned_and_kept(project, tmp_path):
+    asked = ["benchmarks.recipe", "--levels", "50%+4bit", "--seeds", "0", "--steps", "5", "--into", str(tmp_path)]
+    run(project, *asked)
+    kept = (tmp_path / "recipe.json").read_text()
+    record = json.loads(kept)["shapes"]["study"]
+    paper, ours = record["runs"]
+    assert (paper["recipe"], paper["tokens"], ours["recipe"], ours["tokens"]) == ("paper", 5 * 4 * 48, "distilled", 2 * 48)
+    assert paper["test_none"] == ours["test_none"] != ours["test"] and len(paper["curve"]) == 6
+    assert recipe_page.ends(record).seeds.to_dict() == {"50%+4bit": 1}
+    run(project, *asked)  # nothing is learned again
+    assert json.loads((tmp_path / "recipe.json").read_text())["shapes"]["study"]["runs"] == record["runs"]
 
 
 def test_the_manifest_says_what_was_reached(project):
