@@ -36,6 +36,9 @@ NAMES = {
     "full": "uncompressed",
 }
 
+POINTS = {"soft_prompt": "soft prompt, by its vectors", "lora": "LoRA, by rank@modules"}
+"""What stands at the points of a line."""
+
 PANELS = {"Quantised (GPTQ)": ("quantised",), "Pruned (SparseGPT), and pruned + quantised": ("pruned", "joint")}
 
 
@@ -232,13 +235,11 @@ def comparison(table: pd.DataFrame) -> Figure:
     for axis, level in zip(axes[0], levels, strict=False):
         rows = table[table.level == level].sort_values("trainable_parameters")
         for method, own in rows.groupby("method"):
-            axis.plot(
-                own.trainable_parameters, own.ppl, "o-", color=COLOURS[method], label=NAMES[method].removeprefix("compressed + ")
-            )
+            axis.plot(own.trainable_parameters, own.ppl, "o-", color=COLOURS[method], label=POINTS[method])
             axis.fill_between(own.trainable_parameters, own.seeds_low, own.seeds_high, color=COLOURS[method], alpha=0.2)
             for row in own.itertuples():
                 axis.annotate(
-                    row.point,
+                    row.point.removesuffix(" vectors"),
                     (row.trainable_parameters, row.ppl),
                     xytext=(0, 7 if method == "soft_prompt" else -14),
                     textcoords="offset points",
@@ -451,7 +452,7 @@ def _heat(
 ) -> None:
     """``gains`` in numbers and colours, from -``bound`` (better) to ``bound``; under each number its share, where there are ``shares``."""
     shown = gains.rename(index=_two_lines, columns=_two_lines)
-    notes = gains.map("{:+.2f}".format)
+    notes = gains.map(("{:+.3f}" if shares is None else "{:+.2f}").format)
     if shares is not None:
         notes += "\n" + shares.map("{:.0%}".format)
     seaborn.heatmap(

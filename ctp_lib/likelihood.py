@@ -47,12 +47,10 @@ def predicting_rows(model: PreTrainedModel, windows: Tensor, prompt: Tensor | Pr
     makes logits of them; or, where there is no such head, the logits themselves in fp32, and None.
     """
     length = windows.shape[1]
-    cache, before = (prompt, None) if isinstance(prompt, PromptCache) else (None, prompt)
-    read = {
-        "inputs_embeds": stitched(model, windows.to(model.device), before),
-        "past_key_values": cache,
-        "use_cache": cache is not None,
-    }
+    if isinstance(prompt, PromptCache):
+        read = {"inputs_embeds": stitched(model, windows.to(model.device), None), "past_key_values": prompt, "use_cache": True}
+    else:
+        read = {"inputs_embeds": stitched(model, windows.to(model.device), prompt), "use_cache": False}
     head = frozen_head(model)
     if head is None:
         rows = model(**read, logits_to_keep=length).logits[:, :-1].float()

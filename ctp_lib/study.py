@@ -450,7 +450,6 @@ class Study:
     shipped_models: Mapping[str, ShippedModelSpec]
     shape_comparison: ShapeComparisonSpec
     compression: CompressionSpec
-    recipes: Mapping[str, RecipeSpec]
     soft_prompt: SoftPromptSpec
     hard_prompt: HardPromptSpec
     cross_dataset: CrossDatasetSpec
@@ -459,6 +458,7 @@ class Study:
     comparison: ComparisonSpec
     another_model: AnotherModelSpec
     evaluation: EvaluationSpec
+    recipes: Mapping[str, RecipeSpec] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.study.models:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import compression, measure, overhead, perplexity, prompt_step, recipe, recipe_page, zero_shot
+from benchmarks import compression, compression_model, measure, overhead, perplexity, prompt_step, recipe, recipe_page, zero_shot
 from benchmarks.shapes import SHAPES, matrix_flops
-from ctp_lib import stepcost, study
+from ctp_lib import models, stepcost, study
 from ctp_lib.likelihood import token_nll
 
 TOY = SHAPES["toy"]
-TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, perplexity, zero_shot, compression)}
+TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, perplexity, zero_shot, compression, compression_model)}
 
 
 def test_a_step_of_each_side_sees_the_same_loss_and_moves_the_prompt_alike():
@@ -45,6 +45,13 @@ def test_every_solver_gives_the_same_matrix():
     assert all(len(row.unique()) <= 2**compression.BITS for row in ours)
     for other in theirs:
         torch.testing.assert_close(other, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_both_solvers_give_the_same_model():
+    ours, other, *_ = (make(TOY.model(), TOY)() for make in compression_model.SIDES.values())
+    for name, module in models.compressible(ours).items():
+        assert all(len(row.unique()) <= 2**compression.BITS for row in module.weight)
+        torch.testing.assert_close(other.get_submodule(name).weight, module.weight, rtol=1e-4, atol=1e-5)
 
 
 def test_operations_by_hand():

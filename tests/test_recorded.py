@@ -90,6 +90,14 @@ def test_what_is_kept_is_read_back(project):
         recorded.keep(project, "again")
 
 
+def test_every_run_that_was_kept_opens():
+    settings = study.load(ROOT / "params.yaml")
+    assert recorded.names(settings)
+    for name in recorded.names(settings):
+        run = recorded.kept(settings, name)
+        assert len(run.perplexity) and set(run.perplexity.level) == set(map(str, run.settings.levels))
+
+
 def test_the_papers_shares_by_hand():
     learned, transferred = recorded.published_shares()
     assert learned["printed"] == {"3bit": pytest.approx((10.74 - 7.48) / (10.74 - 7.59))}

@@ -1,0 +1,94 @@
+"""GPTQ of a whole model: llmcompressor, as the study runs it, the same with auto-gptq's solver, and gptqmodel where that is installed."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from benchmarks import measure
+from benchmarks.compression import BITS, BLOCK, DAMPENING
+from benchmarks.measure import Benchmark
+from benchmarks.shapes import SHAPES, Shape, matrix_flops
+from benchmarks.zero_shot import tokenizer
+from ctp_lib import models
+from ctp_lib.compression import recipes
+from ctp_lib.study import CompressionSpec, Level
+
+WINDOWS, AT_ONCE = 64, 16
+"""Calibration windows, and how many go through the model together."""
+
+
+def by_backend(backend: str) -> Callable[[PreTrainedModel, Shape], Callable[[], PreTrainedModel]]:
+    """The study's own way with one of its two solvers."""
+
+    def make(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
+        spec = CompressionSpec(
+            corpus="drawn", windows=WINDOWS, window=shape.length, dampening=DAMPENING, block_size=BLOCK, backend=backend,
+            windows_at_once=AT_ONCE,
+        )  # fmt: skip
+        _saved(model)
+        return lambda: recipes.compress(copy.deepcopy(model), Level(bits=BITS), shape.windows(WINDOWS), spec)
+
+    return make
+
+
+def gptqmodel(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
+    """gptqmodel's own loop, set as the paper's GPTQ is."""
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # on a machine of two cores it gives itself one, and asks for two
+    from gptqmodel import GPTQModel, QuantizeConfig
+
+    folder = _saved(model)
+    windows = [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in shape.windows(WINDOWS)]
+
+    def quantise() -> PreTrainedModel:
+        asked = QuantizeConfig(
+            bits=BITS, group_size=-1, sym=False, desc_act=True, act_group_aware=False, damp_percent=DAMPENING, mse=0.0, device="cpu"
+        )
+        loaded = GPTQModel.load(folder, asked)
+        loaded.quantize(windows, batch_size=AT_ONCE, calibration_sort=None)
+        return loaded.model
+
+    return quantise
+
+
+def _saved(model: PreTrainedModel) -> str:
+    """A folder of ``model`` with a tokenizer; both libraries look the configuration up where the model came from."""
+    folder = Path(tempfile.mkdtemp())
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    model.config.name_or_path = str(folder)
+    return str(folder)
+
+
+def flops(model: PreTrainedModel, shape: Shape) -> float:
+    """Of one pass over the calibration windows, of each matrix's Hessian (2 d^2 a token), its inverse and factors, and the errors."""
+    layers, tokens = models.compressible(model).values(), WINDOWS * shape.length
+    solved = sum(
+        2 * layer.in_features**2 * tokens + 2 * layer.in_features**3 + layer.in_features**2 * layer.out_features for layer in layers
+    )
+    return matrix_flops(model, shape, WINDOWS) + solved
+
+
+SIDES = {"llmcompressor (ours)": by_backend("llmcompressor"), "auto-gptq's solver": by_backend("auto-gptq")}
+if importlib.util.find_spec("gptqmodel"):
+    SIDES["gptqmodel"] = gptqmodel
+
+BENCHMARK = Benchmark(
+    name="compression_model",
+    title=f"GPTQ of a whole model at {BITS} bits",
+    sides=SIDES,
+    flops=flops,
+    tokens=lambda shape: WINDOWS * shape.length,
+    goals=dict.fromkeys(list(SIDES)[1:], 1 / 1.1),
+    shapes=("embedded",),
+    catalogue={name: SHAPES[name] for name in ("toy", "embedded")},
+)
+
+if __name__ == "__main__":
+    measure.main(BENCHMARK)
