@@ -620,7 +620,7 @@ def _build_spec(kind: Any, value: Any, field: str) -> Any:
                 f"{prefix}{name} is not a parameter; allowed here are {', '.join(n for n in known if n != 'root')}"
             )
     for name, item in known.items():
-        if name not in value and item.default is dataclasses.MISSING:
+        if name not in value and item.default is item.default_factory is dataclasses.MISSING:
             raise ParameterError(f"{prefix}{name} is missing in params.yaml")
     built = {name: _build(hints[name], item, prefix + name) for name, item in value.items()}
     try:
