@@ -100,9 +100,8 @@ def peak_bytes(benchmark: Benchmark, shape: str, side: str) -> int:
 
 def _own_peak(benchmark: Benchmark, shape: Shape, side: str) -> int:
     small = benchmark.catalogue["toy"]
-    if (
-        shape.device == "cpu" and shape is not small
-    ):  # code is read in when it first runs, and threads get their buffers: no side's own
+    if shape.device == "cpu" and shape is not small:
+        # What is read in when code first runs, and the buffers of threads, are no side's own.
         benchmark.sides[side](small.model(), small)()
     work = benchmark.sides[side](shape.model(), shape)
     if shape.device == "cuda":
