@@ -94,7 +94,7 @@ def peak_bytes(benchmark: Benchmark, shape: str, side: str) -> int:
     """Bytes at the peak of two rounds of ``side``, beside what was held before them, in a process of its own."""
     around = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | ALONE
     command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--shape", shape, "--memory-of", side]
-    done = subprocess.run(command, env=around, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=around, stdout=subprocess.PIPE, text=True, check=True)  # what went wrong is told at once
     return int(done.stdout.split()[-1])
 
 

@@ -47,7 +47,7 @@ def _llama(layers: int, width: int, heads: int, feed_forward: int, vocabulary: i
 
 
 SHAPES = {
-    "toy": Shape(_llama(2, 32, 2, 48, 300, 128), length=24, prompt=5, batch=2),
+    "toy": Shape(_llama(2, 32, 2, 64, 300, 128), length=24, prompt=5, batch=2),
     "embedded": Shape(_llama(4, 256, 4, 704, 4096, 384), length=256, prompt=100, batch=1),  # the study's own
     "opt-125m": Shape(OPTConfig(dropout=0.0), length=1024, prompt=100, batch=1),
     "llama-160m": Shape(_llama(12, 768, 12, 3072, 32000, 2048), length=1024, prompt=100, batch=1),
