@@ -31,7 +31,7 @@ class Benchmark:
     """``sides`` are ways to do the same work, the first of them ours; each, given its model and shape, gives what one round of it runs.
 
     ``flops`` and ``tokens`` are those of one round; ``goals`` say by peer how many times faster ours is to be, ``memory_goals`` which share
-    of that peer's memory beside the weights it may take.
+    of that peer's memory beside the weights it may take, ``ceiling_goals`` by shape which share of the machine's best rate it is to reach.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Benchmark:
     tokens: Callable[[Shape], int]
     goals: Mapping[str, float] = field(default_factory=dict)
     memory_goals: Mapping[str, float] = field(default_factory=dict)
+    ceiling_goals: Mapping[str, float] = field(default_factory=dict)
     shapes: tuple[str, ...] = ("embedded", "llama-160m")
     catalogue: Mapping[str, Any] = field(default_factory=lambda: SHAPES)
 
@@ -149,7 +150,15 @@ def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
         }
         for side, taken in seconds.items()
     }
-    return {"rounds": rounds, "tokens": tokens, "flops": flops, "ceiling": highest, "dtype": str(shape.dtype), "sides": sides}
+    return {
+        "rounds": rounds,
+        "tokens": tokens,
+        "flops": flops,
+        "ceiling": highest,
+        "ceiling_goal": benchmark.ceiling_goals.get(name),
+        "dtype": str(shape.dtype),
+        "sides": sides,
+    }
 
 
 def main(benchmark: Benchmark) -> None:

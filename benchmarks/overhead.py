@@ -53,8 +53,9 @@ def by_notebook(run: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """``python -m benchmarks.overhead``: print and keep."""
+    """``python -m benchmarks.overhead [--run NAME]``: print and keep; a run of another name stays beside it on the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description="Where the seconds of the study go.")
+    parser.add_argument("--run", default="study", help="the name to keep it by, such as `before`")
     parser.add_argument("--into", type=Path, default=measure.RESULTS, help="the folder of the record")
     asked = parser.parse_args()
     if not SECONDS.exists():
@@ -72,7 +73,7 @@ def main() -> None:
         "goal": GOAL,
         "notebooks": by_notebook(run),
     }
-    measure.keep("overhead", "Where the seconds of the study go", {"study": record}, asked.into)
+    measure.keep("overhead", "Where the seconds of the study go", {asked.run: record}, asked.into)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from benchmarks.measure import RESULTS
 from ctp_lib import figures
 
 FIGURES = Path("figures/benchmarks")
+ORDER = ("prompt_step", "zero_shot", "perplexity", "compression", "compression_model")
+"""Of the benchmarks on the page."""
 
 
 def records(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Every benchmark's record by its name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    paths = sorted(folder.glob("*.json"), key=lambda path: ORDER.index(path.stem) if path.stem in ORDER else len(ORDER))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def rows(found: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -42,6 +45,7 @@ def rows(found: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
                     "memory_goal": row["memory_goal"],
                     "tokens_per_second": sides[0][1]["tokens_per_second"],
                     "of_ceiling": sides[0][1]["share_of_ceiling"],
+                    "ceiling_goal": measured.get("ceiling_goal"),
                     "device": measured["provenance"]["device"]
                     if measured["provenance"]["device"] != "cpu"
                     else f"{measured['provenance']['processor']}, {measured['provenance']['threads']} threads",
@@ -72,19 +76,23 @@ def ratios(table: pd.DataFrame) -> Figure:
 def as_markdown(table: pd.DataFrame) -> str:
     """The same as a table: each ratio with its quartiles, against its goal."""
     lines = [
-        "| work | shape | beside | times as fast (quartiles) | goal | of its memory | goal | tokens a second | of the ceiling |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| work | shape | beside | times as fast (quartiles) | goal | of its memory | goal | tokens a second | of the ceiling | goal |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.itertuples():
-        goal = f"{row.goal:g}{'' if row.faster >= row.goal else ', **missed**'}" if pd.notna(row.goal) else ""
-        memory = (
-            f"{row.memory_goal:g}{'' if row.memory <= row.memory_goal else ', **missed**'}" if pd.notna(row.memory_goal) else ""
-        )
+        faster = _against(row.goal, row.faster >= row.goal)
+        memory = _against(row.memory_goal, row.memory <= row.memory_goal)
+        ceiling = _against(row.ceiling_goal, row.of_ceiling >= row.ceiling_goal)
         lines.append(
-            f"| {row.benchmark} | {row.shape} | {row.peer} | {row.faster:.2f} ({row.low:.2f} to {row.high:.2f}) | {goal} | "
-            f"{row.memory:.2f} | {memory} | {row.tokens_per_second:,.0f} | {row.of_ceiling:.0%} |"
+            f"| {row.benchmark} | {row.shape} | {row.peer} | {row.faster:.2f} ({row.low:.2f} to {row.high:.2f}) | {faster} | "
+            f"{row.memory:.2f} | {memory} | {row.tokens_per_second:,.0f} | {row.of_ceiling:.2f} | {ceiling} |"
         )
     return "\n".join(lines)
+
+
+def _against(goal: float | None, reached: bool) -> str:
+    """A goal, and whether it was missed; nothing where none was set."""
+    return "" if pd.isna(goal) else f"{goal:.2g}{'' if reached else ', **missed**'}"
 
 
 def main() -> None:
@@ -99,6 +107,7 @@ def main() -> None:
         f"Measured on: {'; '.join(sorted(set(table.device)))}.",
         "![how many times faster](../../figures/benchmarks/ratios.png)",
         as_markdown(table),
+        "What was tried for those that miss a goal, and what stands in their way: [NOTES](../../benchmarks/NOTES.md).",
     ]
     if "recipe" in found:
         record = found["recipe"]["shapes"]["study"]
@@ -111,23 +120,31 @@ def main() -> None:
             recipe_page.as_markdown(record),
         ]
     if "overhead" in found:
-        parts += ["## Where the seconds of `make repro` go", _overhead(found["overhead"]["shapes"]["study"])]
+        parts += ["## Where the seconds of `make repro` go", _overhead(found["overhead"]["shapes"])]
     (RESULTS / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(RESULTS / "README.md")
 
 
-def _overhead(record: Mapping[str, Any]) -> str:
-    whole = record["whole"]
-    lines = [f"| {name} | {seconds:.0f} | {seconds / whole:.1%} |" for name, seconds in record["parts"].items()]
-    missed = "" if record["share_not_work"] <= record["goal"] else ", **missed**"
+def _overhead(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A column a run, the study as it is now last; of it, what is not work against the goal."""
+    runs = {name: runs[name] for name in sorted(runs, key=lambda name: name == "study")}
+    now = runs["study"]
+    missed = "" if now["share_not_work"] <= now["goal"] else ", **missed**"
+    cells = [[f"{seconds:.0f} s ({seconds / run['whole']:.1%})" for seconds in run["parts"].values()] for run in runs.values()]
+    heads = [f"{'now' if name == 'study' else name} ({run['provenance']['commit'][:7]})" for name, run in runs.items()]
     return "\n".join(
         [
-            f"{record['share_not_work']:.1%} of {whole:.0f} s is not work (goal: at most {record['goal']:.0%}{missed}).\n",
-            "| what | seconds | share |",
-            "|---|---|---|",
-            *lines,
+            f"{now['share_not_work']:.1%} of {now['whole']:.0f} s is not work (goal: at most {now['goal']:.0%}{missed}).\n",
+            _row(["what", *heads]),
+            _row(["---"] * (1 + len(heads))),
+            *(_row([what, *row]) for what, row in zip(now["parts"], zip(*cells, strict=True), strict=True)),
+            _row(["**the whole**", *(f"**{run['whole']:.0f} s**" for run in runs.values())]),
         ]
     )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -6,11 +6,23 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import compression, compression_model, measure, overhead, perplexity, prompt_step, recipe, recipe_page, zero_shot
+from benchmarks import (
+    compression,
+    compression_model,
+    measure,
+    overhead,
+    page,
+    perplexity,
+    prompt_step,
+    recipe,
+    recipe_page,
+    zero_shot,
+)
 from benchmarks.shapes import SHAPES, matrix_flops
 from ctp_lib import models, stepcost, study
 from ctp_lib.likelihood import token_nll
@@ -156,3 +168,30 @@ def test_the_recipes_see_what_they_are_said_to_see():
         "next-token",
         500,
     )
+
+
+def test_the_page_marks_what_misses_its_goal():
+    """One benchmark with two peers: 2 and 1.2 times as fast where 1.5 is asked, and 0.4 of the memory where 0.5 is."""
+
+    def side(median, goal=None):
+        ratio = {"median": median, "low": median, "high": median}
+        return {
+            "ratio": ratio,
+            "goal": goal,
+            "memory_ratio": 0.4,
+            "memory_goal": 0.5,
+            "tokens_per_second": 10.0,
+            "share_of_ceiling": 0.3,
+        }
+
+    measured = {
+        "sides": {"ours": side(1.0), "slow": side(2.0, 1.5), "quick": side(1.2, 1.5), "free": side(0.5)},
+        "ceiling_goal": 0.5,
+        "provenance": {"device": "cpu", "processor": "a processor", "threads": 2},
+    }
+    table = pd.DataFrame(page.rows({"one": {"cell": {"title": "Work"}, "shapes": {"toy": measured}}}))
+    told = {
+        row.split("|")[3].strip(): [cell.strip() for cell in row.split("|")[5:11]] for row in page.as_markdown(table).splitlines()
+    }
+    assert told["slow"] == ["1.5", "0.40", "0.5", "10", "0.30", "0.5, **missed**"]
+    assert told["quick"][0] == "1.5, **missed**" and told["free"][0] == ""
