@@ -67,8 +67,8 @@ def test_both_solvers_give_the_same_model():
 
 
 def test_operations_by_hand():
-    """Two layers: four 32 x 32 and three 32 x 48 matrices each, for 29 positions; a head of 300 x 32 for 24."""
-    inner = 2 * (4 * 32 * 32 + 3 * 32 * 48)
+    """Two layers: four 32 x 32 and three 32 x 64 matrices each, for 29 positions; a head of 300 x 32 for 24."""
+    inner = 2 * (4 * 32 * 32 + 3 * 32 * 64)
     assert matrix_flops(TOY.model(), TOY, 3) == 3 * (2 * (inner * 29 + 300 * 32 * 24) + 2 * 2 * 32 * 29**2)
 
 
