@@ -33,7 +33,7 @@ test: .venv/installed ## the tests
 	pytest
 
 bench: .venv/installed ## every hot path beside what people would use instead; three quarters of an hour on a quiet machine
-	for name in prompt_step perplexity zero_shot compression compression_model overhead page; do python -m benchmarks.$$name || exit 1; done
+	for name in prompt_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done
 
 check: .venv/installed ## can MODEL (a name, a folder, a hub id) be studied here, and what does it take? make check MODEL=...
 	@python -m ctp_lib.preflight "$(MODEL)"

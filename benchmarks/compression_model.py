@@ -7,6 +7,7 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 from benchmarks import measure
 from benchmarks.compression import BITS, BLOCK, DAMPENING
 from benchmarks.measure import Benchmark
-from benchmarks.shapes import SHAPES, Shape, matrix_flops
+from benchmarks.shapes import SHAPES, Shape, forward_flops, matrix_weights
 from benchmarks.zero_shot import tokenizer
 from ctp_lib import models
 from ctp_lib.compression import recipes
@@ -39,7 +40,7 @@ def by_backend(backend: str) -> Callable[[PreTrainedModel, Shape], Callable[[], 
 
 
 def gptqmodel(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
-    """gptqmodel's own loop, set as the paper's GPTQ is."""
+    """gptqmodel's own loop, set as the paper's GPTQ is. It does more than the other sides: it reads the model, and packs what comes of it."""
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # on a machine of two cores it gives itself one, and asks for two
     from gptqmodel import GPTQModel, QuantizeConfig
 
@@ -48,7 +49,15 @@ def gptqmodel(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedMo
 
     def quantise() -> PreTrainedModel:
         asked = QuantizeConfig(
-            bits=BITS, group_size=-1, sym=False, desc_act=True, act_group_aware=False, damp_percent=DAMPENING, mse=0.0, device="cpu"
+            bits=BITS,
+            group_size=-1,
+            sym=False,
+            desc_act=True,
+            act_group_aware=False,
+            damp_percent=DAMPENING,
+            mse=0.0,
+            device="cpu",
+            offload_to_disk=False,
         )
         loaded = GPTQModel.load(folder, asked)
         loaded.quantize(windows, batch_size=AT_ONCE, calibration_sort=None)
@@ -70,9 +79,11 @@ def flops(model: PreTrainedModel, shape: Shape) -> float:
     """Of one pass over the calibration windows, of each matrix's Hessian (2 d^2 a token), its inverse and factors, and the errors."""
     layers, tokens = models.compressible(model).values(), WINDOWS * shape.length
     solved = sum(
-        2 * layer.in_features**2 * tokens + 2 * layer.in_features**3 + layer.in_features**2 * layer.out_features for layer in layers
+        2 * layer.in_features**2 * tokens + 4 / 3 * layer.in_features**3 + layer.in_features**2 * layer.out_features
+        for layer in layers
     )
-    return matrix_flops(model, shape, WINDOWS) + solved
+    matrices, attention = forward_flops(model, replace(shape, prompt=0), WINDOWS)
+    return matrices - 2 * matrix_weights(model)[1] * tokens + attention + solved  # the head is left out
 
 
 SIDES = {"llmcompressor (ours)": by_backend("llmcompressor"), "auto-gptq's solver": by_backend("auto-gptq")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from benchmarks.shapes import SHAPES, Shape
 from ctp_lib import results
 
 RESULTS = Path("results/benchmarks")
+PEERS = ("lm-eval", "auto-gptq", "gptqmodel", "accelerate")
 ALONE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Every tensor in a mapping of its own, so that what is freed goes back at once: else the peak tells how malloc was used before."""
 
@@ -59,10 +61,12 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 
 def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every side, taken in turn ``rounds`` times after one round to warm up."""
+    """Seconds of every side, taken in turn ``rounds`` times after one round to warm up; each round begins with another side."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
+    order = list(sides.items())
     for _ in range(rounds + 1):
-        for name, work in sides.items():
+        order.append(order.pop(0))
+        for name, work in order:
             synchronise()
             started = time.perf_counter()
             work()
@@ -108,9 +112,15 @@ def _own_peak(benchmark: Benchmark, shape: Shape, side: str) -> int:
     if shape.device == "cuda":
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        work(), work()
+        _twice(work)
         return torch.cuda.max_memory_allocated() - held
-    return peak_beside(lambda: (work(), work()))
+    return peak_beside(lambda: _twice(work))
+
+
+def _twice(work: Callable[[], Any]) -> None:
+    """Two rounds, of which nothing is kept."""
+    for _ in range(2):
+        work()
 
 
 def peak_beside(work: Callable[[], Any]) -> int:
@@ -132,14 +142,19 @@ def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
     """Everything about one shape, as a JSON-able record."""
     shape = benchmark.catalogue[name]
     highest = ceiling(shape.dtype, shape.device)
-    model = shape.model()  # one for all sides, which leave its weights alone: four of seven billion would fill a GPU
+    model = shape.model()  # one for all sides: four of seven billion weights would fill a GPU
     flops, tokens = benchmark.flops(model, shape), benchmark.tokens(shape)
-    seconds = alternate({side: make(model, shape) for side, make in benchmark.sides.items()}, rounds)
+    sides = {side: make(model, shape) for side, make in benchmark.sides.items()}
+    seconds = alternate(sides, rounds)
     highest = max(highest, ceiling(shape.dtype, shape.device))
+    del model, sides
+    if shape.device == "cuda":  # the processes that memory is measured in need the room
+        torch.cuda.empty_cache()
     memory = {side: peak_bytes(benchmark, name, side) for side in benchmark.sides}
-    sides = {
+    measured = {
         side: {
             "seconds": statistics.median(taken),
+            "seconds_by_round": taken,
             "tokens_per_second": tokens / statistics.median(taken),
             "peak_bytes": memory[side],
             "share_of_ceiling": flops / statistics.median(taken) / highest,
@@ -157,7 +172,7 @@ def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
         "ceiling": highest,
         "ceiling_goal": benchmark.ceiling_goals.get(name),
         "dtype": str(shape.dtype),
-        "sides": sides,
+        "sides": measured,
     }
 
 
@@ -185,8 +200,17 @@ def keep(name: str, title: str, found: Mapping[str, Any], folder: Path = RESULTS
     """Add what was found to the record of this benchmark; what it says of other shapes stays."""
     path = folder / f"{name}.json"
     shapes = json.loads(path.read_text(encoding="utf-8"))["shapes"] if path.exists() else {}
-    shapes |= {shape: {**record, "provenance": results.provenance()} for shape, record in found.items()}
+    shapes |= {shape: {**record, "provenance": _provenance()} for shape, record in found.items()}
     results.write_cell(path, {"benchmark": name, "title": title}, shapes=shapes)
+
+
+def _provenance() -> dict[str, Any]:
+    """Where it was measured; beside what every result of the study tells, the state of the benchmarks and the versions of the peers."""
+    told = results.provenance()
+    changed = subprocess.run(["git", "status", "--porcelain", "--", "benchmarks"], capture_output=True, text=True).stdout
+    installed = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in importlib.metadata.distributions()}
+    peers = {name: installed[name] for name in PEERS if name in installed}
+    return told | {"dirty": told["dirty"] or bool(changed.strip()), "packages": told["packages"] | peers}
 
 
 def as_text(record: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def as_markdown(table: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.itertuples():
-        faster = _against(row.goal, row.faster >= row.goal)
+        faster = _against(row.goal, row.faster >= row.goal, row.low >= row.goal)
         memory = _against(row.memory_goal, row.memory <= row.memory_goal)
         ceiling = _against(row.ceiling_goal, row.of_ceiling >= row.ceiling_goal)
         lines.append(
@@ -90,9 +90,11 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _against(goal: float | None, reached: bool) -> str:
-    """A goal, and whether it was missed; nothing where none was set."""
-    return "" if pd.isna(goal) else f"{goal:.2g}{'' if reached else ', **missed**'}"
+def _against(goal: float | None, reached: bool, clearly: bool = True) -> str:
+    """A goal, and whether it was missed, or reached in the median and not in the lower quartile; nothing where none was set."""
+    if pd.isna(goal):
+        return ""
+    return f"{goal:.2g}" + (", **missed**" if not reached else "" if clearly else ", in the median")
 
 
 def main() -> None:
@@ -102,12 +104,13 @@ def main() -> None:
     figures.save(ratios(table), FIGURES, "ratios")
     parts = [
         "# What the speed is worth",
-        "Every row is one run: both sides in turn in one process, the peak of memory beside the weights in a process of its own each, the "
+        "Every row is one run: all sides in turn in one process, the peak of memory beside the weights in a process of its own each, the "
         "ceiling (the best matrix product of the same dtype) before and after. `make bench` measures again and writes this page.",
         f"Measured on: {'; '.join(sorted(set(table.device)))}.",
         "![how many times faster](../../figures/benchmarks/ratios.png)",
         as_markdown(table),
-        "What was tried for those that miss a goal, and what stands in their way: [NOTES](../../benchmarks/NOTES.md).",
+        "A share of the ceiling counts the operations that are needed at least. gptqmodel is measured where it is installed, which the study does "
+        "not ask for; of a whole model its rounds include reading it and packing the result. What was tried for those that miss a goal, and what stands in their way: [NOTES](../../benchmarks/NOTES.md).",
     ]
     if "recipe" in found:
         record = found["recipe"]["shapes"]["study"]
@@ -135,6 +138,8 @@ def _overhead(runs: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(
         [
             f"{now['share_not_work']:.1%} of {now['whole']:.0f} s is not work (goal: at most {now['goal']:.0%}{missed}).\n",
+            "The recipe changed between the two: 20 vectors and two windows a step by the plain loss then, 100 and one by distillation now, in as many "
+            "steps.\n",
             _row(["what", *heads]),
             _row(["---"] * (1 + len(heads))),
             *(_row([what, *row]) for what, row in zip(now["parts"], zip(*cells, strict=True), strict=True)),

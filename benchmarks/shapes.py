@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class Shape:
         """A frozen model of this shape, the same each time."""
         torch.manual_seed(0)
         with torch.device(self.device):
-            model = AutoModelForCausalLM.from_config(self.config, dtype=self.dtype)
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=self.dtype)
         return model.eval().requires_grad_(False)
 
     def windows(self, number: int | None = None) -> torch.Tensor:
@@ -63,10 +64,13 @@ def matrix_weights(model: PreTrainedModel) -> tuple[int, int]:
     return sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)) - head, head
 
 
-def matrix_flops(model: PreTrainedModel, shape: Shape, windows: int) -> float:
-    """Floating-point operations of a forward pass over ``windows`` windows behind a prompt: two for every weight of a matrix that a
-    position goes through, and those of causal attention. The head sees the real tokens alone.
+def forward_flops(model: PreTrainedModel, shape: Shape, windows: int, prompts: int | None = None) -> tuple[float, float]:
+    """Floating-point operations of a forward pass over ``windows`` windows: of the matrices, two for every weight that a position goes
+    through, where the head sees the real tokens alone; and of causal attention. The prompt goes through ``prompts`` times, by default
+    before every window.
     """
+    prompts = windows if prompts is None else prompts
     inner, head = matrix_weights(model)
-    attention = 2 * model.config.num_hidden_layers * model.config.hidden_size * shape.positions**2
-    return windows * (2 * (inner * shape.positions + head * shape.length) + attention)
+    pairs = windows * (shape.length**2 / 2 + shape.length * shape.prompt) + prompts * shape.prompt**2 / 2
+    matrices = 2 * (inner * (windows * shape.length + prompts * shape.prompt) + head * windows * shape.length)
+    return matrices, 4 * model.config.num_hidden_layers * model.config.hidden_size * pairs

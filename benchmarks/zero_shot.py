@@ -64,8 +64,9 @@ def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], list[float]]:
     return score
 
 
-def harness(model: PreTrainedModel, shape: Shape, rows: int = 32) -> Callable[[], list[float]]:
-    """lm-eval's HFLM over PEFT's model."""
+def harness(model: PreTrainedModel, shape: Shape) -> Callable[[], list[float]]:
+    """lm-eval's HFLM over PEFT's model, with as many tokens at once as ours."""
+    rows = TOKENS_AT_ONCE[shape.device] // (CONTEXT + ANSWER)
     asked, words = requests(shape), tokenizer()
     adapted = peft_model(model, replace(shape, prompt=_prompt(shape)))
 
@@ -80,9 +81,12 @@ def flops(model: PreTrainedModel, shape: Shape) -> float:
     """Of what has to be computed at least: the prompt once, every context once, every answer; attention is left out."""
     inner, head = matrix_weights(model)
     asked = requests(shape)
-    scored = sum(len(answer) for _, _, answer in asked)
-    fed = _prompt(shape) + sum(len(context) for _, context, _ in asked[::CHOICES]) + scored
-    return 2 * (inner * fed + head * scored)
+    predicted = sum(len(answer) for _, _, answer in asked)
+    fed = (
+        _prompt(shape) + sum(len(context) for _, context, _ in asked[::CHOICES]) + predicted - len(asked)
+    )  # no answer's last token
+    shared = (CHOICES - 1) * ITEMS  # the first token of all answers of an item is predicted at the same position
+    return 2 * (inner * fed + head * (predicted - shared))
 
 
 def tokens(shape: Shape) -> int:

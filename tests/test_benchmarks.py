@@ -23,7 +23,7 @@ from benchmarks import (
     recipe_page,
     zero_shot,
 )
-from benchmarks.shapes import SHAPES, matrix_flops
+from benchmarks.shapes import SHAPES, forward_flops
 from ctp_lib import models, stepcost, study
 from ctp_lib.likelihood import token_nll
 
@@ -69,7 +69,11 @@ def test_both_solvers_give_the_same_model():
 def test_operations_by_hand():
     """Two layers: four 32 x 32 and three 32 x 64 matrices each, for 29 positions; a head of 300 x 32 for 24."""
     inner = 2 * (4 * 32 * 32 + 3 * 32 * 64)
-    assert matrix_flops(TOY.model(), TOY, 3) == 3 * (2 * (inner * 29 + 300 * 32 * 24) + 2 * 2 * 32 * 29**2)
+    attention = 2 * 2 * 32 * 29**2
+    assert forward_flops(TOY.model(), TOY, 3) == (3 * 2 * (inner * 29 + 300 * 32 * 24), 3 * attention)
+    matrices, less = forward_flops(TOY.model(), TOY, 3, prompts=1)
+    assert matrices == 2 * (inner * (3 * 24 + 5) + 3 * 300 * 32 * 24)
+    assert less == 3 * attention - 2 * (2 * 2 * 32 * 5**2)
 
 
 def test_a_ratio_is_theirs_by_ours_round_for_round():
