@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from ctp_lib import figures
 
@@ -72,6 +72,7 @@ def draw(record: Mapping[str, Any]) -> Figure:
             if recipe == "paper":
                 axis.axhline(lines.mean(axis=1).iloc[-1], color=colour, linestyle=":", linewidth=1.5)
         axis.set(xscale="log", xlabel="tokens seen", title=level)
+        axis.yaxis.set_major_locator(MultipleLocator(0.05))
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[0][0].set_ylabel("share of the gap recovered (validation)")
     axes[0][0].legend(title="recipe", loc="lower right")
