@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from ctp_lib.prompt_cache import PromptCache
 
 ChunkLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
-ROWS_AT_ONCE = {"cpu": 512, "cuda": 2048, "mps": 2048}
+ROWS_AT_ONCE = {"cpu": 384, "cuda": 2048, "mps": 2048}
 """Tokens whose logits are in memory at a time. Each chunk reads the head's whole weight twice: with 83 rows it took twice as long."""
 
 
@@ -148,6 +148,7 @@ class FrozenHeadLoss(torch.autograd.Function):
             if gradient is not None:
                 of_logits = of_logits if flatter is None else of_logits.mul_(flatter)
                 gradient[part] = of_logits.to(weight.dtype) @ weight
+            del logits, of_logits, flatter  # before the next chunk's are made
         ctx.save_for_backward(gradient)
         return losses
 

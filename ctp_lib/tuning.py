@@ -65,9 +65,10 @@ def train(
     """Train ``module`` and leave it at the step with the lowest validation NLL.
 
     ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats
-    a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every ``validate_every`` steps, before the first and after the last. A ``checkpoint`` left by a killed run with the same spec and
-    ``identity`` (JSON values: the seed, the base, the data) is taken up, also a finished one: it is the caller's to delete, once
-    what was trained is saved. Raises :class:`FloatingPointError` when the loss is no longer finite.
+    a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every ``validate_every`` steps, before the first
+    and after the last. A ``checkpoint`` left by a killed run with the same spec and ``identity`` (JSON values: the seed, the base, the
+    data) is taken up, also a finished one: it is the caller's to delete, once what was trained is saved. Raises
+    :class:`FloatingPointError` when the loss is no longer finite.
     """
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     state = _State(trainable, optimizers(module, spec), spec, identity, checkpoint)

@@ -115,16 +115,18 @@ def test_a_head_that_is_replaced_is_found_again():
     assert not torch.equal(likelihood.token_nll(network, WINDOWS), before)
 
 
-def test_no_step_holds_the_logits_of_all_tokens(monkeypatch):
-    """At no time of a step; with all of them it would hold three times as much."""
-    monkeypatch.setitem(likelihood.ROWS_AT_ONCE, "cpu", 16)
+@pytest.mark.parametrize("trained", [True, False], ids=["a step", "an evaluation"])
+def test_one_chunk_of_logits_is_held_at_a_time(monkeypatch, trained):
+    rows, vocabulary = 64, 5000
+    monkeypatch.setitem(likelihood.ROWS_AT_ONCE, "cpu", rows)
     network = small_model(layers=1)
-    network.resize_token_embeddings(5000)
+    network.resize_token_embeddings(vocabulary)
     network.requires_grad_(False)
-    windows = random_windows(2, 60, vocabulary=5000)
+    windows = random_windows(4, 64, vocabulary=vocabulary)
     candidate = stepcost.soft_prompt(network, 4)
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     candidate.step(windows, optimizer)
-    with memory.PeakBytes(network.parameters()) as counted:
-        candidate.step(windows, optimizer)
-    assert counted.peak < 4 * windows.numel() * 5000
+    with memory.PeakBytes(network.parameters()) as counted, torch.set_grad_enabled(trained):
+        candidate.step(windows, optimizer) if trained else likelihood.token_nll(network, windows)
+    one = 4 * rows * vocabulary
+    assert one <= counted.peak < 2 * one

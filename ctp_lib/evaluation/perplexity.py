@@ -80,8 +80,9 @@ def perplexity(
 ) -> Perplexity:
     """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
 
-    Windows stream through ``batch_windows`` at a time behind the prompt's keys and values, by default as many as hold :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises
-    :class:`FloatingPointError` when the model answers with anything but finite numbers.
+    Windows stream through ``batch_windows`` at a time behind the prompt's keys and values, by default as many as hold
+    :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises :class:`FloatingPointError` when the model answers with anything but finite
+    numbers.
     """
     number, length = windows.shape
     scored: list[float] = []
