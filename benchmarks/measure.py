@@ -60,12 +60,17 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return {"median": middle, "low": low, "high": high}
 
 
-def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every side, taken in turn ``rounds`` times after one round to warm up; each round begins with another side."""
+def alternate(
+    sides: Mapping[str, Callable[[], Any]], rounds: int, before: Callable[[], Any] = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds of every side, taken in turn ``rounds`` times after one round to warm up; each round begins with another side, and
+    ``before`` is called ahead of it.
+    """
     taken: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides.items())
     for _ in range(rounds + 1):
         order.append(order.pop(0))
+        before()
         for name, work in order:
             synchronise()
             started = time.perf_counter()
@@ -141,12 +146,12 @@ def _resident(what: str) -> int:
 def run(benchmark: Benchmark, name: str, rounds: int) -> dict[str, Any]:
     """Everything about one shape, as a JSON-able record."""
     shape = benchmark.catalogue[name]
-    highest = ceiling(shape.dtype, shape.device)
     model = shape.model()  # one for all sides: four of seven billion weights would fill a GPU
     flops, tokens = benchmark.flops(model, shape), benchmark.tokens(shape)
     sides = {side: make(model, shape) for side, make in benchmark.sides.items()}
-    seconds = alternate(sides, rounds)
-    highest = max(highest, ceiling(shape.dtype, shape.device))
+    reached: list[float] = []
+    seconds = alternate(sides, rounds, before=lambda: reached.append(ceiling(shape.dtype, shape.device)))
+    highest = max(reached)
     del model, sides
     if shape.device == "cuda":  # the processes that memory is measured in need the room
         torch.cuda.empty_cache()

@@ -1,7 +1,8 @@
 """Quality for the money: how much of the gap a prompt gives back, against the tokens it was shown, by the paper's recipe and by ours.
 
 Learned on the compressed copies that `make repro` leaves behind, stopped at the step that is best on validation, shown on test. Every
-training that is finished is kept, so that a run that is cut goes on where it was; `--levels` and `--seeds` say how far it goes. Hours.
+training that is finished is kept, so that a run that is cut goes on where it was; `--levels`, `--seeds` and `--steps` say how far it
+goes; one of other steps stands beside the others. Hours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SHARE = 0.1
 def recipes(settings: Study, steps: int = 1600) -> dict[str, SoftPromptSpec]:
     """The paper's recipe over ``steps`` steps of its four windows, and ours over a tenth of its tokens.
 
-    The paper has 30,000 steps for a model of seven billion; both are shortened alike for one of four million.
+    The paper has 30,000 steps for a model of seven billion, and here one of four million is asked; its warm-up stays as long as it is.
     """
     paper, ours = settings.prompts_by("paper"), settings.prompts_by("distilled")
     few = round(SHARE * steps * paper.training.batch_windows / ours.training.batch_windows)
@@ -101,13 +102,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1600, help="of the paper's recipe")
     parser.add_argument("--into", type=Path, default=measure.RESULTS, help="the folder of the record")
     asked = parser.parse_args()
-    settings, path = study.load(), asked.into / "recipe.json"
-    rows = results.read_cell(path)["shapes"]["study"]["runs"] if path.exists() else []
+    settings, path, length = study.load(), asked.into / "recipe.json", str(asked.steps)
+    kept = results.read_cell(path)["shapes"] if path.exists() else {}
+    rows = kept.get(length, {"runs": []})["runs"]
     full = uncompressed(settings)
     for name, recipe, level, seed in list(missing(recipes(settings, asked.steps), asked.levels, asked.seeds, rows)):
         rows = [row for row in rows if (row["recipe"], row["level"], row["seed"]) != (name, level, seed)]
         rows.append(json.loads(json.dumps(learn(settings, name, recipe, level, seed))))
-        measure.keep("recipe", "Quality for the money", {"study": {"full": full, "share": SHARE, "runs": rows}}, asked.into)
+        measure.keep("recipe", "Quality for the money", {length: {"full": full, "share": SHARE, "runs": rows}}, asked.into)
     for row in rows:
         print(f"{row['level']:6} {row['recipe']:12} seed {row['seed']}: {row['tokens']:9,} tokens, test {row['test']:.4f} nats")
 

@@ -80,16 +80,19 @@ def draw(record: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def as_markdown(record: Mapping[str, Any]) -> str:
-    """The test NLL of both, a row a level, and whether ours is there with its share of the tokens."""
+def as_markdown(record: Mapping[str, Any], default: Mapping[str, float]) -> str:
+    """The test NLL of both, a row a level, and whether ours is there with its share of the tokens; last, by level, that of the study's
+    ``default`` prompts.
+    """
     lines = [
-        "| level | seeds | no prompt | uncompressed | the paper's recipe | distilled | distilled minus the paper's (least to most) | of its tokens |",
-        "|---|---|---|---|---|---|---|---|",
+        "| level | seeds | no prompt | uncompressed | the paper's recipe | distilled | distilled minus the paper's (least to most) | of its tokens | study's default |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for level, row in ends(record).iterrows():
         reached = row.lead <= 0 and row.share_of_tokens <= record["share"] + 1e-9
         lines.append(
             f"| {level} | {row.seeds:.0f} | {row.none:.4f} | {row.full:.4f} | {row.paper:.4f} | {row.distilled:.4f} | "
-            f"{row.lead:+.4f} ({row.least:+.4f} to {row.most:+.4f}) | {row.share_of_tokens:.0%}{'' if reached else ', **missed**'} |"
+            f"{row.lead:+.4f} ({row.least:+.4f} to {row.most:+.4f}) | {row.share_of_tokens:.0%}{'' if reached else ', **missed**'} | "
+            f"{f'{default[level]:.4f}' if level in default else ''} |"
         )
     return "\n".join(lines)

@@ -19,7 +19,8 @@
 # The embedded study reads documentation, because that is what every machine has. Does another text change its verdicts? A reference model of
 # the same design was trained on English Wikipedia and Wikinews, and the whole study was run on C4, WikiText-2 and Wikinews, with HellaSwag,
 # OpenBookQA and MMLU's European history as tasks. Its tables and figures are kept under `results/recorded/english/`, with its settings and how
-# they were made; nothing here computes them again. The embedded run and the paper stand beside it.
+# they were made; nothing here computes them again. The embedded run and the paper stand beside it, to see which way each goes: neither run took
+# the paper's own recipe, so no figure of theirs is to be held against one of the paper's.
 #
 # `python -m ctp_lib.recorded NAME` keeps a run of yours in the same way.
 

@@ -60,7 +60,7 @@ def test_every_solver_gives_the_same_matrix():
 
 
 def test_both_solvers_give_the_same_model():
-    ours, other, *_ = (make(TOY.model(), TOY)() for make in compression_model.SIDES.values())
+    ours, other = (make(TOY.model(), TOY)() for make in list(compression_model.SIDES.values())[:2])  # gptqmodel's is packed
     for name, module in models.compressible(ours).items():
         assert all(len(row.unique()) <= 2**compression.BITS for row in module.weight)
         torch.testing.assert_close(other.get_submodule(name).weight, module.weight, rtol=1e-4, atol=1e-5)
@@ -74,6 +74,13 @@ def test_operations_by_hand():
     matrices, less = forward_flops(TOY.model(), TOY, 3, prompts=1)
     assert matrices == 2 * (inner * (3 * 24 + 5) + 3 * 300 * 32 * 24)
     assert less == 3 * attention - 2 * (2 * 2 * 32 * 5**2)
+
+
+def test_each_round_begins_with_another_side():
+    seen: list[str] = []
+    taken = measure.alternate({name: lambda name=name: seen.append(name) for name in "abc"}, 2, before=lambda: seen.append("-"))
+    assert "".join(seen) == "-bca-cab-abc"
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 2, "b": 2, "c": 2}, "the first round warms up"
 
 
 def test_a_ratio_is_theirs_by_ours_round_for_round():
@@ -135,7 +142,7 @@ def test_the_seconds_of_a_run_add_up_by_hand():
     assert overhead.by_notebook(run)["b"] == {"cells": 1, "seconds": 23.0, "work": 20.0}
 
 
-def test_two_recipes_by_hand():
+def test_two_recipes_by_hand(tmp_path, monkeypatch):
     """At 75% the gap is 4 - 2 nats on validation; ours ends 0.1 and 0.3 below the paper's on test. At 2bit it ends 0.2 above."""
 
     def run(recipe, level, seed, tokens, test, *nll):
@@ -158,9 +165,13 @@ def test_two_recipes_by_hand():
     ends = recipe_page.ends(record)
     assert ends.lead.to_dict() == pytest.approx({"75%": -0.2, "2bit": 0.2}) and ends.seeds.to_dict() == {"75%": 2, "2bit": 1}
     assert ends.least["75%"] == pytest.approx(-0.3) and ends.most["75%"] == pytest.approx(-0.1)
-    told = {line.split("|")[1].strip(): line for line in recipe_page.as_markdown(record).splitlines()}
-    assert "missed" in told["2bit"] and "missed" not in told["75%"] and "| 10%" in told["75%"]
+    told = {line.split("|")[1].strip(): line for line in recipe_page.as_markdown(record, {"75%": 3.7}).splitlines()}
+    assert "missed" in told["2bit"] and "missed" not in told["75%"] and "| 10% | 3.7000 |" in told["75%"]
     assert len(recipe_page.draw(record).axes) == 2
+    monkeypatch.setattr(page, "FIGURES", tmp_path)
+    told = "\n".join(page._recipes({"4000": record, "800": record}))
+    assert told.index("over 800 steps") < told.index("over 4,000 steps")
+    assert {path.name for path in tmp_path.iterdir()} >= {"recipes_800.png", "recipes_4000.png"}
 
 
 def test_the_recipes_see_what_they_are_said_to_see():
@@ -175,10 +186,10 @@ def test_the_recipes_see_what_they_are_said_to_see():
 
 
 def test_the_page_marks_what_misses_its_goal():
-    """One benchmark with two peers: 2 and 1.2 times as fast where 1.5 is asked, and 0.4 of the memory where 0.5 is."""
+    """Peers beside which ours is 2, 1.2 and 1.6 (at times 1.4) times as fast where 1.5 is asked; 0.4 of the memory where 0.5 is."""
 
-    def side(median, goal=None):
-        ratio = {"median": median, "low": median, "high": median}
+    def side(median, goal=None, low=None):
+        ratio = {"median": median, "low": low or median, "high": median}
         return {
             "ratio": ratio,
             "goal": goal,
@@ -189,13 +200,20 @@ def test_the_page_marks_what_misses_its_goal():
         }
 
     measured = {
-        "sides": {"ours": side(1.0), "slow": side(2.0, 1.5), "quick": side(1.2, 1.5), "free": side(0.5)},
+        "sides": {
+            "ours": side(1.0),
+            "slow": side(2.0, 1.5),
+            "quick": side(1.2, 1.5),
+            "free": side(0.5),
+            "near": side(1.6, 1.5, 1.4),
+        },
         "ceiling_goal": 0.5,
+        "ceiling": 2e11,
         "provenance": {"device": "cpu", "processor": "a processor", "threads": 2},
     }
     table = pd.DataFrame(page.rows({"one": {"cell": {"title": "Work"}, "shapes": {"toy": measured}}}))
     told = {
-        row.split("|")[3].strip(): [cell.strip() for cell in row.split("|")[5:11]] for row in page.as_markdown(table).splitlines()
+        row.split("|")[3].strip(): [cell.strip() for cell in row.split("|")[5:12]] for row in page.as_markdown(table).splitlines()
     }
-    assert told["slow"] == ["1.5", "0.40", "0.5", "10", "0.30", "0.5, **missed**"]
-    assert told["quick"][0] == "1.5, **missed**" and told["free"][0] == ""
+    assert told["slow"] == ["1.5", "0.40", "0.5", "10", "200", "0.30", "0.5, **missed**"]
+    assert told["quick"][0] == "1.5, **missed**" and told["free"][0] == "" and told["near"][0] == "1.5, in the median"

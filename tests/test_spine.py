@@ -183,13 +183,13 @@ def test_both_recipes_are_learned_and_kept(project, tmp_path):
     asked = ["benchmarks.recipe", "--levels", "50%+4bit", "--seeds", "0", "--steps", "5", "--into", str(tmp_path)]
     run(project, *asked)
     kept = (tmp_path / "recipe.json").read_text()
-    record = json.loads(kept)["shapes"]["study"]
+    record = json.loads(kept)["shapes"]["5"]
     paper, ours = record["runs"]
     assert (paper["recipe"], paper["tokens"], ours["recipe"], ours["tokens"]) == ("paper", 5 * 4 * 48, "distilled", 2 * 48)
     assert paper["test_none"] == ours["test_none"] != ours["test"] and len(paper["curve"]) == 6
     assert recipe_page.ends(record).seeds.to_dict() == {"50%+4bit": 1}
     run(project, *asked)  # nothing is learned again
-    assert json.loads((tmp_path / "recipe.json").read_text())["shapes"]["study"]["runs"] == record["runs"]
+    assert json.loads((tmp_path / "recipe.json").read_text())["shapes"]["5"]["runs"] == record["runs"]
 
 
 def test_the_manifest_says_what_was_reached(project):
