@@ -82,8 +82,9 @@ def flops(model: PreTrainedModel, shape: Shape) -> float:
         2 * layer.in_features**2 * tokens + 4 / 3 * layer.in_features**3 + layer.in_features**2 * layer.out_features
         for layer in layers
     )
-    matrices, attention = forward_flops(model, replace(shape, prompt=0), WINDOWS)
-    return matrices - 2 * matrix_weights(model)[1] * tokens + attention + solved  # the head is left out
+    inner, _ = matrix_weights(model)  # the head is left out
+    _, attention = forward_flops(model, replace(shape, prompt=0), WINDOWS)
+    return 2 * inner * tokens + attention + solved
 
 
 SIDES = {"llmcompressor (ours)": by_backend("llmcompressor"), "auto-gptq's solver": by_backend("auto-gptq")}

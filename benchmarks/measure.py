@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -212,10 +213,9 @@ def keep(name: str, title: str, found: Mapping[str, Any], folder: Path = RESULTS
 def _provenance() -> dict[str, Any]:
     """Where it was measured; beside what every result of the study tells, the state of the benchmarks and the versions of the peers."""
     told = results.provenance()
-    changed = subprocess.run(["git", "status", "--porcelain", "--", "benchmarks"], capture_output=True, text=True).stdout
-    installed = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in importlib.metadata.distributions()}
-    peers = {name: installed[name] for name in PEERS if name in installed}
-    return told | {"dirty": told["dirty"] or bool(changed.strip()), "packages": told["packages"] | peers}
+    changed = results._git("status", "--porcelain", "--", "benchmarks")
+    peers = {name: importlib.metadata.version(name) for name in PEERS if importlib.util.find_spec(name.replace("-", "_"))}
+    return told | {"dirty": told["dirty"] or bool(changed), "packages": told["packages"] | peers}
 
 
 def as_text(record: Mapping[str, Any]) -> str:

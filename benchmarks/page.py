@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import recipe_page
 from benchmarks.measure import RESULTS
-from ctp_lib import figures, study
+from ctp_lib import figures, recorded, study
+from ctp_lib.study import Study
 
 FIGURES = Path("figures/benchmarks")
 ORDER = ("prompt_step", "zero_shot", "perplexity", "compression", "compression_model")
@@ -124,14 +125,15 @@ def main() -> None:
 
 def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What the two recipes are worth, a figure and a table a length of the paper's."""
-    published = study.load().prompts_by("paper").training.steps
+    settings = study.load()
+    published = settings.prompts_by("paper").training.steps
     yield (
         "A prompt on the study's own model by the paper's recipe, and by `distilled` with a tenth of its tokens. The paper takes "
         f"{published:,} steps for a model of seven billion weights; here its recipe has the length that is said, whole with warm-up and decay. "
         "Mean NLL on test, in nats a token, at the step that was best on validation. A token costs `distilled` a third to a half more: the "
         "uncompressed model reads it too. The last column has the prompts of the study itself, whose steps are as many as half an hour holds."
     )
-    default = default_prompts(pd.read_csv(RESULTS.parent / "perplexity.csv"))
+    default = _default_prompts(settings)
     for steps, record in sorted(lengths.items(), key=lambda item: int(item[0])):
         figures.save(recipe_page.draw(record), FIGURES, f"recipes_{steps}")
         yield f"### The paper's recipe over {int(steps):,} steps"
@@ -139,15 +141,10 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield recipe_page.as_markdown(record, default)
 
 
-def default_prompts(table: pd.DataFrame) -> dict[str, float]:
+def _default_prompts(settings: Study) -> dict[str, float]:
     """Mean test NLL by level of the study's own prompts, on the text and at the level they were learned on, over their seeds."""
-    settings = study.load()
-    model, corpus = settings.study.models[0], settings.soft_prompt.corpus
-    own = table[
-        (table.model == model) & (table.method == "soft_prompt") & (table.prompt_kind == "learned") & (table.split == "test")
-    ]
-    own = own[(own.trained_at_level == own.level) & (own.trained_on == corpus) & (own.evaluated_on == corpus) & own.point.isna()]
-    return own.groupby("level").nll.mean().to_dict()
+    own, corpus = recorded._at_their_own_level(recorded.read(settings, RESULTS.parent, {})), settings.soft_prompt.corpus
+    return own[(own.trained_on == corpus) & (own.evaluated_on == corpus)].groupby("level").nll.mean().to_dict()
 
 
 def _overhead(runs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -156,7 +153,9 @@ def _overhead(runs: Mapping[str, Mapping[str, Any]]) -> str:
     now = runs["study"]
     missed = "" if now["share_not_work"] <= now["goal"] else ", **missed**"
     cells = [[f"{seconds:.0f} s ({seconds / run['whole']:.1%})" for seconds in run["parts"].values()] for run in runs.values()]
-    compressing = [f"{run['notebooks']['02_compression']['work']:.0f}" for run in runs.values()]
+    compressing = [
+        f"{run['notebooks'].get('02_compression', {}).get('work', 0):.0f}" for run in runs.values()
+    ]  # none, if it did not run
     heads = [f"{'now' if name == 'study' else name} ({run['provenance']['commit'][:7]})" for name, run in runs.items()]
     return "\n".join(
         [

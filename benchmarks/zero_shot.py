@@ -81,10 +81,8 @@ def flops(model: PreTrainedModel, shape: Shape) -> float:
     """Of what has to be computed at least: the prompt once, every context once, every answer; attention is left out."""
     inner, head = matrix_weights(model)
     asked = requests(shape)
-    predicted = sum(len(answer) for _, _, answer in asked)
-    fed = (
-        _prompt(shape) + sum(len(context) for _, context, _ in asked[::CHOICES]) + predicted - len(asked)
-    )  # no answer's last token
+    predicted, contexts = sum(len(answer) for _, _, answer in asked), sum(len(context) for _, context, _ in asked[::CHOICES])
+    fed = _prompt(shape) + contexts + predicted - len(asked)  # no answer's last token
     shared = (CHOICES - 1) * ITEMS  # the first token of all answers of an item is predicted at the same position
     return 2 * (inner * fed + head * (predicted - shared))
 
