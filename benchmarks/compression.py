@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks import measure
 from benchmarks.measure import Benchmark
-from ctp_lib.compression import autogptq
+from ctp_lib.compression import auto_gptq as autogptq
 from ctp_lib.compression.joint import asymmetric_grid
 
 BITS, DAMPENING, BLOCK = 3, 0.01, 128

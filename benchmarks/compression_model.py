@@ -17,9 +17,10 @@ from benchmarks.compression import BITS, BLOCK, DAMPENING
 from benchmarks.measure import Benchmark
 from benchmarks.shapes import SHAPES, Shape, forward_flops, matrix_weights
 from benchmarks.zero_shot import tokenizer
-from ctp_lib import models
-from ctp_lib.compression import recipes
-from ctp_lib.study import CompressionSpec, Level
+from ctp_lib.model import loading as models
+from ctp_lib.compression import calibrated as recipes
+from ctp_lib.settings.compression import CompressionSpec
+from ctp_lib.settings.levels import Level
 
 WINDOWS, AT_ONCE = 64, 16
 """Calibration windows, and how many go through the model together."""

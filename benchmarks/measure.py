@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.shapes import SHAPES, Shape
-from ctp_lib import results
+from ctp_lib.results import cells as results
 
 RESULTS = Path("results/benchmarks")
 PEERS = ("lm-eval", "auto-gptq", "gptqmodel", "accelerate")

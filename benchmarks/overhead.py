@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from ctp_lib.pipeline import SECONDS
+from ctp_lib.run.cell import SECONDS
 
 PAUSE = 30.0
 """Seconds; a longer time between two notebooks ends a run."""

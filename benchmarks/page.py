@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 
 from benchmarks import recipe_page
 from benchmarks.measure import RESULTS
-from ctp_lib import figures, recorded, study
-from ctp_lib.study import Study
+from ctp_lib.claims import style as figures
+from ctp_lib.results import recorded
+from ctp_lib.settings import study
+from ctp_lib.settings.study import Study
 
 FIGURES = Path("figures/benchmarks")
 ORDER = ("prompt_step", "zero_shot", "perplexity", "compression", "compression_model")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from benchmarks import measure
 from benchmarks.measure import Benchmark
 from benchmarks.shapes import Shape, forward_flops
-from ctp_lib import stepcost
+from ctp_lib.machine import step_cost as stepcost
 
 LEARNING_RATE = 1e-3
 

@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from ctp_lib import learning, models, places, results, study, texts
-from ctp_lib.compression import files
+from ctp_lib.model import loading as models
+from ctp_lib.recovery import lora as learning
+from ctp_lib.results import cells as results
+from ctp_lib.settings import paths as places, study
+from ctp_lib.text import selection as texts
+from ctp_lib.compression import saved as files
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.study import Level, SoftPromptSpec, Study
+from ctp_lib.settings.learning import SoftPromptSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
 
 SHARE = 0.1
 """Of the paper's tokens, at most, in which ours is to reach its quality."""

@@ -11,7 +11,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from ctp_lib import figures
+from ctp_lib.claims import style as figures
 
 COLOURS = {"paper": figures.COLOURS["none"], "distilled": figures.COLOURS["soft_prompt"]}
 

@@ -19,8 +19,10 @@
 # The paper compresses with GPTQ (4, 3, 2 bits), SparseGPT (50, 62.5, 75 %) and both in one pass, calibrated on C4.
 # For LLaMA-7B it reports WikiText-2 perplexity 6.33 uncompressed and 6.92, 9.45 and 2692.81 at 4, 3 and 2 bits.
 #
-# This notebook does one cell of that table: it compresses `model` to `level`, looks at what was really reached in every layer,
-# saves the result, and only then measures its perplexity on every corpus.
+# This notebook does one cell of that table. It compresses `model` to `level`, saves the result, and looks at what was really reached in
+# every layer. A level may name another method: `rtn:3bit`, `wanda:50%`, `magnitude:2:4`; `2bit/g64` quantises in groups of 64 columns.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/02_compression/reference-w3.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
@@ -29,54 +31,46 @@ level = "3bit"
 # %%
 import pandas as pd
 
-from ctp_lib import experiments, models, preflight, study, texts
-from ctp_lib.compression import files, recipes
-from ctp_lib.results import measured
-from ctp_lib.study import Level
+from ctp_lib.compression import base, reached, saved
+from ctp_lib.model import loading
+from ctp_lib.settings import study
+from ctp_lib.settings.levels import Level
+from ctp_lib.text import selection
 
 settings = study.load()
-spec = settings.model(model)
 goal = Level.parse(level)
-tokenizer = models.load_tokenizer(spec)
-preflight.check(settings, model, ["compress", "evaluate"])
-network = models.load_model(spec, on="cpu")  # where there is a GPU, layers visit it one by one
+method = base.method_for(goal, base.registry(settings))
 
 # %% [markdown]
 # ## Calibration
-# Random windows of the training split of the broad corpus. The solver sees these inputs and nothing else.
+# Random windows of the training split of the broad corpus. The method sees these inputs and nothing else.
 
 # %%
-calibration = texts.calibration_windows(settings, tokenizer)
+tokenizer = loading.load_tokenizer(settings.model(model))
+calibration = selection.calibration_windows(settings, tokenizer)
 print(tokenizer.decode(calibration[0][:60]))
 
 # %% [markdown]
 # ## Compress, save
+# A model that was compressed by the same code, from the same text, with the same settings is not compressed again. The manifest says what a
+# compressed model was made by.
 
 # %%
-with measured("compress", tokens=calibration.numel()) as cost:
-    recipes.compress(network, goal, calibration, settings.compression)
-manifest = files.save(settings, model, goal, network, tokenizer)
-costs = [cost] if manifest["calibration"] else []  # an uncompressed model costs nothing to make
-layers = pd.DataFrame(manifest["layers"])
+manifest = saved.make(settings, model, goal)
+print(f"{model} at {level} by {method.label}")
+pd.Series(manifest["base"])
+
+# %% [markdown]
+# ## What was reached
+# The share of zeros and the number of distinct values in a row, over all matrices.
+
+# %%
+found = reached.obtain(settings, model, goal)["reached"]
+layers = pd.DataFrame(found["layers"])
 layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]]
 
 # %% [markdown]
 # Bits a weight when packed, all told: codes, mask, scales and zero points.
 
 # %%
-print(
-    f"{level}: {manifest['bits_per_weight']:.3f} bits a weight, {16 / manifest['bits_per_weight']:.2f} times smaller than 16 bits"
-)
-
-# %% [markdown]
-# ## Measure
-# From the files just saved. `ppl_released` is what the paper's code would print;
-# without a prompt it is the same figure.
-
-# %%
-network = files.load(settings, model, goal)
-with measured("evaluate") as evaluation:
-    rows = experiments.score(network, texts.scored_texts(settings, tokenizer), method="none", seed=settings.seed)
-evaluation.tokens = sum(row["tokens_scored"] for row in rows)
-experiments.write(settings, "compression", model, goal, rows=rows, costs=[*costs, evaluation], manifest=manifest)
-pd.DataFrame(rows)[["evaluated_on", "split", "ppl", "ppl_released", "bits_per_byte", "windows", "tokens_scored"]]
+print(f"{level}: {found['bits_per_weight']:.3f} bits a weight, {16 / found['bits_per_weight']:.2f} times smaller than 16 bits")

@@ -20,70 +20,47 @@
 # corpus, lower its perplexity at every level. For LLaMA-7B at 3 bits it reports 10.74 without and 7.48 with a prompt on
 # C4 (uncompressed: 7.59).
 #
-# This notebook learns the prompt for `model` at `level` on the broad corpus, keeps the step that is best on the
-# *validation* split, and reports it on the *test* split of every corpus.
+# This notebook learns the prompt for `model` at `level` on the broad corpus and keeps the step that is best on the *validation* split. Any
+# other `method` of `ctp_lib/recovery` is learned in the same way, from the same text. Notebook 04 scores all of them on the test split.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/03_soft_prompt/reference-s75-soft_prompt.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
 level = "75%"
+method = "soft_prompt"
 
 # %%
-from dataclasses import asdict, replace
-
 import pandas as pd
 
-from ctp_lib import experiments, learning, models, places, preflight, prompts, study, texts
-from ctp_lib.compression import files
-from ctp_lib.results import measured
-from ctp_lib.study import Level
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.settings import study
+from ctp_lib.settings.levels import Level
 
 settings = study.load()
-spec = settings.model(model)
-goal = Level.parse(level)
-preflight.check(settings, model, ["soft_prompt"])
-tokenizer = models.load_tokenizer(spec)
-network, teacher = files.load(settings, model, goal), learning.teacher(settings, model, goal)
-recipe = settings.soft_prompt if teacher else replace(settings.soft_prompt, loss="next-token")
+bench = Bench(settings, model, Level.parse(level))
+lesson = bench.lesson(method)
+lesson
 
 # %% [markdown]
 # ## Learn
-# Only the prompt gets a gradient; the model's weights are frozen. By `soft_prompt.recipe` the loss is a mean over the real tokens of their
-# plain next-token NLL, as in the paper, or of the divergence from what the uncompressed model predicts, which knows more of each token:
-# with it a tenth of the tokens does. The uncompressed model itself can only learn from the text.
-# A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved as a PEFT adapter as soon as it is
-# learned: `PeftModel.from_pretrained` opens it.
+# Only what is learned gets a gradient; the model's weights are frozen. By its recipe a prompt's loss is a mean over the real tokens of their
+# plain next-token NLL, as in the paper, or of the divergence from what the uncompressed model predicts. That tells more about each token, so
+# a tenth of the tokens is enough. The uncompressed model itself can only learn from the text.
+#
+# A seed decides where the prompt starts and in which order it sees the text. What was learned is saved at once as a PEFT adapter, which
+# `PeftModel.from_pretrained` opens. A seed that was learned before is not learned again.
 
 # %%
-learned, costs, curve = {}, [], []
-for seed in recipe.seeds:
-    text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
-    checkpoint = places.checkpoint_path(settings, "soft_prompt", model, goal, seed)
-    with measured("train", seed=seed) as cost:
-        prompt, run = learning.learn_prompt(
-            network, recipe, text, teacher=teacher, seed=seed, checkpoint=checkpoint, label=f"soft prompt, {level}, seed {seed}"
-        )
-    prompts.save(prompt, places.prompt_folder(settings, model, goal, seed), spec, network)
-    cost.tokens, cost.seconds = run.tokens, run.seconds
-    learned[seed] = prompt().detach()
-    costs.append(cost)
-    curve += [{**row, "seed": seed} for row in run.curve]
+learned = {seed: bench.learned(method, seed) for seed in settings.soft_prompt.seeds}
+pd.DataFrame({seed: {"parameters": found.parameters, "bytes": found.bytes} for seed, found in learned.items()}).rename_axis("seed", axis=1)
 
-# %%
-by_seed = pd.DataFrame(curve).pivot(index="tokens", columns="seed", values="validation_nll")
-axis = by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats a token)")
 # %% [markdown]
-# ## Measure
+# ## How it learned
+# Validation NLL while training, a line a seed.
 
 # %%
-rows = []
-with measured("evaluate") as cost:
-    scored = texts.scored_texts(settings, tokenizer)
-    for seed, prompt in learned.items():
-        rows += experiments.score(
-            network, scored, method="soft_prompt", prompt=prompt, trained_on=recipe.corpus, trained_at_level=level, seed=seed
-        )
-cost.tokens = sum(row["tokens_scored"] for row in rows)
-experiments.write(settings, "soft_prompt", model, goal, rows=rows, costs=[*costs, cost], curve=curve, recipe=asdict(recipe))
-for seed in recipe.seeds:
-    places.checkpoint_path(settings, "soft_prompt", model, goal, seed).unlink(missing_ok=True)
-pd.DataFrame(rows)[["evaluated_on", "seed", "ppl", "ppl_released", "bits_per_byte", "windows", "tokens_scored"]]
+curves = [pd.DataFrame(found.run.curve).assign(seed=seed) for seed, found in learned.items() if found.run]
+if curves:
+    by_seed = pd.concat(curves).pivot(index="tokens", columns="seed", values="validation_nll")
+    by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats a token)")

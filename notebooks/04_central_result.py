@@ -19,30 +19,37 @@
 # Claim C2: a soft prompt learned on the compressed model lowers its perplexity at every level. The paper shows it for
 # LLaMA-7B on C4: at 3 bits 10.74 falls to 7.48, below the uncompressed 7.59.
 #
-# Two things to keep in mind while reading. The perplexities here are *exact*: the same real tokens are scored with and
-# without a prompt. The released code divides by the prompt's own positions too, which flatters every prompt, also one that learned
-# nothing; its figure stands in the table as `ppl_released`. And the uncompressed model gets a learned prompt too, because a prompt
-# that helps every model equally repairs nothing. It has no better model to be distilled from and learns from the text alone, which is the
-# most that a prompt can gain by knowing what is written about.
+# Keep two things in mind. The perplexities here are *exact*: the same real tokens are scored with and without a prompt. The released code
+# divides by the prompt's own positions too, which flatters every prompt, even one that learned nothing; its figure stands in the table as
+# `ppl_released`. And the uncompressed model gets a learned prompt too, because a prompt that helps every model equally repairs nothing. It
+# has no better model to learn from, so it learns from the text alone.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/04_central_result/reference.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
 
 # %%
-from ctp_lib import claims, figures, places, results, study
+import pandas as pd
+
+from ctp_lib.claims import c2_c3_recovery as claim
+from ctp_lib.claims import style
+from ctp_lib.compression import reached
+from ctp_lib.recovery import scores
+from ctp_lib.results import cells, tables
+from ctp_lib.settings import paths, study
 
 settings = study.load()
-broad = settings.soft_prompt.corpus
-cells = results.read_cells(settings, model, "compression", "soft_prompt")
-perplexity = results.table(cells, "perplexity", results.PERPLEXITY_COLUMNS)
-curves = results.table(cells, "curve", results.CURVE_COLUMNS)
+broad, goal = settings.soft_prompt.corpus, paths.figures(settings, model)
+scored = scores.of_study(settings, model)
+levels = {str(level): reached.obtain(settings, model, level)["reached"] for level in settings.levels}
 
 # %% [markdown]
 # ## Figure 1
 
 # %%
-figure = figures.perplexity_by_level(perplexity, evaluated_on=broad)
-figures.save(figure, places.figures_folder(settings, model), "1_perplexity_by_level")
+perplexity = pd.DataFrame(cells.rows(scored))
+style.save(claim.perplexity_by_level(perplexity, evaluated_on=broad, settings=settings), goal, "1_perplexity_by_level")
 
 # %% [markdown]
 # The figures behind it. `recovered` is the share of the lost perplexity that the prompt gives back,
@@ -50,21 +57,23 @@ figures.save(figure, places.figures_folder(settings, model), "1_perplexity_by_le
 # `gain` is the paired difference in NLL over the same windows; its standard error covers windows and seeds.
 
 # %%
-summary = claims.recovery_table(cells, evaluated_on=broad)
-results.write_table(summary, places.table_path(settings, "recovery", model))
-summary.round(4)
+found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) for method in settings.methods}
+summary = found[claim.PROMPT.name]
+tables.write(summary, paths.table(settings, "recovery", model))
+pd.concat(found, names=["method"]).round(4)
 
 # %% [markdown]
 # ## How the prompts learned
 # Validation NLL while training, a line a seed; the dot marks the step that was kept.
 
 # %%
-figures.save(figures.curves_by_level(curves), places.figures_folder(settings, model), "s1_training_curves")
+curves = pd.DataFrame(tables.curve(settings, model))
+style.save(claim.curves_by_level(curves[curves.method == claim.PROMPT.name]), goal, "s1_training_curves")
 
 # %% [markdown]
 # ## Verdicts on C2 and C3
 
 # %%
-for verdict in claims.recovery(summary):
+for verdict in claim.verdicts(summary):
     verdict.write(settings, model)
     print(verdict)

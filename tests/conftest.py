@@ -17,8 +17,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from ctp_lib import reference
-from ctp_lib.study import Shape
+from ctp_lib.appendix import small_models
+from ctp_lib.compression.base import method_for
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.settings.experiments import Shape
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +35,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return reference.train_tokenizer(
+    return small_models.train_tokenizer(
         ["Return the sum of the elements of an array.", "Raise an error when the axis is wrong."] * 20, SHAPE
     )
 
@@ -57,3 +60,14 @@ def small_model(layers: int = 2, seed: int = 0, context: int = 128, kind: type =
 
 def random_windows(number: int, length: int, seed: int = 0, vocabulary: int = 300) -> torch.Tensor:
     return torch.randint(vocabulary, (number, length), generator=torch.Generator().manual_seed(seed))
+
+
+def compress(network, level, windows, spec) -> PreTrainedModel:
+    """``network`` at ``level``, by the method that does it."""
+    return method_for(level).compress(network, level, windows, spec)
+
+
+def learn_prompt(network, recipe, text, *, teacher=None, seed, checkpoint, label="t"):
+    """A soft prompt as a module, and how its training went."""
+    learned = PROMPT.learn(network, text, recipe, teacher, seed, checkpoint=checkpoint, label=label)
+    return SoftPrompt(learned.vectors), learned.run

@@ -21,8 +21,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from ctp_lib import reference
-from ctp_lib.study import Shape
+from ctp_lib.appendix import small_models
+from ctp_lib.settings.experiments import Shape
 
 VOCABULARY, CONTEXT = 300, 128
 COMMON = {
@@ -53,7 +53,7 @@ def model(family: str, seed: int = 0) -> PreTrainedModel:
 def tokenizer(family: str) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer of 300 tokens; those of LLaMA and Gemma put their first token before every text."""
     shape = Shape(layers=1, width=32, heads=2, feed_forward=48, vocabulary=VOCABULARY, context=CONTEXT)
-    made = reference.train_tokenizer(["Return the sum of the elements of an array.", "The axis is wrong."] * 20, shape)
+    made = small_models.train_tokenizer(["Return the sum of the elements of an array.", "The axis is wrong."] * 20, shape)
     if family in ("llama", "gemma2"):
         made.backend_tokenizer.post_processor = TemplateProcessing(
             single=f"{made.eos_token} $A", special_tokens=[(made.eos_token, made.eos_token_id)]
@@ -61,7 +61,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     return made
 
 
-def save(family: str, folder: Path) -> None:
+def save(family: str, folder: Path, seed: int = 0) -> None:
     """A repository of the family: configuration, tokenizer, weights."""
-    model(family).save_pretrained(folder)
+    model(family, seed).save_pretrained(folder)
     tokenizer(family).save_pretrained(folder)

@@ -12,10 +12,12 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from benchmarks import measure
-from ctp_lib import preflight, stepcost, study
-from ctp_lib.compression import recipes
+from ctp_lib.machine import preflight, step_cost
+from ctp_lib.settings import study
+from ctp_lib.compression.base import method_for
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.study import Level, Study
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
 
 WINDOW = 256
 
@@ -58,19 +60,20 @@ def configuration(family: str, width: int, layers: int) -> PretrainedConfig:
 def work(name: str, network: torch.nn.Module, asked: Study) -> None:
     windows = torch.randint(8000, (8, WINDOW))
     if name == "compress":
-        recipes.compress(network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression)
+        method_for(Level.parse("3bit")).compress(
+            network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression
+        )
     elif name == "evaluate":
-        perplexity(network, windows, stepcost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach())
+        perplexity(network, windows, step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach())
         with torch.inference_mode():  # as a task's items are answered
             short = preflight.SHORT_ITEM
             items = torch.randint(8000, (windows.numel() // short, short + asked.soft_prompt.prompt_tokens))
             network.get_decoder()(input_ids=items, use_cache=True)
     else:
-        training = asked.soft_prompt.training
         candidate = (
-            stepcost.soft_prompt(network, asked.soft_prompt.prompt_tokens)
+            step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens)
             if name == "soft_prompt"
-            else stepcost.lora(network, asked.comparison.lora("8@qv", training, 1.0))
+            else step_cost.lora(network, asked.comparison.lora("8@qv", asked.soft_prompt, 1.0))
         )
         optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
         if asked.soft_prompt.loss == "distillation":

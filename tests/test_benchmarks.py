@@ -24,8 +24,10 @@ from benchmarks import (
     zero_shot,
 )
 from benchmarks.shapes import SHAPES, forward_flops
-from ctp_lib import models, stepcost, study
-from ctp_lib.likelihood import token_nll
+from ctp_lib.machine import step_cost
+from ctp_lib.model import loading
+from ctp_lib.settings import study
+from ctp_lib.model.likelihood import token_nll
 
 TOY = SHAPES["toy"]
 TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, perplexity, zero_shot, compression, compression_model)}
@@ -33,7 +35,7 @@ TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, per
 
 def test_a_step_of_each_side_sees_the_same_loss_and_moves_the_prompt_alike():
     """The losses before each of two steps of AdamW; the released one divides by the prompt's positions too."""
-    batch, candidate = TOY.windows(), stepcost.soft_prompt(TOY.model(), TOY.prompt)
+    batch, candidate = TOY.windows(), step_cost.soft_prompt(TOY.model(), TOY.prompt)
     optimizer = torch.optim.AdamW(candidate.trainable, lr=prompt_step.LEARNING_RATE)
     loop, trainer, released = (
         side(TOY.model(), TOY) for side in (prompt_step.peft_loop, prompt_step.peft_trainer, prompt_step.released)
@@ -61,7 +63,7 @@ def test_every_solver_gives_the_same_matrix():
 
 def test_both_solvers_give_the_same_model():
     ours, other = (make(TOY.model(), TOY)() for make in list(compression_model.SIDES.values())[:2])  # gptqmodel's is packed
-    for name, module in models.compressible(ours).items():
+    for name, module in loading.compressible(ours).items():
         assert all(len(row.unique()) <= 2**compression.BITS for row in module.weight)
         torch.testing.assert_close(other.get_submodule(name).weight, module.weight, rtol=1e-4, atol=1e-5)
 

@@ -10,31 +10,50 @@ import pytest
 import torch
 from test_results import cell, row
 
-from ctp_lib import claims, published, reading, study, verdicts
-from ctp_lib.verdicts import Difference
+from ctp_lib.claims import (
+    c1_hard_prompt,
+    c2_c3_recovery,
+    c4_stored_size,
+    c5_cross_dataset,
+    c6_cross_compression,
+    c7_cross_task,
+    c8_lora,
+    c9_cost,
+    c11_another_model,
+    c12_nearest_tokens,
+    ledger,
+    metric_audit,
+    paper,
+    rules,
+    transfer,
+)
+from ctp_lib.settings import study
+from ctp_lib.claims.rules import Difference
 
 
 def test_a_claim_of_several_parts():
-    assert verdicts.together(["holds", "holds"]) == "holds"
-    assert verdicts.together(["holds", "does not hold"]) == "mixed"
-    assert verdicts.together(["does not hold", "does not hold"]) == "does not hold"
-    assert verdicts.together(["holds", "not measured"]) == "holds" and verdicts.together(["not measured"]) == "not measured"
-    assert verdicts.everywhere_lower([]) == "not measured" == verdicts.clearly(Difference(math.nan, math.nan))
-    assert verdicts.clearly(Difference(-3.0, 1.0)) == "holds" and verdicts.clearly(Difference(-1.0, 1.0)) == "does not hold"
+    assert rules.together(["holds", "holds"]) == "holds"
+    assert rules.together(["holds", "does not hold"]) == "mixed"
+    assert rules.together(["does not hold", "does not hold"]) == "does not hold"
+    assert rules.together(["holds", "not measured"]) == "holds" and rules.together(["not measured"]) == "not measured"
+    assert rules.everywhere_lower([]) == "not measured" == rules.clearly(Difference(math.nan, math.nan))
+    assert rules.clearly(Difference(-3.0, 1.0)) == "holds" and rules.clearly(Difference(-1.0, 1.0)) == "does not hold"
 
 
 # ------------------------------------------------------------------------------------------------ C2, C3, C4
 
 
+REACHED = {level: {"bits_per_weight": 4.5} for level in ("full", "4bit", "2bit")}
+
+
 def recovered(*prompted: float) -> pd.DataFrame:
     """The uncompressed model at NLL 1.0, one mild level at 1.05, one severe at 2.0; prompted as given, over windows that vary a little."""
-    manifest = {"manifest": {"bits_per_weight": 4.5}}
     levels = zip(("full", "4bit", "2bit"), (1.0, 1.05, 2.0), (0.99, *prompted), strict=True)
     cells = []
     for level, none, with_prompt in levels:
-        cells.append(cell(level, row("none", none, none), **manifest))
+        cells.append(cell(level, row("none", none, none)))
         cells.append(cell(level, row("soft_prompt", with_prompt - 0.001, with_prompt + 0.001)))
-    return claims.recovery_table(cells, evaluated_on="broad")
+    return c2_c3_recovery.table(cells, REACHED, evaluated_on="broad")
 
 
 @pytest.mark.parametrize(
@@ -47,20 +66,20 @@ def recovered(*prompted: float) -> pd.DataFrame:
     ],
 )
 def test_recovery(prompted, second, third):
-    found = {verdict.claim: verdict.outcome for verdict in claims.recovery(recovered(*prompted))}
+    found = {verdict.claim: verdict.outcome for verdict in c2_c3_recovery.verdicts(recovered(*prompted))}
     assert found == {"C2": second, "C3": third}
 
 
 def test_the_joint_model_is_judged_by_its_size_and_its_gain():
     sizes = pd.DataFrame([{"level": "50%+4bit", "bits_per_weight": 3.1, "times_smaller": 16 / 3.1, "recovered": 0.5}])
     gains = pd.DataFrame({"gain": [-0.1], "gain_stderr": [0.01]}, index=["50%+4bit"])
-    verdict = claims.joint(sizes, gains)
+    verdict = c4_stored_size.verdict(sizes, gains)
     assert verdict.outcome == "mixed" and "5.16 times smaller, not 8" in verdict.measured
-    verdict = claims.joint(sizes.assign(times_smaller=8.0), gains)
+    verdict = c4_stored_size.verdict(sizes.assign(times_smaller=8.0), gains)
     assert verdict.outcome == "holds"
-    verdict = claims.joint(sizes, gains.assign(gain=0.1))
+    verdict = c4_stored_size.verdict(sizes, gains.assign(gain=0.1))
     assert verdict.outcome == "does not hold"
-    assert claims.joint(sizes.assign(level="4bit"), gains).outcome == "not measured"
+    assert c4_stored_size.verdict(sizes.assign(level="4bit"), gains).outcome == "not measured"
 
 
 # ------------------------------------------------------------------------------------------------------- C1
@@ -73,16 +92,16 @@ def test_a_hard_prompt_has_to_beat_the_neutral_text(beats, outcome):
         for item in range(4):
             for text, change in (("neutral", -1 + 0.1 * item), ("hard prompt", -1 + 0.1 * item + lead + 0.01 * (item % 2))):
                 rows.append({"level": level, "prompt": "paper, long", "text": text, "item": item, "change": change})
-    table = claims.hard_prompt_table(pd.DataFrame(rows))
+    table = c1_hard_prompt.table(pd.DataFrame(rows))
     assert table.loc[("4bit", "paper, long"), "change_by_neutral"] == pytest.approx(-0.85)
     assert table.helped_by_neutral.tolist() == [1.0, 1.0, 1.0]
-    assert claims.hard_prompt(table).outcome == outcome
+    assert c1_hard_prompt.verdict(table).outcome == outcome
 
 
 # -------------------------------------------------------------------------------------------------- C5 and C6
 
 
-def transfer(gains: dict[tuple, float], by: str) -> pd.DataFrame:
+def transferred(gains: dict[tuple, float], by: str) -> pd.DataFrame:
     rows = [
         {
             "ppl_none": 9.0,
@@ -110,7 +129,7 @@ def test_a_transfer_table_by_hand():
         {"level": "4bit", "trained_at_level": "2bit", **row("soft_prompt", 1.4, 1.6), "seed": 1},
         {"level": "4bit", "trained_at_level": "2bit", **row("soft_prompt", 9.0, 9.0), "seed": 7},
     ]  # fmt: skip
-    table = claims.transfer_table(rows, levels=["full", "4bit"], by="trained_at_level", seeds=[0, 1, 2], evaluated_on="broad")
+    table = transfer.transfer_table(rows, levels=["full", "4bit"], by="trained_at_level", seeds=[0, 1, 2], evaluated_on="broad")
     found = table.loc["2bit", "4bit"]
     assert (found.gain, found.gain_stderr, found.cost) == (pytest.approx(-0.5), pytest.approx(0.1), pytest.approx(1.0))
     assert found.recovered == pytest.approx((math.e**2 - math.e**1.5) / (math.e**2 - math.e))
@@ -152,13 +171,13 @@ PERFECT = {
 )
 def test_cross_dataset(changes, outcome):
     gains = {(source, "4bit", on): gain for (source, on), gain in {**PERFECT, **changes}.items()}
-    assert claims.cross_dataset(transfer(gains, "trained_on"), broad="broad").outcome == outcome
+    assert c5_cross_dataset.verdict(transferred(gains, "trained_on"), broad="broad").outcome == outcome
 
 
 def matrix(share) -> pd.DataFrame:
     """Own gains of -1 at every level; what another level's prompt keeps of it is ``share(source, level)``."""
     levels = ["full", "4bit", "50%", "3bit", "75%"]
-    return transfer({(a, b): -1.0 if a == b else -share(a, b) for a in levels for b in levels}, "trained_at_level")
+    return transferred({(a, b): -1.0 if a == b else -share(a, b) for a in levels for b in levels}, "trained_at_level")
 
 
 COSTS = {level: costs((level, level)) for level in ("full", "4bit", "50%", "3bit", "75%")}
@@ -173,15 +192,15 @@ COSTS = {level: costs((level, level)) for level in ("full", "4bit", "50%", "3bit
     ],
 )
 def test_cross_compression(share, outcome):
-    assert claims.cross_compression(matrix(share)).outcome == outcome
+    assert c6_cross_compression.verdict(matrix(share)).outcome == outcome
 
 
 def test_directions_of_a_transfer():
-    table = claims.directions(matrix(lambda a, b: 0.9 if COSTS[a] > COSTS[b] else 0.4))
+    table = c6_cross_compression.directions(matrix(lambda a, b: 0.9 if COSTS[a] > COSTS[b] else 0.4))
     assert table.pairs.sum() == 12  # four compressed levels; the uncompressed one is no part of it
     assert table.share.groupby("direction").first().to_dict() == pytest.approx({"less to more": 0.4, "more to less": 0.9})
-    only = transfer({(a, b): -1.0 for a in ("full", "4bit") for b in ("full", "4bit")}, "trained_at_level")
-    assert claims.cross_compression(only).outcome == "not measured"
+    only = transferred({(a, b): -1.0 for a in ("full", "4bit") for b in ("full", "4bit")}, "trained_at_level")
+    assert c6_cross_compression.verdict(only).outcome == "not measured"
 
 
 # -------------------------------------------------------------------------------------------------- C7 and C8
@@ -196,6 +215,7 @@ def answers(level: str, method: str, *units: float) -> dict:
         "value": sum(units) / len(units),
         "stderr": 0.1,
         "n": len(units),
+        "chance": 0.25,
     }
 
 
@@ -211,9 +231,9 @@ def test_tasks(prompted, outcome):
     rows = [answers("full", "none", *[0.0] * 20), answers("full", "soft_prompt", *[0.0] * 20)]
     for level, units in zip(("4bit", "2bit"), prompted, strict=True):
         rows += [answers(level, "none", *[0.0] * 20), answers(level, "soft_prompt", *units)]
-    table = claims.task_table(rows)
+    table = c7_cross_task.table(rows)
     assert table.loc[("t", "4bit"), "difference"] == sum(prompted[0]) / 20
-    assert claims.cross_task(table).outcome == outcome
+    assert c7_cross_task.verdict(table).outcome == outcome
 
 
 def learned(level: str, method: str, point: str, parameters: int, on: str, nll: float, best: bool = True) -> dict:
@@ -240,11 +260,11 @@ def test_soft_prompt_against_lora(here, there, size, outcome):
             learned("2bit", "soft_prompt", "20", size, on, prompted), learned("2bit", "soft_prompt", "20", size, on, 0.5, best=False),
             learned("2bit", "lora", "1@qv", 4000, on, 1.9), learned("2bit", "lora", "32@qv", 100_000, on, 1.6),
         ]  # fmt: skip
-    table = claims.comparison_table(rows)
+    table = c8_lora.table(rows)
     assert len(table) == 6
-    nearest, (point, nll) = claims.nearest_lora(table), ("1@qv", 1.9) if size == 5000 else ("32@qv", 1.6)
+    nearest, (point, nll) = c8_lora.nearest_lora(table), ("1@qv", 1.9) if size == 5000 else ("32@qv", 1.6)
     assert set(nearest.point_lora) == {point} and nearest.lead.tolist() == pytest.approx([here - nll, there - nll])
-    assert claims.comparison(table, broad="broad").outcome == outcome
+    assert c8_lora.verdict(table, broad="broad").outcome == outcome
 
 
 # ---------------------------------------------------------------------------------------- the metric, C9, C11, C12
@@ -252,17 +272,17 @@ def test_soft_prompt_against_lora(here, there, size, outcome):
 
 def test_the_published_rows_against_lora_recomputed():
     # 6.75 ^ (1123 / 1023) = 8.14, and so on: four rows as worked out by hand
-    assert [round(published.exact(entry["soft_prompt"]), 2) for entry in published.LORA_3BIT] == [8.14, 17.47, 7.00, 15.89]
+    assert [round(paper.exact(entry["prompt"]), 2) for entry in paper.LORA_3BIT] == [8.14, 17.47, 7.00, 15.89]
 
 
 @pytest.mark.parametrize(("released", "outcome"), [(15.0, "does not hold"), (20.9, "does not hold"), (21.0, "holds")])
 def test_the_metric_is_unfit_unless_it_is_the_exact_one(released, outcome):
     rows = [{"prompt_kind": "untrained", "prompt_tokens": 100, "ppl": 21.0, "ppl_released": released}]
-    ours = claims.audit_table(rows, none=20.0, full=10.0)
+    ours = metric_audit.table(rows, none=20.0, full=10.0)
     assert ours.recovered.item() == pytest.approx(-0.1) and ours.recovered_released.item() == pytest.approx((20 - released) / 10)
-    theirs = pd.DataFrame(published.LORA_3BIT)
-    theirs["exact"] = theirs.soft_prompt.map(published.exact)
-    assert claims.metric(ours, theirs, none=20.0, full=10.0).outcome == outcome
+    theirs = pd.DataFrame(paper.LORA_3BIT)
+    theirs["exact"] = theirs.prompt.map(paper.exact)
+    assert metric_audit.verdict(ours, theirs, none=20.0, full=10.0).outcome == outcome
 
 
 @pytest.mark.parametrize(("lora", "full", "outcome"), [(2e6, 3e6, "holds"), (2e6, 5e5, "mixed"), (5e5, 6e5, "does not hold")])
@@ -271,7 +291,7 @@ def test_cost(lora, full, outcome):
         {"method": ["soft prompt", "LoRA", "full"], "activation_bytes": [1e6, lora, full], "seconds": [1.0, 0.5, 2.0]}
     )
     spent = pd.DataFrame({"level": ["4bit", "75%", "full"], "work": ["train"] * 3, "seconds": [10.0, 30.0, 5.0]})
-    transfers = transfer(
+    transfers = transferred(
         {
             ("4bit", "4bit"): -0.5,
             ("4bit", "75%"): -0.1,
@@ -282,9 +302,9 @@ def test_cost(lora, full, outcome):
         },
         "trained_at_level",
     )
-    saved = claims.transfer_savings(spent, transfers)
+    saved = c9_cost.transfer_savings(spent, transfers)
     assert saved.seconds.tolist() == [40.0, 30.0] and saved.share_of_gain.tolist() == pytest.approx([1.0, 0.9])
-    assert claims.cost(steps, saved).outcome == outcome
+    assert c9_cost.verdict(steps, saved).outcome == outcome
 
 
 @pytest.mark.parametrize(("stitched", "outcome"), [((1.5, 1.5), "holds"), ((1.5, 2.5), "mixed"), ((3.5, 3.5), "does not hold")])
@@ -295,19 +315,19 @@ def test_another_model(stitched, outcome):
             rows.append({"level": level, "prompt_kind": kind, **row("x", value - 0.001, value + 0.001)})
             if kind == "none":
                 rows[-1] |= row("none", 2.0, 2.0)
-    assert claims.another_model(claims.another_model_table(rows)).outcome == outcome
+    assert c11_another_model.verdict(c11_another_model.table(rows)).outcome == outcome
 
 
 def test_reading_counts_what_stayed_and_what_seeds_share():
     vocabulary = torch.eye(10)
     start = {0: vocabulary[:2], 1: vocabulary[2:4]}
     learned_prompts = {("4bit", 0): vocabulary[[0, 5]] * 2, ("4bit", 1): vocabulary[[6, 5]]}
-    moves = reading.movement_table(learned_prompts, start, vocabulary)
+    moves = c12_nearest_tokens.movement_table(learned_prompts, start, vocabulary)
     assert moves.still_start.tolist() == [0.5, 0.0] and moves.moved[("4bit", 0)] == pytest.approx(1.0)
-    agreement = reading.agreement_table(learned_prompts, start, vocabulary)
+    agreement = c12_nearest_tokens.agreement_table(learned_prompts, start, vocabulary)
     assert agreement.shared.tolist() == [1] and 0 <= agreement.by_chance.item() < 0.8  # one name against two, of ten: 0.2
     same = {("4bit", 0): start[0], ("4bit", 1): start[0]}  # what never left its start names nothing
-    assert reading.agreement_table(same, {0: start[0], 1: start[0]}, vocabulary).shared.tolist() == [0]
+    assert c12_nearest_tokens.agreement_table(same, {0: start[0], 1: start[0]}, vocabulary).shared.tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -316,14 +336,14 @@ def test_reading_counts_what_stayed_and_what_seeds_share():
 def test_reading(shared, outcome):
     moves = pd.DataFrame({"moved": [1.0], "cosine_to_start": [0.5], "still_start": [0.5]})
     agreement = pd.DataFrame({"shared": shared, "by_chance": [0.4] * len(shared)})
-    assert claims.reading(moves, agreement).outcome == outcome
+    assert c12_nearest_tokens.verdict(moves, agreement).outcome == outcome
 
 
 def test_a_verdict_of_another_study_is_not_in_the_ledger(tmp_path):
     """A clone holds the verdicts that are committed; a study without another model did not ask C11."""
     settings = replace(study.load(), root=tmp_path)
     for claim in ("C1", "C11"):
-        verdicts.Verdict(claim, "says", "measured", "mixed").write(settings, "reference")
-    assert list(claims.ledger(settings).claim) == ["C1", "C11"]
+        rules.Verdict(claim, "says", "measured", "mixed").write(settings, "reference")
+    assert list(ledger.collect(settings).claim) == ["C1", "C11"]
     without = replace(settings, another_model=replace(settings.another_model, pairs=()))
-    assert list(claims.ledger(without).claim) == ["C1"]
+    assert list(ledger.collect(without).claim) == ["C1"]

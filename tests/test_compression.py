@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import textbook
 import torch
-from conftest import random_windows, small_model
+from conftest import compress, random_windows, small_model
 from transformers import LlamaConfig, MistralConfig
 
-from ctp_lib import models
-from ctp_lib.compression import joint, recipes, storage
-from ctp_lib.study import CompressionSpec, Level
+from ctp_lib.compression import base, joint_pass, storage
+from ctp_lib.model import loading
+from ctp_lib.settings.compression import CompressionSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
 
 SPEC = CompressionSpec(corpus="any", windows=16, window=48, dampening=0.01, block_size=16)
 CALIBRATION = random_windows(SPEC.windows, SPEC.window)
@@ -38,13 +39,13 @@ def correlated_model(kind: type = LlamaConfig, **changes) -> torch.nn.Module:
 def textbook_model(network: torch.nn.Module, level: Level) -> dict[str, torch.Tensor]:
     """Compress a copy of ``network`` matrix after matrix; each sees what the matrices before it, already compressed, pass on."""
     network = copy.deepcopy(network).double()
-    for layer in models.compressible(network).values():
+    for layer in loading.compressible(network).values():
         seen: list[torch.Tensor] = []
         handle = layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].flatten(0, 1)))
         network(CALIBRATION)
         handle.remove()
         layer.weight.data = textbook.compress(layer.weight.data, torch.cat(seen), level, block=SPEC.block_size)
-    return {name: layer.weight.data for name, layer in models.compressible(network).items()}
+    return {name: layer.weight.data for name, layer in loading.compressible(network).items()}
 
 
 def share_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -56,35 +57,45 @@ def test_a_model_that_chooses_its_mask_by_name_is_compressed_behind_that_mask():
     network = correlated_model(MistralConfig, sliding_window=8)
     whole = correlated_model(MistralConfig, sliding_window=None)
     expected, other = textbook_model(network, Level.parse("50%")), textbook_model(whole, Level.parse("50%"))
-    recipes.compress(network, Level.parse("50%"), CALIBRATION, SPEC)
-    found = {name: layer.weight for name, layer in models.compressible(network).items()}
+    compress(network, Level.parse("50%"), CALIBRATION, SPEC)
+    found = {name: layer.weight for name, layer in loading.compressible(network).items()}
     assert share_equal(found, expected) > MOST > share_equal(found, other)
 
 
-@pytest.mark.parametrize("backend", ["llmcompressor", "auto-gptq"])
-@pytest.mark.parametrize("level", ["4bit", "2bit"])
-def test_gptq_of_a_whole_model_is_the_textbook(level, backend):
+@pytest.mark.parametrize("level", ["4bit", "2bit", "auto-gptq:4bit", "auto-gptq:2bit", "2bit/g16", "3bit/g8"])
+def test_gptq_of_a_whole_model_is_the_textbook(level):
     network = correlated_model()
     expected = textbook_model(network, Level.parse(level))
-    recipes.compress(network, Level.parse(level), CALIBRATION, replace(SPEC, backend=backend))
-    assert share_equal({name: layer.weight for name, layer in models.compressible(network).items()}, expected) > MOST
+    compress(network, Level.parse(level), CALIBRATION, SPEC)
+    assert share_equal({name: layer.weight for name, layer in loading.compressible(network).items()}, expected) > MOST
 
 
 def test_both_backends_give_the_same_weights():
     weights = []
-    for backend in ("llmcompressor", "auto-gptq"):
+    for level in ("3bit", "auto-gptq:3bit"):
         network = correlated_model()
-        recipes.compress(network, Level.parse("3bit"), CALIBRATION, replace(SPEC, backend=backend))
-        weights.append({name: layer.weight.double() for name, layer in models.compressible(network).items()})
+        compress(network, Level.parse(level), CALIBRATION, SPEC)
+        weights.append({name: layer.weight.double() for name, layer in loading.compressible(network).items()})
     assert share_equal(*weights) > MOST
 
 
-@pytest.mark.parametrize("level", ["50%", "75%", "2:4", "1:4", "50%+4bit", "2:4+3bit"])
+@pytest.mark.parametrize("level", ["rtn:4bit", "rtn:2bit/g16"])
+def test_rounding_of_a_whole_model_is_the_textbook(level):
+    network = correlated_model()
+    expected = textbook_model(network, Level.parse(level))
+    compress(network, Level.parse(level), CALIBRATION, SPEC)
+    assert share_equal({name: layer.weight for name, layer in loading.compressible(network).items()}, expected) > MOST
+
+
+@pytest.mark.parametrize(
+    "level",
+    ["50%", "75%", "2:4", "1:4", "50%+4bit", "2:4+3bit", "wanda:50%", "wanda:62.5%", "wanda:2:4", "magnitude:50%", "magnitude:1:4"],
+)
 def test_pruning_and_the_joint_pass_of_a_whole_model_are_the_textbook(level):
     network = correlated_model()
     expected = textbook_model(network, Level.parse(level))
-    recipes.compress(network, Level.parse(level), CALIBRATION, SPEC)
-    ours = {name: layer.weight for name, layer in models.compressible(network).items()}
+    compress(network, Level.parse(level), CALIBRATION, SPEC)
+    ours = {name: layer.weight for name, layer in loading.compressible(network).items()}
     assert share_equal(ours, expected) > MOST
     same_mask = [((ours[name] == 0) == (expected[name] == 0)).flatten() for name in ours]
     assert torch.cat(same_mask).double().mean() > MOST
@@ -95,7 +106,7 @@ def test_the_joint_solver_on_correlated_inputs(level):
     asked = Level.parse(level)
     weight, inputs = torch.randn(24, 64, generator=torch.Generator().manual_seed(1)), correlated(2000, 64)
     H = 2 * inputs.T @ inputs / len(inputs)
-    ours = joint.prune_and_quantise(
+    ours = joint_pass.prune_and_quantise(
         weight, H, sparsity=asked.sparsity, pattern=asked.pattern, bits=asked.bits, dampening=0.01, block_size=32
     )
     expected = textbook.compress(weight, inputs, asked, block=32)
@@ -104,16 +115,16 @@ def test_the_joint_solver_on_correlated_inputs(level):
 
 def test_the_joint_pass_keeps_the_mask_and_the_grid():
     network = small_model()
-    recipes.compress(network, Level.parse("50%+4bit"), CALIBRATION, SPEC)
-    for report in storage.inspect({name: layer.weight for name, layer in models.compressible(network).items()}):
+    compress(network, Level.parse("50%+4bit"), CALIBRATION, SPEC)
+    for report in storage.inspect({name: layer.weight for name, layer in loading.compressible(network).items()}):
         assert report.sparsity >= 0.5
         assert report.distinct_values <= 16
 
 
 def test_two_of_four_holds_in_every_group():
     network = small_model()
-    recipes.compress(network, Level.parse("2:4"), CALIBRATION, SPEC)
-    for layer in models.compressible(network).values():
+    compress(network, Level.parse("2:4"), CALIBRATION, SPEC)
+    for layer in loading.compressible(network).values():
         zeros = (layer.weight == 0).view(len(layer.weight), -1, 4).sum(-1)
         assert (zeros == 2).all()
 
@@ -123,14 +134,14 @@ def test_two_of_four_holds_in_every_group():
 def test_the_head_and_the_embeddings_stay_as_they_are(level, tied):
     network = small_model(layers=1, tie_word_embeddings=tied)
     before = network.get_input_embeddings().weight.clone(), network.get_output_embeddings().weight.clone()
-    recipes.compress(network, Level.parse(level), CALIBRATION, SPEC)
+    compress(network, Level.parse(level), CALIBRATION, SPEC)
     assert torch.equal(before[0], network.get_input_embeddings().weight)
     assert torch.equal(before[1], network.get_output_embeddings().weight)
 
 
 @pytest.mark.parametrize("level", ["3bit", "50%", "50%+4bit"])
 def test_gradient_to_the_input_embeddings_is_that_of_finite_differences(level):
-    network = recipes.compress(small_model(), Level.parse(level), CALIBRATION, SPEC).double()
+    network = compress(small_model(), Level.parse(level), CALIBRATION, SPEC).double()
     embedded = network.get_input_embeddings()(random_windows(1, 8, seed=3)).detach().requires_grad_(True)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
@@ -145,10 +156,10 @@ def test_gradient_to_the_input_embeddings_is_that_of_finite_differences(level):
 
 
 def test_a_compressed_model_survives_saving_in_16_bits(tmp_path):
-    network = recipes.compress(small_model(), Level.parse("50%+3bit"), CALIBRATION, SPEC)
+    network = compress(small_model(), Level.parse("50%+3bit"), CALIBRATION, SPEC)
     network.half().save_pretrained(tmp_path)
-    again = models.AutoModelForCausalLM.from_pretrained(tmp_path)
-    for name, layer in models.compressible(again).items():
+    again = loading.AutoModelForCausalLM.from_pretrained(tmp_path)
+    for name, layer in loading.compressible(again).items():
         assert torch.equal(layer.weight, network.get_submodule(name).weight), name
         assert (layer.weight == 0).float().mean() >= 0.5
     assert set(again.state_dict()) == set(small_model().state_dict())
@@ -159,6 +170,7 @@ def test_bits_counted_by_hand():
     # 16 weights in 2 rows, 8 of them zero
     assert storage.packed_bits(weight, Level.parse("full")) == 16 * 16
     assert storage.packed_bits(weight, Level.parse("4bit")) == 16 * 4 + 2 * (16 + 4)
+    assert storage.packed_bits(weight, Level.parse("4bit/g4")) == 16 * 4 + 4 * (16 + 4)  # two groups in each of two rows
     assert storage.packed_bits(weight, Level.parse("50%")) == 8 * 16 + 16
     assert storage.packed_bits(weight, Level.parse("50%+4bit")) == 8 * 4 + 16 + 2 * (16 + 4)
     assert storage.packed_bits(weight, Level.parse("2:4")) == 8 * 16 + 8 * 2
@@ -186,4 +198,13 @@ def test_distinct_values_are_counted_by_row():
 
 def test_a_hessian_that_cannot_be_inverted_is_said_so():
     with pytest.raises(FloatingPointError, match="dampening"):
-        joint.inverse_factor(-torch.eye(4), 0.01)
+        joint_pass.inverse_factor(-torch.eye(4), 0.01)
+
+
+def test_methods_and_what_each_can_do():
+    assert base.registry().names() == ["auto-gptq", "gptq", "joint", "magnitude", "none", "rtn", "sparsegpt", "wanda"]
+    for level in ("wanda:4bit", "rtn:50%", "magnitude:50%+4bit", "50%+4bit/g64", "auto-gptq:4bit/g64"):
+        with pytest.raises(ParameterError, match="cannot do it; take another level, or another method before the colon"):
+            base.method_for(Level.parse(level))
+    with pytest.raises(ParameterError, match="method 'awq' is unknown; the methods of compression are auto-gptq, gptq"):
+        base.method_for(Level.parse("awq:4bit"))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ctp_lib import corpora, docstrings
-from ctp_lib.corpora import Document
-from ctp_lib.study import CorporaSpec, CorpusSpec, ParameterError
+from ctp_lib.text import corpora, docstrings, documents, windows
+from ctp_lib.text.documents import Document
+from ctp_lib.settings.corpora import CorporaSpec, CorpusSpec
+from ctp_lib.settings.spec import ParameterError
 
 
 def test_docstrings_are_those_that_python_itself_reports():
@@ -68,9 +69,9 @@ def test_copies_and_near_copies_are_dropped_across_corpora():
 
 
 def test_no_document_is_in_two_splits_and_names_stay_together():
-    documents = [Document(f"n{number % 500}", f"text {number}") for number in range(1000)]
-    parts = corpora.split(documents, seed=0, held_out=0.1)
-    names = {part: {document.name for document in parts[part]} for part in corpora.SPLITS}
+    made = [Document(f"n{number % 500}", f"text {number}") for number in range(1000)]
+    parts = corpora.split(made, seed=0, held_out=0.1)
+    names = {part: {document.name for document in parts[part]} for part in documents.SPLITS}
     assert sum(map(len, parts.values())) == 1000
     assert (
         not names["train"] & names["test"] and not names["train"] & names["validation"] and not names["test"] & names["validation"]
@@ -79,66 +80,66 @@ def test_no_document_is_in_two_splits_and_names_stay_together():
 
 
 def test_a_new_document_moves_no_other_and_the_order_of_reading_does_not_matter():
-    documents = [Document(f"n{number}", "text") for number in range(300)]
-    before = corpora.split(documents, seed=0, held_out=0.1)["test"]
-    after = corpora.split([*documents[::-1], Document("new", "text")], seed=0, held_out=0.1)["test"]
+    made = [Document(f"n{number}", "text") for number in range(300)]
+    before = corpora.split(made, seed=0, held_out=0.1)["test"]
+    after = corpora.split([*made[::-1], Document("new", "text")], seed=0, held_out=0.1)["test"]
     assert [document for document in after if document.name != "new"] == before
     numbers = [int(document.name[1:]) for document in before]
     assert numbers != sorted(numbers), "the first documents of a split are to be a sample of all"
-    assert corpora.split(documents, seed=1, held_out=0.1)["test"] != before
+    assert corpora.split(made, seed=1, held_out=0.1)["test"] != before
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path):
     spec = CorporaSpec({"plots": CorpusSpec(("seaborn",)), "tables": CorpusSpec(("tabulate", "narwhals"))}, 50, 2000, 0.2)
     for name in ("one", "two"):
-        corpora.build(spec, tmp_path / name, root=ROOT, seed=0)
+        corpora.build(spec, tmp_path / name, root=ROOT)
     for path in sorted((tmp_path / "one").rglob("*.gz")):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
-    texts = list(corpora.documents(tmp_path / "one", "plots", "train"))
+    texts = list(documents.documents(tmp_path / "one", "plots", "train"))
     assert all(50 <= len(document.text) <= 2000 for document in texts)
 
 
 def test_missing_and_damaged_files_are_said_so(tmp_path):
     with pytest.raises(ValueError, match="make it with `dvc repro corpora`"):
-        list(corpora.documents(tmp_path, "plots", "train"))
+        list(documents.documents(tmp_path, "plots", "train"))
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "train.jsonl.gz").write_bytes(b"not gzip")
     with pytest.raises(ValueError, match="is damaged"):
-        list(corpora.documents(tmp_path, "plots", "train"))
+        list(documents.documents(tmp_path, "plots", "train"))
 
 
 def test_tokens_of_documents_give_the_text_back(tokenizer):
     texts = [Document("a.b", "Return the sum."), Document("c", "Zwölf, 十二 … \n  indented")]
-    row = corpora.tokens(texts, tokenizer)
+    row = windows.tokens(texts, tokenizer)
     assert row.dtype == torch.int32
     assert tokenizer.decode(row) == "a.b\n\nReturn the sum.<|endoftext|>c\n\nZwölf, 十二 … \n  indented<|endoftext|>"
 
 
 def test_windows_are_cut_end_to_end():
     row = torch.arange(23, dtype=torch.int32)
-    assert corpora.windows(row, 5).tolist() == [[5 * i + j for j in range(5)] for i in range(4)]
-    assert corpora.windows(row, 5, at_most=2).shape == (2, 5)
+    assert windows.windows(row, 5).tolist() == [[5 * i + j for j in range(5)] for i in range(4)]
+    assert windows.windows(row, 5, at_most=2).shape == (2, 5)
     with pytest.raises(ValueError, match="23 tokens, fewer than one window of 24"):
-        corpora.windows(row, 24)
+        windows.windows(row, 24)
     with pytest.raises(ValueError, match="fewer than one window"):
-        corpora.random_windows(row, 24, 1, seed=0)
+        windows.random_windows(row, 24, 1, seed=0)
 
 
 def test_random_windows_are_stretches_of_the_text_and_depend_on_the_seed():
     row = torch.arange(1000, dtype=torch.int32)
-    drawn = corpora.random_windows(row, 10, 20, seed=0)
+    drawn = windows.random_windows(row, 10, 20, seed=0)
     assert (drawn.diff(dim=1) == 1).all() and drawn.dtype == torch.int64
-    assert torch.equal(drawn, corpora.random_windows(row, 10, 20, seed=0))
-    assert not torch.equal(drawn, corpora.random_windows(row, 10, 20, seed=1))
+    assert torch.equal(drawn, windows.random_windows(row, 10, 20, seed=0))
+    assert not torch.equal(drawn, windows.random_windows(row, 10, 20, seed=1))
 
 
 def test_an_epoch_of_batches_sees_each_window_once():
     row = torch.arange(105, dtype=torch.int32)
-    batch = corpora.shuffled_batches(row, length=5, batch_windows=4, seed=0)
+    batch = windows.shuffled_batches(row, length=5, batch_windows=4, seed=0)
     epoch = torch.cat([batch(step) for step in range(5)])
     assert (epoch.diff(dim=1) == 1).all()
     starts = sorted((epoch[:, 0] - epoch[:, 0].min()).tolist())
     assert starts == [5 * i for i in range(20)]
     assert not torch.equal(batch(0), batch(5))
     with pytest.raises(ValueError, match="too few for a batch"):
-        corpora.shuffled_batches(row, length=50, batch_windows=4, seed=0)
+        windows.shuffled_batches(row, length=50, batch_windows=4, seed=0)

@@ -8,13 +8,20 @@ from dataclasses import replace
 import families
 import pytest
 import torch
-from conftest import ROOT, random_windows, small_model
+from conftest import ROOT, learn_prompt, random_windows, small_model
 from torch.nn.functional import kl_div
 from transformers import CohereConfig, PreTrainedModel
 
-from ctp_lib import distillation, learning, likelihood, models, stepcost, study
-from ctp_lib.study import Level, LoraSpec, SoftPromptSpec, TrainingSpec
-from ctp_lib.texts import TrainingText
+from ctp_lib.machine import step_cost
+from ctp_lib.model import divergence, likelihood, loading
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.lora import METHOD as LORA
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.settings import study
+from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec, TrainingSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.text.selection import TrainingText
 
 WINDOWS = random_windows(3, 20)
 TRAINING = TrainingSpec(steps=30, batch_windows=2, learning_rate=0.1, warmup_steps=1, validate_every=5)
@@ -31,7 +38,7 @@ def damaged(network: PreTrainedModel) -> PreTrainedModel:
     """A copy with noise in every matrix inside it: what compression does to a model, roughly."""
     worse, draw = copy.deepcopy(network), torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for module in models.compressible(worse).values():
+        for module in loading.compressible(worse).values():
             noise = torch.randn(module.weight.shape, generator=draw, dtype=torch.float64)
             module.weight += (0.3 * module.weight.std() * noise).to(module.weight)
     return worse
@@ -55,7 +62,7 @@ def test_value_and_gradient_are_those_of_the_full_logits_in_float64(family):
     weights = torch.linspace(-1, 2, expected.numel()).view_as(expected)  # every token by its own weight
     (expected * weights).sum().backward()
     prompt.requires_grad_()
-    found = distillation.token_divergence(network, WINDOWS, prompt, teacher)
+    found = divergence.token_divergence(network, WINDOWS, prompt, teacher)
     (found * weights).sum().backward()
     assert found.dtype == torch.float32 and found.shape == (3, 19)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
@@ -66,16 +73,16 @@ def test_logits_that_are_scaled_after_the_head_are_taken_whole():
     teacher = small_model(kind=CohereConfig, pad_token_id=0, logit_scale=0.5)
     network, prompt = damaged(teacher), torch.randn(4, 32)
     assert likelihood.frozen_head(network) is None
-    found = distillation.token_divergence(network, WINDOWS, prompt, teacher)
+    found = divergence.token_divergence(network, WINDOWS, prompt, teacher)
     torch.testing.assert_close(found, plain(network, teacher, prompt), rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_is_not_far_from_itself_and_the_teacher_stays_as_it_is(model):
-    nothing = distillation.token_divergence(model, WINDOWS, None, model)
+    nothing = divergence.token_divergence(model, WINDOWS, None, model)
     torch.testing.assert_close(nothing, torch.zeros(3, 19), rtol=0, atol=1e-5)
     trained = copy.deepcopy(model).requires_grad_(True)
     prompt = torch.randn(4, 32, requires_grad=True)
-    distillation.token_divergence(model, WINDOWS, prompt, trained).mean().backward()
+    divergence.token_divergence(model, WINDOWS, prompt, trained).mean().backward()
     assert prompt.grad.abs().sum() > 0 and all(weight.grad is None for weight in trained.parameters())
 
 
@@ -86,43 +93,44 @@ def test_a_distilled_prompt_and_lora_bring_the_model_nearer_to_its_teacher(model
     text = TrainingText(lambda step: said.roll(2 * step, 0)[:2], said, "digest")
 
     def distance(of: PreTrainedModel, prompt: torch.Tensor | None = None) -> float:
-        return distillation.token_divergence(of, said, prompt, model).mean().item()
+        return divergence.token_divergence(of, said, prompt, model).mean().item()
 
     settings = {"seed": 0, "label": "t", "teacher": model}
-    start = learning.SoftPrompt.from_vocabulary(network, 4, "sampled", 0)()
-    prompt, run = learning.learn_prompt(network, RECIPE, text, checkpoint=tmp_path / "p.safetensors", **settings)
+    start = SoftPrompt.from_vocabulary(network, 4, "sampled", 0)()
+    prompt, run = learn_prompt(network, RECIPE, text, checkpoint=tmp_path / "p.safetensors", **settings)
     assert run.best_step > 0 and distance(network, prompt()) < distance(network, start)
     assert run.curve[1]["training_loss"] < 1 < run.curve[1]["validation_nll"], "the loss is a divergence, the validation an NLL"
     bare, lora = (
         distance(network),
         LoraSpec(4, ("q_proj", "v_proj", "down_proj"), replace(TRAINING, learning_rate=0.01), alpha=4.0, dropout=0.0),
     )
-    adapted, _ = learning.learn_lora(network, lora, text, checkpoint=tmp_path / "l.safetensors", **settings)
-    assert distance(adapted) < bare
+    adapter = LORA.learn(network, text, lora, model, 0, checkpoint=tmp_path / "l.safetensors", label="t")
+    with adapter.on(network) as subject:
+        assert distance(subject.network) < bare
+    assert distance(network) == bare
 
 
 def test_a_checkpoint_of_another_teacher_is_not_taken_up(model, tmp_path):
     network, checkpoint, text = damaged(model), tmp_path / "c.safetensors", replace(TEXT)
     recipe = replace(RECIPE, training=replace(TRAINING, steps=2))
     learned = [
-        learning.learn_prompt(network, recipe, text, teacher=teacher, seed=0, checkpoint=checkpoint, label="t")[0]()
+        learn_prompt(network, recipe, text, teacher=teacher, seed=0, checkpoint=checkpoint)[0]()
         for teacher in (model, damaged(network), None)
     ]
     assert not torch.equal(learned[0], learned[1]) and not torch.equal(learned[1], learned[2])
 
 
-def test_the_teacher_is_the_uncompressed_model_and_full_has_none():
+def test_what_is_learned_on_the_uncompressed_model_has_the_plain_loss():
     settings = study.load(ROOT / "params.yaml")
-    distilled = replace(settings, soft_prompt=replace(settings.soft_prompt, loss="distillation"))
-    assert models.fingerprint(learning.teacher(distilled, "reference", Level.parse("75%"))) == models.fingerprint(
-        models.load_model(settings.model("reference"))
-    )
-    assert learning.teacher(distilled, "reference", Level()) is None
-    by_text = replace(settings, soft_prompt=replace(settings.soft_prompt, loss="next-token"))
-    assert learning.teacher(by_text, "reference", Level.parse("75%")) is None
+    assert settings.soft_prompt.loss == "distillation"
+    assert Bench(settings, "reference", Level.parse("75%")).lesson(PROMPT.name).loss == "distillation"
+    assert Bench(settings, "reference", Level()).lesson(PROMPT.name).loss == "next-token"
+    assert Bench(settings, "reference", Level.parse("75%")).lesson(LORA.name).loss == "distillation"
+    dense = Bench(settings, "reference", Level.parse("75%")).dense
+    assert loading.fingerprint(dense) == loading.fingerprint(loading.load_model(settings.model("reference")))
 
 
 def test_a_distilled_step_keeps_no_more_for_its_backward_pass(model):
-    by_text = stepcost.soft_prompt(small_model(), 4)
+    by_text = step_cost.soft_prompt(small_model(), 4)
     distilled = replace(by_text, teacher=model)
-    assert stepcost.kept_bytes(distilled, WINDOWS) == stepcost.kept_bytes(by_text, WINDOWS)
+    assert step_cost.kept_bytes(distilled, WINDOWS) == step_cost.kept_bytes(by_text, WINDOWS)

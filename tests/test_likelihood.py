@@ -11,8 +11,10 @@ from conftest import random_windows, small_model
 from torch import nn
 from transformers import CohereConfig, GraniteConfig
 
-from ctp_lib import learning, likelihood, memory, stepcost
-from ctp_lib.study import LoraSpec, TrainingSpec
+from ctp_lib.machine import memory, step_cost
+from ctp_lib.model import likelihood
+from ctp_lib.recovery import lora
+from ctp_lib.settings.learning import LoraSpec, TrainingSpec
 
 WINDOWS = random_windows(3, 20)
 
@@ -84,7 +86,7 @@ def test_a_head_that_is_trained_is_trained():
 
 def test_lora_goes_through_the_same_head(model):
     training = TrainingSpec(steps=1, batch_windows=1, learning_rate=0.1, warmup_steps=0, validate_every=1)
-    adapted = learning.with_lora(model, LoraSpec(2, ("q_proj",), training, dropout=0.0))
+    adapted = lora.with_lora(model, LoraSpec(2, ("q_proj",), training, dropout=0.0))
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
@@ -123,7 +125,7 @@ def test_one_chunk_of_logits_is_held_at_a_time(monkeypatch, trained):
     network.resize_token_embeddings(vocabulary)
     network.requires_grad_(False)
     windows = random_windows(4, 64, vocabulary=vocabulary)
-    candidate = stepcost.soft_prompt(network, 4)
+    candidate = step_cost.soft_prompt(network, 4)
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     candidate.step(windows, optimizer)
     with memory.PeakBytes(network.parameters()) as counted, torch.set_grad_enabled(trained):

@@ -7,14 +7,18 @@ import shutil
 import families
 import pytest
 import torch
-from conftest import HUB, random_windows
+from conftest import compress, HUB, random_windows
 from torch.nn.functional import cross_entropy
 
-from ctp_lib import hub, likelihood, models, prompts, stepcost
-from ctp_lib.compression import recipes
+from ctp_lib.machine import step_cost
+from ctp_lib.model import hub, likelihood, loading
+from ctp_lib.claims import c12_nearest_tokens
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.prompt_cache import PromptCache
-from ctp_lib.study import CompressionSpec, Level, ModelSpec, ParameterError
+from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.settings.compression import CompressionSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
 
 SOLVER = CompressionSpec(corpus="any", windows=4, window=24, dampening=0.01, block_size=16)
 
@@ -27,7 +31,7 @@ def test_a_prompt_of_real_tokens_is_those_tokens(family):
     logits = network(input_ids=together).logits[:, 7:-1].float()
     expected = cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none").view(3, 19)
     torch.testing.assert_close(likelihood.token_nll(network, windows, prompt), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(prompts.vocabulary(network)[ids], prompt)
+    torch.testing.assert_close(c12_nearest_tokens.vocabulary(network)[ids], prompt)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -46,10 +50,10 @@ def test_behind_a_prompt_computed_once_every_window_reads_the_same(family, lengt
 @pytest.mark.parametrize("level", ["3bit", "50%"])
 def test_every_matrix_of_the_blocks_is_compressed_and_nothing_else(family, level, tmp_path):
     families.save(family, tmp_path)
-    network = models.load_model(ModelSpec(str(tmp_path)))
+    network = loading.load_model(ModelSpec(str(tmp_path)))
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    matrices = set(models.compressible(network))
-    recipes.compress(network, Level.parse(level), random_windows(4, 24), SOLVER)
+    matrices = set(loading.compressible(network))
+    compress(network, Level.parse(level), random_windows(4, 24), SOLVER)
     after = network.state_dict()
     changed = {name.removesuffix(".weight") for name, weight in after.items() if not torch.equal(weight, before[name])}
     assert changed == matrices and set(before) == set(after)
@@ -65,11 +69,11 @@ def test_every_matrix_of_the_blocks_is_compressed_and_nothing_else(family, level
 def test_the_prompt_counts_against_the_context(family):
     network, tokenizer = families.model(family), families.tokenizer(family)
     if family == "bloom":  # ALiBi knows no end
-        assert models.context(network) > 10**6
+        assert loading.context(network) > 10**6
         return
-    models.check_fit(network, tokenizer, families.CONTEXT)
+    loading.check_fit(network, tokenizer, families.CONTEXT)
     with pytest.raises(ParameterError, match=f"need {families.CONTEXT + 1} positions"):
-        models.check_fit(network, tokenizer, families.CONTEXT + 1)
+        loading.check_fit(network, tokenizer, families.CONTEXT + 1)
 
 
 # ------------------------------------------------------------------------------------------------------- the hub
@@ -87,19 +91,19 @@ def repository(request):
 
 def test_a_model_comes_from_the_hub_once_and_then_from_the_cache(repository):
     name, folder = repository
-    network = models.load_model(ModelSpec(name))
+    network = loading.load_model(ModelSpec(name))
     windows = random_windows(3, 20)
-    assert perplexity(network, windows) == perplexity(models.load_model(ModelSpec(str(folder))), windows)
-    assert models.load_tokenizer(ModelSpec(name)).get_vocab() == families.tokenizer("opt").get_vocab()
+    assert perplexity(network, windows) == perplexity(loading.load_model(ModelSpec(str(folder))), windows)
+    assert loading.load_tokenizer(ModelSpec(name)).get_vocab() == families.tokenizer("opt").get_vocab()
     HUB.asked.clear()
-    models.load_model(ModelSpec(name))
+    loading.load_model(ModelSpec(name))
     assert not any("GET" in asked and "/resolve/" in asked for asked in HUB.asked)
     HUB.down = True
     try:
-        assert perplexity(models.load_model(ModelSpec(name)), windows) == perplexity(network, windows)
+        assert perplexity(loading.load_model(ModelSpec(name)), windows) == perplexity(network, windows)
     finally:
         HUB.down = False
-    assert len(hub.commit(models.folder(ModelSpec(name)))) == 40 and hub.commit(folder) is None
+    assert len(hub.commit(loading.folder(ModelSpec(name)))) == 40 and hub.commit(folder) is None
 
 
 def test_a_revision_is_taken_by_its_name(repository):
@@ -108,18 +112,18 @@ def test_a_revision_is_taken_by_its_name(repository):
     families.model("opt", seed=1).save_pretrained(other)
     families.tokenizer("opt").save_pretrained(other)
     windows = random_windows(3, 20)
-    main, old = (perplexity(models.load_model(ModelSpec(name, revision)), windows) for revision in (None, "old"))
+    main, old = (perplexity(loading.load_model(ModelSpec(name, revision)), windows) for revision in (None, "old"))
     assert main != old
     with pytest.raises(ParameterError, match="has no revision 'new'"):
-        models.load_model(ModelSpec(name, "new"))
+        loading.load_model(ModelSpec(name, "new"))
 
 
 def test_a_torn_download_goes_on_and_an_altered_file_is_refused(repository):
     name, folder = repository
     HUB.torn.add(f"{name}/model.safetensors")
-    network = models.load_model(ModelSpec(name))
+    network = loading.load_model(ModelSpec(name))
     assert perplexity(network, random_windows(2, 20)) == perplexity(
-        models.load_model(ModelSpec(str(folder))), random_windows(2, 20)
+        loading.load_model(ModelSpec(str(folder))), random_windows(2, 20)
     )
     assert not HUB.torn
 
@@ -129,23 +133,23 @@ def test_an_altered_file_is_refused_and_fetched_anew(repository, file):
     name, _ = repository
     HUB.altered.add(f"{name}/{file}")
     with pytest.raises(ParameterError, match="not what the hub says"):
-        models.load_model(ModelSpec(name))
+        loading.load_model(ModelSpec(name))
     HUB.altered.clear()
-    models.load_model(ModelSpec(name))
+    loading.load_model(ModelSpec(name))
 
 
 def test_what_the_hub_refuses_is_said_in_a_sentence(repository):
     name, folder = repository
     HUB.gated.add(name)
     with pytest.raises(ParameterError, match="is gated: ask for access"):
-        models.load_model(ModelSpec(name))
+        loading.load_model(ModelSpec(name))
     HUB.gated.clear()
     with pytest.raises(ParameterError, match="nobody/nothing is not on"):
-        models.load_model(ModelSpec("nobody/nothing"))
+        loading.load_model(ModelSpec("nobody/nothing"))
     HUB.down = True
     try:
         with pytest.raises(ParameterError, match="run again"):
-            models.load_model(ModelSpec(name))
+            loading.load_model(ModelSpec(name))
     finally:
         HUB.down = False
 
@@ -155,9 +159,9 @@ def test_pickled_weights_and_code_are_refused(repository):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ParameterError, match="pickled ones are refused"):
-        models.load_model(ModelSpec(name))
+        loading.load_model(ModelSpec(name))
     with pytest.raises(ParameterError, match="pickled ones are refused"):
-        models.load_model(ModelSpec(str(folder)))
+        loading.load_model(ModelSpec(str(folder)))
 
 
 def test_a_repository_without_a_tokenizer_is_refused(repository):
@@ -165,7 +169,7 @@ def test_a_repository_without_a_tokenizer_is_refused(repository):
     for path in folder.glob("tokenizer*"):
         path.unlink()
     with pytest.raises(ParameterError, match="has no tokenizer; put"):
-        models.load_tokenizer(ModelSpec(name))
+        loading.load_tokenizer(ModelSpec(name))
 
 
 def test_torn_weights_in_a_folder_are_refused(tmp_path):
@@ -173,7 +177,7 @@ def test_torn_weights_in_a_folder_are_refused(tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ParameterError, match="does not load"):
-        models.load_model(ModelSpec(str(tmp_path)))
+        loading.load_model(ModelSpec(str(tmp_path)))
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -183,9 +187,9 @@ def test_recomputed_activations_give_the_same_gradient_and_are_not_kept(family):
     def step(recompute: bool) -> tuple[torch.Tensor, int]:
         network = families.model(family)
         if recompute:
-            models.recompute_activations(network)
-        candidate = stepcost.soft_prompt(network, 5)
-        kept = stepcost.kept_bytes(candidate, windows)
+            loading.recompute_activations(network)
+        candidate = step_cost.soft_prompt(network, 5)
+        kept = step_cost.kept_bytes(candidate, windows)
         likelihood.token_nll(network, windows, candidate.prompt()).mean().backward()
         return candidate.prompt.prompt_embeddings.grad, kept
 

@@ -19,8 +19,11 @@ from conftest import ROOT, random_windows
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks import measure
-from ctp_lib import memory, models, places, preflight, stepcost, study
-from ctp_lib.study import ModelSpec, ParameterError
+from ctp_lib.machine import memory, preflight, step_cost
+from ctp_lib.model import loading
+from ctp_lib.settings import paths, study
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read as Linux tells it")
@@ -56,9 +59,9 @@ def test_peak_bytes_of_three_matrices_by_hand():
 def test_nothing_but_shapes_is_needed(family, tmp_path):
     """The count on shapes alone is that of real tensors."""
     families.save(family, tmp_path)
-    network = models.load_model(ModelSpec(str(tmp_path)))
-    teacher = models.load_model(ModelSpec(str(tmp_path)))
-    candidate, windows = replace(stepcost.soft_prompt(network, 5), teacher=teacher), random_windows(3, 20)
+    network = loading.load_model(ModelSpec(str(tmp_path)))
+    teacher = loading.load_model(ModelSpec(str(tmp_path)))
+    candidate, windows = replace(step_cost.soft_prompt(network, 5), teacher=teacher), random_windows(3, 20)
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     candidate.step(windows, optimizer)
     with memory.PeakBytes([*network.parameters(), *teacher.parameters()]) as real:
@@ -83,19 +86,19 @@ def test_nothing_but_shapes_is_needed(family, tmp_path):
 def project(tmp_path, monkeypatch):
     """A folder with the study's settings, small corpora, and a model to check."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["study"]["corpora"] = ["documentation"]
-    raw["study"]["compression"] |= {"window": 24, "windows": 4}
-    raw["study"]["evaluation"] = {"window": 24, "windows": {"validation": 4, "test": 4}}
-    raw["study"]["soft_prompt"]["prompt_tokens"] = 5
+    raw["profiles"]["embedded"]["corpora"] = ["documentation"]
+    raw["profiles"]["embedded"]["compression"] |= {"window": 24, "windows": 4}
+    raw["profiles"]["embedded"]["evaluation"] = {"window": 24, "windows": {"validation": 4, "test": 4}}
+    raw["profiles"]["embedded"]["soft_prompt"]["prompt_tokens"] = 5
     (tmp_path / "text").mkdir()
     for number in range(60):
         (tmp_path / "text" / f"{number}.txt").write_text("Return the sum of the elements of an array. " * (5 + number))
     raw["corpora"]["sources"]["documentation"] = {"files": {"train": "text/*.txt"}}
-    raw["study"]["tasks"]["names"] = ["piqa"]
+    raw["profiles"]["embedded"]["tasks"]["names"] = ["piqa"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     families.save("llama", tmp_path / "own")
     monkeypatch.chdir(tmp_path)
-    subprocess.run([sys.executable, "-m", "ctp_lib.corpora"], check=True)
+    subprocess.run([sys.executable, "-m", "ctp_lib.text.corpora"], check=True)
     return tmp_path
 
 
@@ -105,7 +108,7 @@ TRAINING = {"steps": 4, "learning_rate": 0.1, "warmup_steps": 1, "validate_every
 def settings_with(project, **changes):
     raw = yaml.safe_load((project / "params.yaml").read_text())
     for name, section in changes.items():
-        raw["study"][name] |= section
+        raw["profiles"]["embedded"][name] |= section
     (project / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     return study.load()
 
@@ -131,7 +134,7 @@ def test_what_fits_passes_and_what_does_not_is_said(project, monkeypatch):
     needed = preflight.check(settings, "own")
     assert 0 < needed.weights < min(needed.memory.values()) and needed.disk > needed.weights
     train = needed.memory["soft_prompt"]
-    monkeypatch.setattr(preflight, "available", lambda: (train + 2 * needed.weights) // 2)
+    monkeypatch.setattr(preflight, "available", lambda _: (train + 2 * needed.weights) // 2)
     assert 17 <= advised(project, "soft_prompt", ["soft_prompt"]) <= 21
     monkeypatch.undo()
     monkeypatch.chdir(project)
@@ -145,7 +148,7 @@ def test_what_is_compressed_already_takes_no_more_room(project, monkeypatch):
     needed = preflight.check(settings, "own")
     compressed = [level for level in settings.levels if level.family != "full"]
     for level in compressed[:-1]:
-        places.compressed_folder(settings, "own", level).mkdir(parents=True)
+        paths.compressed(settings, "own", level).mkdir(parents=True)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed.disk // len(compressed)))
     preflight.check(settings, "own")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed.disk // len(compressed) - 1))
@@ -160,7 +163,7 @@ def test_the_advice_for_lora_is_that_of_lora(project, monkeypatch):
     )
     needed = preflight.check(settings, "own").memory
     between = (needed["soft_prompt"] + needed["lora"]) // 2
-    monkeypatch.setattr(preflight, "available", lambda: between)
+    monkeypatch.setattr(preflight, "available", lambda _: between)
     preflight.check(settings, "own", ["soft_prompt"])
     assert 35 <= advised(project, "lora", ["lora"]) <= 39
 
@@ -188,7 +191,7 @@ def test_too_little_text_and_too_little_context_are_said(project):
 
 
 def test_the_command_prints_what_it_takes_or_what_is_missing(project):
-    command = [sys.executable, "-m", "ctp_lib.preflight", "own"]
+    command = [sys.executable, "-m", "ctp_lib.machine.preflight", "own"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "hard_prompt.items asks for 80; ask for fewer" in done.stderr
     settings_with(project, hard_prompt={"items": 1, "context": 8, "continuation": 8})

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from ctp_lib import pipeline, progress, study
-from ctp_lib.study import ParameterError
+from ctp_lib import progress
+from ctp_lib.run import cell as pipeline
+from ctp_lib.settings import study
+from ctp_lib.settings.spec import ParameterError
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -10,11 +10,11 @@ from conftest import random_windows, small_model
 from peft import PeftModel
 from torch import nn
 
-from ctp_lib import prompts
 from ctp_lib.evaluation.perplexity import Perplexity, bits_per_byte, perplexity
-from ctp_lib.likelihood import token_nll
-from ctp_lib.prompts import SoftPrompt
-from ctp_lib.study import ModelSpec, ParameterError
+from ctp_lib.model.likelihood import token_nll
+from ctp_lib.recovery.soft_prompt import METHOD, WEIGHTS_FILE, Prompt, SoftPrompt
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
 
 WINDOWS = random_windows(3, 12)
 
@@ -112,7 +112,7 @@ def test_peft_opens_a_saved_prompt_and_gives_the_same_logits(model, tmp_path):
     prompt = SoftPrompt(torch.randn(6, 32, generator=torch.Generator().manual_seed(0)))
     base = tmp_path / "base"
     model.save_pretrained(base)
-    prompts.save(prompt, tmp_path / "prompt", ModelSpec(str(base)), model)
+    Prompt(prompt()).save(tmp_path / "prompt", ModelSpec(str(base)), model)
     theirs = PeftModel.from_pretrained(small_model(seed=0), tmp_path / "prompt").eval()
     assert theirs.active_peft_config.num_virtual_tokens == 6
     assert theirs.active_peft_config.base_model_name_or_path == str(base)
@@ -125,14 +125,14 @@ def test_peft_opens_a_saved_prompt_and_gives_the_same_logits(model, tmp_path):
 
 def test_a_saved_prompt_comes_back(model, tmp_path):
     prompt = SoftPrompt(torch.randn(6, 32))
-    prompts.save(prompt, tmp_path, ModelSpec("base"), model)
-    assert torch.equal(prompts.load(tmp_path, model)(), prompt())
+    Prompt(prompt()).save(tmp_path, ModelSpec("base"), model)
+    assert torch.equal(METHOD.load(tmp_path, model).vectors, prompt())
 
 
 def test_prompts_that_do_not_fit_or_are_damaged_are_refused(model, tmp_path):
-    prompts.save(SoftPrompt(torch.zeros(4, 16)), tmp_path, ModelSpec("base"), model)
+    Prompt(torch.zeros(4, 16)).save(tmp_path, ModelSpec("base"), model)
     with pytest.raises(ParameterError, match=r"is \(4, 16\); this model takes n x 32"):
-        prompts.load(tmp_path, model)
-    (tmp_path / prompts.WEIGHTS_FILE).write_bytes(b"torn")
+        METHOD.load(tmp_path, model)
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"torn")
     with pytest.raises(ParameterError, match="not a readable prompt"):
-        prompts.load(tmp_path, model)
+        METHOD.load(tmp_path, model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -10,8 +9,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from ctp_lib import places, recorded, study
-from ctp_lib.study import ParameterError
+from ctp_lib.claims import beside_the_paper
+from ctp_lib.results import recorded
+from ctp_lib.settings import paths, study
+from ctp_lib.settings.spec import ParameterError
 
 
 @pytest.fixture
@@ -48,30 +49,28 @@ def project(tmp_path):
         if level not in ("full", "3bit", "75%")
     ]
     table = pd.concat([table, pd.DataFrame(missing)]).assign(model="reference")
-    (tmp_path / "results").mkdir()
-    table.to_csv(tmp_path / "results" / "perplexity.csv", index=False)
+    folder = paths.results(settings)
+    folder.mkdir(parents=True)
+    table.to_csv(folder / "perplexity.csv", index=False)
     for name in ("tasks", "cost", "curve", "claims"):
         pd.DataFrame([{"model": "reference", "claim": "C1", "verdict": "mixed"}]).to_csv(
-            tmp_path / "results" / f"{name}.csv", index=False
+            folder / f"{name}.csv", index=False
         )
-    cell = places.cell_path(settings, "compression", "reference", settings.levels[0])
-    cell.parent.mkdir(parents=True)
-    cell.write_text(json.dumps({"cell": {}, "provenance": {"commit": "abc", "processor": "a machine"}}))
-    places.figures_folder(settings, "reference").mkdir(parents=True)
-    (places.figures_folder(settings, "reference") / "1.svg").write_text("<svg/>")
+    paths.figures(settings, "reference").mkdir(parents=True)
+    (paths.figures(settings, "reference") / "1.svg").write_text("<svg/>")
     return settings
 
 
 def test_shares_by_hand(project):
     broad, other, *_ = project.corpora.sources
-    shares = recorded.shares(recorded.read(project, project.root / "results", {}))
+    shares = beside_the_paper.shares(recorded.read(project, paths.results(project), {}))
     assert list(shares.index) == ["75%"]
     assert shares[broad]["75%"] == pytest.approx((20 - 15) / (20 - 10)) and shares[other]["75%"] == pytest.approx(-5 / 20)
 
 
 def test_what_prompts_change_where_they_were_learned_by_hand(project):
     broad = next(iter(project.corpora.sources))
-    found = recorded.direct_prompts(recorded.read(project, project.root / "results", {}))
+    found = beside_the_paper.direct_prompts(recorded.read(project, paths.results(project), {}))
     assert list(found.index) == [(broad, "full"), (broad, "3bit"), (broad, "75%")]
     assert found.gain.tolist() == pytest.approx([-0.09, -0.105, -0.5])
     assert found.net.tolist() == pytest.approx([0.0, -0.015, -0.41])
@@ -79,14 +78,14 @@ def test_what_prompts_change_where_they_were_learned_by_hand(project):
 
 def test_what_is_kept_is_read_back(project):
     folder = recorded.keep(project, "mine")
-    assert (folder / "figures" / "1.svg").exists() and recorded.names(project) == ["mine"]
+    assert (project.root / "figures" / "recorded" / "mine" / "reference" / "1.svg").exists() and recorded.names(project) == ["mine"]
     run = recorded.kept(project, "mine")
-    assert run.about["commit"] == "abc" and len(run.about["date"]) == 10
-    assert run.perplexity.equals(recorded.read(project, project.root / "results", {}).perplexity)
+    assert run.about["commit"] == "unknown" and len(run.about["date"]) == 10
+    assert run.perplexity.equals(recorded.read(project, paths.results(project), {}).perplexity)
     with pytest.raises(ParameterError, match="no run was recorded as 'yours'; there are mine"):
         recorded.kept(project, "yours")
-    (project.root / "results" / "tasks.csv").unlink()
-    with pytest.raises(ParameterError, match=r"tasks.csv is not there; run `dvc repro`"):
+    (paths.results(project) / "tasks.csv").unlink()
+    with pytest.raises(ParameterError, match=r"tasks.csv is not there; run `make repro`"):
         recorded.keep(project, "again")
 
 
@@ -99,7 +98,7 @@ def test_every_run_that_was_kept_opens():
 
 
 def test_the_papers_shares_by_hand():
-    learned, transferred = recorded.published_shares()
+    learned, transferred = beside_the_paper.published_shares()
     assert learned["printed"] == {"3bit": pytest.approx((10.74 - 7.48) / (10.74 - 7.59))}
     assert transferred["printed"]["4bit"] == pytest.approx((6.92 - 6.26) / (6.92 - 6.33))
     assert transferred["undone"]["3bit"] == pytest.approx((9.45 - 6.90 ** (1123 / 1023)) / (9.45 - 6.33))

@@ -2,43 +2,94 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 
-from ctp_lib import claims, figures, results, verdicts
-from ctp_lib.verdicts import Difference
+from ctp_lib.claims import c2_c3_recovery, rules, style
+from ctp_lib.claims.rules import Difference
+from ctp_lib.results import cells, provenance, tables
+from ctp_lib.settings import paths, study
 
 
-def test_a_cell_comes_back_with_its_provenance(tmp_path):
-    path = tmp_path / "a" / "b.json"
-    results.write_cell(path, {"model": "m"}, perplexity=[{"ppl": 2.0}])
-    cell = results.read_cell(path)
-    assert cell["cell"] == {"model": "m"} and cell["perplexity"] == [{"ppl": 2.0}]
-    assert cell["provenance"]["threads"] >= 1 and set(cell["provenance"]["packages"]) == set(results.RECORDED_PACKAGES)
+def test_numbers_and_what_they_cost_lie_apart(tmp_path):
+    settings = replace(study.load(ROOT / "params.yaml"), root=tmp_path)
+    goal = paths.score(settings, "reference", settings.levels[1], "none")
+    cell = {"model": "reference", "level": "4bit"}
+    cells.write(goal, cell, perplexity=[{"ppl": 2.0}])
+    before = goal.read_bytes()
+    cells.write_cost(settings, goal, cell, [provenance.Cost("evaluate", tokens=10, seconds=2.0)])
+    assert goal.read_bytes() == before and b"seconds" not in before and b"commit" not in before
+    cost = cells.read(paths.cost_of(settings, goal))
+    assert cost["cell"] == cell and cost["cost"][0]["tokens_per_second"] == 5.0
+    assert cost["provenance"]["threads"] >= 1 and set(cost["provenance"]["packages"]) == set(provenance.RECORDED_PACKAGES)
+
+
+def test_provenance_says_unknown_where_git_says_nothing(tmp_path):
+    found = provenance.provenance(tmp_path)
+    assert found["commit"] == found["dirty"] == "unknown"
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / "params.yaml").write_text("seed: 0")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", tmp_path, "add", "."], check=True)
+    subprocess.run(["git", "-C", tmp_path, *identity, "commit", "-qm", "first"], check=True)
+    assert provenance.provenance(tmp_path)["dirty"] is False and len(provenance.provenance(tmp_path)["commit"]) == 40
+    (tmp_path / "params.yaml").write_text("seed: 1")
+    assert provenance.provenance(tmp_path)["dirty"] is True
+
+
+def test_a_cell_made_by_something_else_is_not_taken(tmp_path):
+    made = cells.write(tmp_path / "a.json", {"model": "m"}, identity={"code": {"a": 1}, "levels": ("x",)}, perplexity=[])
+    assert cells.known(tmp_path / "a.json", {"code": {"a": 1}, "levels": ("x",)}) == made
+    assert cells.known(tmp_path / "a.json", {"code": {"a": 2}, "levels": ("x",)}) is None
+    assert cells.known(tmp_path / "b.json", {}) is None
 
 
 def test_missing_and_torn_cells_are_said_so(tmp_path):
-    with pytest.raises(ValueError, match="run `dvc repro`"):
-        results.read_cell(tmp_path / "a.json")
+    with pytest.raises(ValueError, match="run `make repro`"):
+        cells.read(tmp_path / "a.json")
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
-        results.read_cell(tmp_path / "a.json")
+        cells.read(tmp_path / "a.json")
 
 
-def test_a_table_joins_cells_and_rows():
-    cells = [
-        {"cell": {"model": "m", "level": level}, "perplexity": [{"ppl": ppl}, {"ppl": ppl + 1}]}
-        for level, ppl in (("a", 1), ("b", 3))
-    ]
-    table = results.table(cells, "perplexity", ["model", "level", "ppl", "seed"])
-    assert table.ppl.tolist() == [1, 2, 3, 4] and table.level.tolist() == ["a", "a", "b", "b"]
-    assert list(table.columns) == ["model", "level", "ppl", "seed"] and table.seed.isna().all()
+def test_a_table_joins_cells_and_rows(tmp_path):
+    """Of the study's own models, levels and methods; what an earlier study left there is not in it."""
+    settings = replace(study.load(ROOT / "params.yaml"), root=tmp_path)
+    for level, ppl in zip(settings.levels, (1, 3), strict=False):
+        cell = {"model": "reference", "level": str(level)}
+        cells.write(paths.score(settings, "reference", level, "none"), cell, perplexity=[{"ppl": ppl}, {"ppl": ppl + 1}])
+        cells.write(paths.score(settings, "reference", level, "old_method"), cell, perplexity=[{"ppl": 99}])
+    compared = [{"ppl": 5, "level": "full"}, {"ppl": 1, "level": "full", "reused": True}]
+    cells.write(paths.question(settings, "comparison", "reference"), {"model": "reference"}, perplexity=compared)
+    table = tables.collect(settings, "perplexity")
+    assert table.ppl.tolist() == [1, 2, 3, 4, 5] and table.level.tolist() == ["full", "full", "4bit", "4bit", "full"]
+    assert list(table.columns) == tables.COLUMNS["perplexity"] and table.seed.isna().all()
+
+
+def test_curves_and_what_learning_cost_are_those_of_the_study(tmp_path):
+    settings = replace(study.load(ROOT / "params.yaml"), root=tmp_path)
+    for level in settings.levels:
+        for seed in settings.soft_prompt.seeds:
+            goal = paths.learned(settings, "reference", level, "soft_prompt", seed)
+            goal.mkdir(parents=True)
+            run = {"curve": [{"step": 0, "tokens": 0, "training_loss": None, "validation_nll": 2.0 + seed}]}
+            (goal / paths.LEARNED).write_text(json.dumps({"identity": {}, "run": run}))
+            cell = {"model": "reference", "level": str(level), "method": "soft_prompt"}
+            cells.write_cost(settings, goal, cell, [provenance.Cost("train", seconds=1.0 + seed, seed=seed)])
+    curve = tables.collect(settings, "curve")
+    assert len(curve) == 27 and curve[curve.level == "62.5%"].validation_nll.tolist() == [2.0, 3.0, 4.0]
+    costs = tables.learning_costs(settings, "reference", "soft_prompt")
+    assert len(costs) == 27 == len(tables.collect(settings, "cost")) and costs.groupby("level").seconds.sum().unique() == [6.0]
 
 
 def test_cost_is_measured_and_gives_a_rate():
-    with results.measured("work", tokens=100) as cost:
+    with provenance.measured("work", tokens=100) as cost:
         held = bytearray(50_000_000)
     assert cost.seconds > 0 and cost.peak_memory_bytes > len(held)
     assert cost.record()["tokens_per_second"] == pytest.approx(100 / cost.seconds)
@@ -46,10 +97,10 @@ def test_cost_is_measured_and_gives_a_rate():
 
 def test_paired_differences_by_hand():
     # differences -1, -2, -3: mean -2, standard deviation 1
-    difference = verdicts.paired_difference([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    difference = rules.paired_difference([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
     assert difference == Difference(-2.0, pytest.approx(1 / math.sqrt(3)))
     with pytest.raises(ValueError, match="cannot be paired"):
-        verdicts.paired_difference([1.0], [1.0])
+        rules.paired_difference([1.0], [1.0])
 
 
 LOWER, HIGHER, NEITHER = Difference(-3.0, 1.0), Difference(3.0, 1.0), Difference(-1.0, 1.0)
@@ -64,7 +115,7 @@ def test_a_difference_counts_only_beyond_its_error():
     [([LOWER, LOWER], "holds"), ([LOWER, NEITHER], "mixed"), ([LOWER, HIGHER], "mixed"), ([NEITHER, HIGHER], "does not hold")],
 )
 def test_everywhere_lower(differences, outcome):
-    assert verdicts.everywhere_lower(differences) == outcome
+    assert rules.everywhere_lower(differences) == outcome
 
 
 @pytest.mark.parametrize(
@@ -72,19 +123,19 @@ def test_everywhere_lower(differences, outcome):
     [([True, True], "holds"), ([False, True], "mixed"), ([False, False], "does not hold"), ([], "not measured")],
 )
 def test_counted(answers, outcome):
-    assert verdicts.counted(answers) == outcome
+    assert rules.counted(answers) == outcome
 
 
 def test_units_are_averaged_over_runs_that_measured_the_same_ones():
-    assert verdicts.unit_means([[1.0, 4.0], [3.0, 0.0]]) == [2.0, 2.0]
+    assert rules.unit_means([[1.0, 4.0], [3.0, 0.0]]) == [2.0, 2.0]
     with pytest.raises(ValueError, match="shorter"):
-        verdicts.unit_means([[1.0, 4.0], [3.0]])
+        rules.unit_means([[1.0, 4.0], [3.0]])
 
 
 def test_recovered_share_by_hand():
-    assert claims.recovered_share(none=20.0, prompted=15.0, full=10.0) == 0.5
-    assert claims.recovered_share(none=20.0, prompted=22.0, full=10.0) == -0.2
-    assert math.isnan(claims.recovered_share(none=10.0, prompted=9.0, full=10.0))
+    assert rules.recovered_share(none=20.0, prompted=15.0, full=10.0) == 0.5
+    assert rules.recovered_share(none=20.0, prompted=22.0, full=10.0) == -0.2
+    assert math.isnan(rules.recovered_share(none=10.0, prompted=9.0, full=10.0))
 
 
 def row(method: str, *nll: float, text: str = "t") -> dict:
@@ -107,21 +158,23 @@ def cell(level: str, *rows: dict, **more) -> dict:
 
 def test_a_gain_over_seeds_counts_windows_and_seeds():
     # seed means 1.5 and 1.9; windows averaged over seeds 1.6, 1.8 against 2, 2: -0.4 and -0.2
-    gain = verdicts.over_seeds([row("p", 1.4, 1.6), row("p", 1.8, 2.0)], [row("none", 2.0, 2.0)])
+    gain = rules.over_seeds([row("p", 1.4, 1.6), row("p", 1.8, 2.0)], [row("none", 2.0, 2.0)])
     windows, seeds = 0.1, 0.4 / math.sqrt(2) / math.sqrt(2)
     assert gain.mean == pytest.approx(-0.3) and gain.stderr == pytest.approx(math.hypot(windows, seeds))
-    assert verdicts.over_seeds([row("p", 1.4, 1.6)], [row("none", 2.0, 2.0)]) == Difference(pytest.approx(-0.5), pytest.approx(0.1))
-    both = verdicts.over_seeds([row("p", 1.4, 1.6)], [row("q", 1.4, 1.6), row("q", 1.8, 2.0)])
+    assert rules.over_seeds([row("p", 1.4, 1.6)], [row("none", 2.0, 2.0)]) == Difference(pytest.approx(-0.5), pytest.approx(0.1))
+    both = rules.over_seeds([row("p", 1.4, 1.6)], [row("q", 1.4, 1.6), row("q", 1.8, 2.0)])
     assert both.mean == pytest.approx(-0.2) and both.stderr == pytest.approx(seeds)  # the windows differ by the same
 
 
+REACHED = {"full": {"bits_per_weight": 16.0}, "4bit": {"bits_per_weight": 4.5}}
+
+
 def test_the_recovery_table():
-    manifest = {"manifest": {"bits_per_weight": 4.5}}
-    cells = [
-        cell("full", row("none", 1.0, 1.0), **manifest), cell("4bit", row("none", 2.0, 2.0), **manifest),
+    made = [
+        cell("full", row("none", 1.0, 1.0)), cell("4bit", row("none", 2.0, 2.0)),
         cell("full", row("soft_prompt", 0.9, 0.9)), cell("4bit", row("soft_prompt", 1.4, 1.6), row("soft_prompt", 1.7, 1.7)),
     ]  # fmt: skip
-    table = claims.recovery_table(cells, evaluated_on="broad")
+    table = c2_c3_recovery.table(made, REACHED, evaluated_on="broad")
     found, mean = table.loc["4bit"], (math.exp(1.5) + math.exp(1.7)) / 2
     assert found.gain == pytest.approx(-0.4) and found.bits_per_weight == 4.5
     assert (found.seeds_low, found.seeds_high) == pytest.approx((math.exp(1.5), math.exp(1.7)))
@@ -132,13 +185,22 @@ def test_the_recovery_table():
     assert list(table.index) == ["full", "4bit"]
 
 
+def test_any_method_has_its_table_and_its_points():
+    made = [cell(level, row(method, nll, nll)) for level, method, nll in (
+        ("full", "none", 1.0), ("4bit", "none", 2.0), ("full", "lora", 1.0), ("4bit", "lora", 1.5), ("4bit", "soft_prompt", 1.8),
+    )]  # fmt: skip
+    table = c2_c3_recovery.table(made, REACHED, evaluated_on="broad", method="lora")
+    assert table.gain["4bit"] == pytest.approx(-0.5)
+    figure = c2_c3_recovery.perplexity_by_level(pd.DataFrame(cells.rows(made)), evaluated_on="broad")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["compressed", "compressed + LoRA", "compressed + soft prompt", "uncompressed"]
+    assert figure.axes[0].get_title() == "Quantised (GPTQ)"
+
+
 def test_scores_of_different_text_are_not_compared():
-    cells = [
-        cell("full", row("none", 1.0, 1.0), manifest={"bits_per_weight": 16.0}),
-        cell("full", row("soft_prompt", 1.0, 1.0, text="other")),
-    ]
+    made = [cell("full", row("none", 1.0, 1.0)), cell("full", row("soft_prompt", 1.0, 1.0, text="other"))]
     with pytest.raises(ValueError, match="other text was scored"):
-        claims.recovery_table(cells, evaluated_on="broad")
+        c2_c3_recovery.table(made, {"full": REACHED["full"]}, evaluated_on="broad")
 
 
 def perplexities() -> pd.DataFrame:
@@ -158,10 +220,10 @@ def perplexities() -> pd.DataFrame:
 
 def test_equal_tables_give_equal_figures_and_say_the_uncompressed_value(tmp_path):
     for name in ("one", "two"):
-        figures.save(figures.perplexity_by_level(perplexities(), evaluated_on="broad"), tmp_path / name, "f")
+        style.save(c2_c3_recovery.perplexity_by_level(perplexities(), evaluated_on="broad"), tmp_path / name, "f")
     for suffix in ("svg", "png"):
         assert (tmp_path / "one" / f"f.{suffix}").read_bytes() == (tmp_path / "two" / f"f.{suffix}").read_bytes()
-    figure = figures.perplexity_by_level(perplexities(), evaluated_on="broad")
+    figure = c2_c3_recovery.perplexity_by_level(perplexities(), evaluated_on="broad")
     for axis, levels in zip(figure.axes, (["4bit", "2bit"], ["50%", "50%+4bit"]), strict=False):
         assert [label.get_text() for label in axis.get_xticklabels()] == levels
         assert "10.0" in [text.get_text() for text in axis.texts]
@@ -176,7 +238,7 @@ def test_curves_have_a_panel_a_level():
             "validation_nll": [3.0, 2.0, 2.5, 4.0, 3.5, 3.0],
         }
     )
-    figure = figures.curves_by_level(curve)
+    figure = c2_c3_recovery.curves_by_level(curve)
     assert [axis.get_title() for axis in figure.axes if axis.axison] == ["4bit", "50%"]
     kept = [axis.lines[1].get_xydata().tolist() for axis in figure.axes if axis.axison]
     assert kept == [[[0.01, 2.0]], [[0.02, 3.0]]]

@@ -11,8 +11,10 @@ import pytest
 import repositories
 from conftest import HUB, ROOT
 
-from ctp_lib import sources, study
-from ctp_lib.study import CorpusSpec, ParameterError
+from ctp_lib.settings import study
+from ctp_lib.text import sources
+from ctp_lib.settings.corpora import CorpusSpec
+from ctp_lib.settings.spec import ParameterError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +30,7 @@ def of_params(name: str) -> CorpusSpec:
     """The corpus as ``params.yaml`` has it."""
     path = ROOT / "params.yaml"
     raw = study.YAML(typ="safe", pure=True).load(path.read_text())["corpora"]["sources"][name]
-    return study._build(CorpusSpec, raw, name)
+    return study.with_settings(CorpusSpec, raw, f"{name}.")
 
 
 def test_c4_has_a_train_shard_and_its_validation_shard_in_halves():
@@ -107,7 +109,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
 
 
 def test_a_corpus_has_one_source():
-    with pytest.raises(ParameterError, match="allowed is packages, or dataset"):
+    with pytest.raises(ValueError, match="allowed is packages, or dataset"):
         CorpusSpec(packages=("python",), dataset="a/b")
-    with pytest.raises(ParameterError, match="allowed is a path for train"):
+    with pytest.raises(ValueError, match="allowed is a path for train"):
         CorpusSpec(files={"test": "a.txt"})

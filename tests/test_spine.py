@@ -17,24 +17,24 @@ from peft import PeftModel
 from transformers import GPTNeoXConfig
 
 from benchmarks import recipe_page
-from ctp_lib import reference
+from ctp_lib.appendix import small_models
 
 LEVELS = ["full", "50%+4bit"]
 OWN = "somebody/own-neox"
 JOINT = ["-p", "level", "50%+4bit"]
-EXPERIMENTS = {
+QUESTIONS = {
     "04_central_result": [],
-    "05_hard_prompt": [],
-    "06_cross_dataset": [],
-    "07_cross_compression": [],
-    "08_cross_task": [],
-    "09_lora": [],
-    "10_stored_size": [],
-    "11_metric_audit": JOINT,
-    "12_cost": JOINT,
-    "13_reading_prompts": JOINT,
-    "14_another_model": ["-p", "other", "own-model"],
-    "15_findings": [],
+    "10_what_repairs": [],
+    "05_metric_audit": JOINT,
+    "06_hard_prompt": [],
+    "07_cross_dataset": [],
+    "08_cross_compression": [],
+    "09_cross_task": [],
+    "13_stored_size": [],
+    "14_cost": JOINT,
+    "15_nearest_tokens": JOINT,
+    "16_another_model": ["-p", "other", "own.model"],
+    "17_findings": [],
 }
 
 
@@ -44,24 +44,25 @@ def project(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     (folder / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False))
-    run(folder, "ctp_lib.corpora")
+    run(folder, "ctp_lib.text.corpora")
     shutil.copy(ROOT / "requirements.txt", folder)
-    run(folder, "ctp_lib.pipeline", "notebooks/00_reference_model.py")
-    run(folder, "ctp_lib.pipeline", "notebooks/00b_shape_comparison.py")
-    run(folder, "ctp_lib.pipeline", "notebooks/01_corpora.py")
     own_model(HUB.root / "models" / OWN)
+    run(folder, "ctp_lib.run.cell", "notebooks/appendix/a1_small_models.py")
+    run(folder, "ctp_lib.run.cell", "notebooks/appendix/a2_shape_comparison.py")
+    run(folder, "ctp_lib.run.cell", "notebooks/01_corpora.py")
     for level in LEVELS:
         for notebook in ("02_compression", "03_soft_prompt"):
-            run(folder, "ctp_lib.pipeline", f"notebooks/{notebook}.py", "-p", "model", "own-model", "-p", "level", level)
-    for notebook, more in EXPERIMENTS.items():
-        run(folder, "ctp_lib.pipeline", f"notebooks/{notebook}.py", "-p", "model", "own-model", *more)
+            run(folder, "ctp_lib.run.cell", f"notebooks/{notebook}.py", "-p", "model", "own.model", "-p", "level", level)
+    for notebook, more in QUESTIONS.items():
+        run(folder, "ctp_lib.run.cell", f"notebooks/{notebook}.py", "-p", "model", "own.model", *more)
     return folder
 
 
 def small_params() -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["models"]["own-model"] = {"source": OWN}
-    profile = params["study"] = params["study"] | {"models": ["own-model"], "levels": LEVELS}
+    params["models"]["own.model"] = {"source": OWN}
+    profile = params["profiles"]["embedded"]
+    profile |= {"models": ["own.model"], "levels": LEVELS}
     sources = params["corpora"]["sources"]
     for name, packages in (
         ("documentation", ["seaborn", "nltk"]),
@@ -94,7 +95,7 @@ def small_params() -> dict:
         "lora_rates": [0.01],
         "lora_points": ["1@qv", "2@all"],
     }
-    profile["another_model"] = {"pairs": [{"model": "own-model", "other": "own-model"}], "levels": LEVELS}
+    profile["another_model"] = {"pairs": [{"model": "own.model", "other": "own.model"}], "levels": LEVELS}
     profile["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
     return params
 
@@ -102,7 +103,7 @@ def small_params() -> dict:
 def own_model(target: Path) -> None:
     texts = ["Draw the estimate with its error bars.", "Return the n-th root of x."] * 20
     small_model(layers=1, context=512, kind=GPTNeoXConfig).save_pretrained(target)
-    reference.train_tokenizer(texts, SHAPE).save_pretrained(target)
+    small_models.train_tokenizer(texts, SHAPE).save_pretrained(target)
 
 
 def run(folder: Path, *module: str) -> None:
@@ -112,7 +113,7 @@ def run(folder: Path, *module: str) -> None:
 
 
 def test_every_cell_is_in_the_tables(project):
-    table = pd.read_csv(project / "results" / "perplexity.csv", keep_default_na=False)
+    table = pd.read_csv(project / "results" / "embedded" / "perplexity.csv", keep_default_na=False)
     assert set(table.tokens_scored) == {6 * 47}
     central = table[table.point.eq("") & table.trained_at_level.isin(["", *LEVELS])]
     assert {"none", "soft_prompt"} <= set(central.method) and set(table.method) == {"none", "soft_prompt", "lora"}
@@ -120,59 +121,59 @@ def test_every_cell_is_in_the_tables(project):
     assert (none.ppl == none.ppl_released).all()
     prompted = table[table.method == "soft_prompt"]
     assert (prompted.ppl_released < prompted.ppl).all() and set(prompted.prompt_tokens) == {2, 4}
-    cost = pd.read_csv(project / "results" / "cost.csv")
+    cost = pd.read_csv(project / "results" / "embedded" / "cost.csv")
     assert set(cost.work) == {"compress", "train", "evaluate"} and (cost.seconds > 0).all()
-    tasks = pd.read_csv(project / "results" / "tasks.csv")
+    tasks = pd.read_csv(project / "results" / "embedded" / "tasks.csv")
     assert len(tasks) == 3 * len(LEVELS) * 2 and set(tasks.n) == {8} and tasks.value.between(0, 1).all()
 
 
 def test_no_score_is_taken_twice(project):
-    table = pd.read_csv(project / "results" / "perplexity.csv", keep_default_na=False)
+    table = pd.read_csv(project / "results" / "embedded" / "perplexity.csv", keep_default_na=False)
     study_own = table[table.point.eq("") & table.prompt_kind.eq("learned")]
     assert not study_own.duplicated(["level", "trained_on", "trained_at_level", "evaluated_on", "seed"]).any()
 
 
 def test_the_ledger_has_a_verdict_for_every_claim_but_one(project):
-    ledger = pd.read_csv(project / "results" / "claims.csv")
+    ledger = pd.read_csv(project / "results" / "embedded" / "claims.csv")
     assert set(ledger.claim) == {*(f"C{n}" for n in range(1, 13) if n != 10), "metric"}
     assert set(ledger.verdict) <= {"holds", "mixed", "does not hold", "not measured"} and ledger.measured.str.len().min() > 20
     assert set(ledger[ledger.claim == "C6"].verdict) == {"not measured"}  # one compressed level, no other to stitch to
-    page = (project / "results" / "findings" / "own-model.md").read_text()
+    page = (project / "results" / "embedded" / "findings.md").read_text()
     assert all(f"| {claim} |" in page for claim in ledger.claim)
-    summary = json.loads((project / "results" / "summary.json").read_text())["own-model"]
+    summary = json.loads((project / "results" / "embedded" / "summary.json").read_text())["own.model"]
     assert summary["verdicts"] == dict(zip(ledger.claim, ledger.verdict, strict=True)) and list(summary["recovered"]) == LEVELS[1:]
 
 
 def test_every_experiment_drew_its_figure(project):
-    drawn = {path.stem for path in (project / "figures" / "own-model").glob("*.svg")}
+    drawn = {path.stem for path in (project / "figures" / "embedded" / "own.model").glob("*.svg")}
     assert {name.split("_")[0] for name in drawn} == {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "s1"}
-    assert all(path.stat().st_size > 1000 for path in (project / "figures" / "own-model").iterdir())
-    assert not list((project / "models" / "checkpoints").glob("*.safetensors")), "finished, so nothing to go on from"
+    assert all(path.stat().st_size > 1000 for path in (project / "figures" / "embedded" / "own.model").iterdir())
+    assert not list((project / "models" / "embedded" / "checkpoints").glob("*.safetensors")), "finished, so nothing to go on from"
 
 
 def test_the_reference_model_is_trained_measured_and_described(project):
-    cell = json.loads((project / "results" / "shipped_models" / "reference.json").read_text())
+    cell = json.loads((project / "results" / "recorded" / "small_models" / "reference.json").read_text())
     assert [row["step"] for row in cell["curve"]] == [0, 3] and cell["curve"][0]["training_loss"] is None
     assert {row["evaluated_on"] for row in cell["perplexity"]} == {"documentation", "python_reference", "mathematics"}
     assert sorted(path.name for path in (project / "models/reference").iterdir() if path.suffix == ".safetensors") == [
         "model.safetensors"
     ]
-    compared = json.loads((project / "results" / "shape_comparison.json").read_text())["shapes"]
+    compared = json.loads((project / "results" / "recorded" / "small_models" / "shapes.json").read_text())["shapes"]
     assert [(row["shape"], row["seed"]) for row in compared] == [("1 x 32", 0), ("1 x 32", 1)] and compared[0][
         "cost_nats"
     ] != 0 != compared[0]["gain_nats"]
-    card = json.loads((project / "results" / "corpora.json").read_text())
+    card = json.loads((project / "results" / "embedded" / "corpora.json").read_text())
     assert len(card["splits"]) == 9 and all(row["tokens"] > row["documents"] > 0 for row in card["splits"])
     assert set(card["versions"]) == {"seaborn", "nltk", "narwhals", "mpmath"}
 
 
 def test_the_same_cell_again_gives_the_same_bytes(project):
-    path = project / "models/prompts/own-model/full/seed-1/adapter_model.safetensors"
+    path = project / "models/embedded/learned/own.model/full/soft_prompt/seed-1/adapter_model.safetensors"
     before = path.read_bytes()
-    path.unlink()
+    shutil.rmtree(path.parent)
     folder = project / "notebooks"  # as JupyterLab runs it: from where the notebooks are
     code = (
-        (folder / "03_soft_prompt.py").read_text().replace('model = "reference"', 'model = "own-model"').replace('"75%"', '"full"')
+        (folder / "03_soft_prompt.py").read_text().replace('model = "reference"', 'model = "own.model"').replace('"75%"', '"full"')
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -192,30 +193,44 @@ def test_both_recipes_are_learned_and_kept(project, tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["shapes"]["5"]["runs"] == record["runs"]
 
 
-def test_the_manifest_says_what_was_reached(project):
-    manifest = json.loads((project / "models/compressed/own-model/50%+4bit/manifest.json").read_text())
-    assert manifest["level"] == "50%+4bit" and manifest["calibration"]["windows"] == 4 and manifest["mask_digest"]
-    assert all(layer["sparsity"] >= 0.5 and layer["distinct_values"] <= 16 for layer in manifest["layers"])
-    assert len(manifest["layers"]) == 4 and manifest["base"]["source"] == OWN and len(manifest["base"]["commit"]) == 40
+def test_the_manifest_says_what_a_model_was_made_by_and_the_cell_what_was_reached(project):
+    manifest = json.loads((project / "models/embedded/compressed/own.model/s50-w4/manifest.json").read_text())
+    assert manifest["level"] == "50%+4bit" and manifest["method"] == "joint" and manifest["calibration"]["windows"] == 4
+    assert manifest["base"]["source"] == OWN and len(manifest["base"]["commit"]) == 40
+    reached = json.loads((project / "results/embedded/compression/own.model/s50-w4.json").read_text())["reached"]
+    assert all(layer["sparsity"] >= 0.5 and layer["distinct_values"] <= 16 for layer in reached["layers"])
+    assert len(reached["layers"]) == 4 and reached["mask_digest"]
 
 
 def test_peft_opens_the_prompt_of_the_study(project):
     prompted = PeftModel.from_pretrained(
-        small_model(layers=1, kind=GPTNeoXConfig), project / "models/prompts/own-model/full/seed-0"
+        small_model(layers=1, kind=GPTNeoXConfig), project / "models/embedded/learned/own.model/full/soft_prompt/seed-0"
     )
     assert prompted.active_peft_config.num_virtual_tokens == 4
 
 
 def test_executed_copies_carry_no_times(project):
-    notebook = json.loads((project / "results/runs/03_soft_prompt/own-model-full.ipynb").read_text())
+    notebook = json.loads((project / "results/embedded/runs/03_soft_prompt/own.model-full.ipynb").read_text())
     assert "papermill" not in notebook["metadata"]
     assert not any({"papermill", "execution"} & set(cell["metadata"]) for cell in notebook["cells"])
     assert "step/s" not in json.dumps(notebook) and "s/step" not in json.dumps(notebook)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_a_prompt_before_its_model_is_refused_with_a_sentence(project):
-    command = ["ctp_lib.pipeline", "notebooks/03_soft_prompt.py", "-p", "model", "own-model", "-p", "level", "3bit"]
-    done = subprocess.run([sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "own-model at 3bit is not compressed yet; run notebooks/02_compression" in done.stderr
+def test_a_notebook_makes_what_is_missing(project):
+    """A level that nobody compressed, learned on or scored before: the notebook does it, and leaves the others as they are."""
+    other = project / "models/embedded/compressed/own.model/full/manifest.json"
+    before = other.stat().st_mtime_ns
+    run(project, "ctp_lib.run.cell", "notebooks/03_soft_prompt.py", "-p", "model", "own.model", "-p", "level", "rtn:3bit/g16")
+    assert (project / "models/embedded/compressed/own.model/rtn-w3g16/model.safetensors").exists()
+    assert (project / "models/embedded/learned/own.model/rtn-w3g16/soft_prompt/seed-1/adapter_config.json").exists()
+    assert (project / "results/embedded/runs/03_soft_prompt/own.model-rtn-w3g16.ipynb").exists()
+    assert other.stat().st_mtime_ns == before
+
+
+def test_a_model_that_exists_is_not_trained_anew(project):
+    command = [sys.executable, "-m", "ctp_lib.run.cell", "notebooks/appendix/a1_small_models.py"]
+    before = (project / "models/reference/model.safetensors").stat().st_mtime_ns
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "replace_it is False; allowed is True, since models/reference exists" in done.stderr
+    assert (project / "models/reference/model.safetensors").stat().st_mtime_ns == before

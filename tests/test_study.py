@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
 import yaml
 from conftest import ROOT
 
-from ctp_lib import study
-from ctp_lib.study import Level, ParameterError
+from ctp_lib.run import graph
+from ctp_lib.settings import study
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
 
 LEVELS = {
     "full": (None, 0.0, None, "full"),
@@ -29,9 +33,27 @@ def test_levels_are_read_and_printed_as_people_write_them(text):
     assert str(level) == text
 
 
+SLUGS = {
+    "full": ("full", "none"), "3bit": ("w3", "gptq"), "62.5%": ("s62.5", "sparsegpt"), "50%+4bit": ("s50-w4", "joint"),
+    "2:4": ("2of4", "sparsegpt"), "2:4+3bit": ("2of4-w3", "joint"), "2bit/g64": ("w2g64", "gptq"), "rtn:3bit/g128": ("rtn-w3g128", "rtn"),
+    "wanda:2:4": ("wanda-2of4", "wanda"), "magnitude:50%": ("magnitude-s50", "magnitude"), "auto-gptq:4bit": ("auto-gptq-w4", "auto-gptq"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SLUGS)
+def test_a_level_has_a_slug_and_a_method(text):
+    level = Level.parse(text)
+    assert (level.slug, level.method) == SLUGS[text] and str(level) == text
+
+
+def test_slugs_are_file_names_everywhere_and_tell_levels_apart():
+    slugs = [slug for slug, _ in SLUGS.values()]
+    assert len(set(slugs)) == len(slugs) and all(re.fullmatch(r"[a-z0-9.-]+", slug) for slug in slugs)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None],
+    ["", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None, "gptq:4bit", "4bit/g0", "50%/g64", "full/g64", "rtn:full", "Rtn:4bit", ":4bit", "4bit/64"],
 )
 def test_what_is_no_level_is_said_to_be_none(text):
     with pytest.raises(ParameterError, match=r"is not a level.*write full"):
@@ -45,7 +67,7 @@ def test_the_shipped_params_are_right():
 
 def test_a_profile_says_its_recipe_and_what_it_has_otherwise(tmp_path):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["study"]["soft_prompt"] |= {"recipe": "paper", "prompt_tokens": 7, "training": {"steps": 600}}
+    raw["profiles"]["embedded"]["soft_prompt"] |= {"recipe": "paper", "prompt_tokens": 7, "training": {"steps": 600}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     prompt = study.load(tmp_path / "params.yaml").soft_prompt
     assert (prompt.recipe, prompt.prompt_tokens, prompt.initialisation, prompt.loss) == ("paper", 7, "first", "next-token")
@@ -62,8 +84,8 @@ BAD = [
     ("corpora.held_out", 0.7, "corpora.held_out is 0.7; allowed is a share above 0 and below 0.5"),
     ("corpora.longest_document", 10, "corpora.longest_document is 10; allowed is at least shortest_document"),
     ("corpora.sources.mathematics.packages", [], "corpora.sources.mathematics.packages is (); allowed is at least one"),
-    ("study.compression.backend", "gptqmodel", "compression.backend is 'gptqmodel'; allowed is llmcompressor or auto-gptq"),
-    ("study.compression.dampening", 0, "compression.dampening is 0.0; allowed is a number above 0"),
+    ("models", {"a:b": {"source": "x"}}, "models is 'a:b'; allowed is a name of letters, digits, dots"),
+    ("study.compression.dampening", 0, "compression.dampening is 0; allowed is a number above 0"),
     ("study.compression.windows", 2.5, "compression.windows is 2.5; allowed is a whole number"),
     ("study.compression.corpus", "c4", "compression.corpus is 'c4'; allowed is one of documentation"),
     ("study.soft_prompt.prompt_tokens", 0, "soft_prompt.prompt_tokens is 0; allowed is a number above 0"),
@@ -86,7 +108,7 @@ BAD = [
         "recipes.distilled.training.schedule is 'cosine'; allowed is linear or trapezoid",
     ),
     ("recipes.distilled.training.momentum", 0.9, "recipes.distilled.training.momentum is not a parameter; allowed here are steps"),
-    ("study.evaluation.window", 1, "evaluation.window is 1; allowed is 2 tokens or more"),
+    ("study.evaluation.window", 1, "evaluation.window is 1; allowed is 2 or more"),
     ("study.evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
     ("shipped_models.second.shape.heads", 5, "; allowed is a multiple of heads (5)"),
     (
@@ -102,7 +124,7 @@ BAD = [
     ("study.cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
     ("study.comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of qv, all"),
     ("study.size", "full", "size is not a parameter; allowed here are"),
-    ("study", "embedded", "study is 'embedded'; allowed is a profile, such as *embedded"),
+    ("chosen", "embeded", "study is 'embeded'; allowed is one of embedded, thorough, laptop, paper"),
     ("study.corpora", ["documentation", "c5"], "study.corpora is 'c5'; allowed is one of documentation"),
     (
         "study.soft_prompt.corpus",
@@ -125,6 +147,7 @@ BAD = [
 @pytest.mark.parametrize(("field", "value", "sentence"), BAD, ids=[f"{field}={value}" for field, value, _ in BAD])
 def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, field, value, sentence):
     raw = copy.deepcopy(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    field = field.replace("study.", "profiles.embedded.").replace("chosen", "study")
     *path, last = field.split(".")
     section = raw
     for name in path:
@@ -167,23 +190,22 @@ def test_run_from_nowhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("profile", ["embedded", "thorough", "laptop", "paper"])
 def test_a_profile_is_one_word_and_holds_what_differs(tmp_path, profile):
-    text = (ROOT / "params.yaml").read_text()
-    assert text.count("\nstudy: *embedded") == 1
-    (tmp_path / "params.yaml").write_text(text.replace("\nstudy: *embedded", f"\nstudy: *{profile}"))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    graph.choose(tmp_path, profile)
     settings, default = study.load(tmp_path / "params.yaml"), study.load(ROOT / "params.yaml")
-    assert (settings == replace(default, root=settings.root)) == (profile == "embedded")
+    assert (settings == replace(default, root=settings.root)) == (profile == "embedded") and settings.study.name == profile
     assert settings.compression.dampening == default.compression.dampening
     assert list(settings.corpora.sources) == list(settings.study.corpora)
 
 
 def test_the_papers_profile_is_the_papers_protocol(tmp_path):
-    text = (ROOT / "params.yaml").read_text().replace("\nstudy: *embedded", "\nstudy: *paper")
-    (tmp_path / "params.yaml").write_text(text)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    graph.choose(tmp_path, "paper")
     settings = study.load(tmp_path / "params.yaml")
     compression, recipe = settings.compression, settings.soft_prompt
     assert (compression.windows, compression.window, compression.dampening, compression.block_size) == (128, 1024, 0.01, 128)
     assert (recipe.prompt_tokens, recipe.initialisation, settings.evaluation.window) == (100, "first", 1024)
     assert (recipe.training.steps, recipe.training.learning_rate, recipe.training.warmup_steps) == (30000, 1e-3, 500)
     assert (recipe.training.schedule, recipe.training.clip, recipe.training.weight_decay) == ("linear", 1.0, 0.0)
-    lora = settings.comparison.lora("32@qv", recipe.training, 1e-4)
+    lora = settings.comparison.lora("32@qv", recipe, 1e-4)
     assert (lora.rank, lora.alpha, lora.dropout) == (32, 32.0, 0.1) and {"q_proj", "v_proj"} <= set(lora.targets)

@@ -14,12 +14,16 @@ from conftest import small_model
 from lm_eval.models.huggingface import HFLM
 from peft import PeftModel
 
-from ctp_lib import likelihood, prompts, verdicts
-from ctp_lib.corpora import Document
-from ctp_lib.evaluation import documentation_tasks, zero_shot
+from ctp_lib.claims import rules as verdicts
+from ctp_lib.model import likelihood
+from ctp_lib.recovery.soft_prompt import Prompt
+from ctp_lib.text.documents import Document
+from ctp_lib.evaluation import documentation_tasks, tasks as zero_shot
 from ctp_lib.evaluation.continuation import continuation_nll, write_on
 from ctp_lib.evaluation.stitched_lm import StitchedLM
-from ctp_lib.study import ModelSpec, ParameterError
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
 
 WORDS = [
     "array",
@@ -118,7 +122,7 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
     names = list(documentation_tasks.MAKERS)
     for name in names:
         documentation_tasks.write(name, documents(120), tmp_path, items=12, seed=0)
-    scores = zero_shot.evaluate(network, tokenizer, names, [tmp_path], max_length=590, tokens_at_once=900, prompt=vectors)
+    scores = zero_shot.evaluate(Subject(network, vectors), tokenizer, names, [tmp_path], max_length=590, tokens_at_once=900)
     for score in scores:
         items = documentation_tasks.MAKERS[score.task][0](documents(120), 0)[:12]
         for item, correct in zip(items, score.correct, strict=True):
@@ -155,9 +159,9 @@ def test_a_prompt_computed_once_scores_as_lm_eval_behind_peft(family, at_once, t
         if family != "opt"
         else torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     )
-    prompts.save(prompts.SoftPrompt(vectors), tmp_path, ModelSpec("m"), network)
+    Prompt(vectors).save(tmp_path, ModelSpec("m"), network)
     asked = requests(window)
-    lm = StitchedLM(network, tokenizer, vectors, max_length=window, tokens_at_once=at_once)
+    lm = StitchedLM(Subject(network, vectors), tokenizer, max_length=window, tokens_at_once=at_once)
     found = lm._loglikelihood_tokens(asked, disable_tqdm=True)
     assert found == lm._loglikelihood_tokens(asked, disable_tqdm=True), "the prompt's cache must be as it was"
     peer = HFLM(
@@ -183,18 +187,26 @@ metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
     )
     (score,) = zero_shot.evaluate(
-        network, tokenizer, ["mine"], [tmp_path / "not there", tmp_path], max_length=64, tokens_at_once=99
+        Subject(network), tokenizer, ["mine"], [tmp_path / "not there", tmp_path], max_length=64, tokens_at_once=99
     )
     ends = [log_likelihood(network, tokenizer, "Return the", end, None) for end in (" sum", " axis")]
     assert score.correct == tuple(number % 2 == ends.index(max(ends)) for number in range(8))
+    assert score.chance == 0.5, "two choices"
 
 
 def test_an_unknown_task_and_too_small_a_window_are_refused(network, tokenizer, tmp_path):
     documentation_tasks.write("documentation_summary", documents(120), tmp_path, items=4, seed=0)
     with pytest.raises(ParameterError, match="longer than the window of 20 tokens"):
-        zero_shot.evaluate(network, tokenizer, ["documentation_summary"], [tmp_path], max_length=20, tokens_at_once=99)
+        zero_shot.evaluate(Subject(network), tokenizer, ["documentation_summary"], [tmp_path], max_length=20, tokens_at_once=99)
     with pytest.raises(ParameterError, match="'hellasway', which lm-eval does not know"):
-        zero_shot.evaluate(network, tokenizer, ["hellasway"], [tmp_path], max_length=20, tokens_at_once=99)
+        zero_shot.evaluate(Subject(network), tokenizer, ["hellasway"], [tmp_path], max_length=20, tokens_at_once=99)
+
+
+def test_a_task_that_writes_is_refused_behind_a_prompt(network, tokenizer):
+    asked = {"max_length": 64, "tokens_at_once": 99}
+    with pytest.raises(ParameterError, match="cannot be scored behind a prompt"):
+        StitchedLM(Subject(network, torch.zeros(2, 32)), tokenizer, **asked).generate_until([])
+    assert StitchedLM(Subject(network), tokenizer, **asked).generate_until([]) == []
 
 
 def test_scores_by_hand():
@@ -208,7 +220,7 @@ def test_scores_by_hand():
 def test_a_continuation_is_scored_by_its_own_tokens_alone(network):
     items = torch.randint(300, (40, 12), generator=torch.Generator().manual_seed(0))
     prompt = torch.randn(3, 32)
-    found = continuation_nll(network, items, 5, prompt)
+    found = continuation_nll(Subject(network, prompt), items, 5)
     assert torch.allclose(found, likelihood.token_nll(network, items, prompt)[:, -5:].double().mean(1))
 
 
@@ -220,4 +232,4 @@ def test_what_a_model_writes_is_the_likeliest_token_each_time(network, tokenizer
         ids.append(network(inputs_embeds=seen[None]).logits[0, -1].argmax().item())
         if ids[-1] == tokenizer.eos_token_id:
             break
-    assert write_on(network, tokenizer, context, 6, prompt) == tokenizer.decode(ids, skip_special_tokens=True)
+    assert write_on(Subject(network, prompt), tokenizer, context, 6) == tokenizer.decode(ids, skip_special_tokens=True)

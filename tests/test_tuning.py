@@ -15,23 +15,25 @@ from conftest import random_windows, small_model
 from torch import nn
 from training_script import SPEC, learn
 
-from ctp_lib import checkpoints, corpora, reference, tuning
-from ctp_lib.likelihood import token_nll
-from ctp_lib.prompts import WEIGHTS_FILE, SoftPrompt
-from ctp_lib.study import TrainingSpec
+from ctp_lib.appendix import small_models
+from ctp_lib.recovery import checkpoints, training
+from ctp_lib.text import windows
+from ctp_lib.model.likelihood import token_nll
+from ctp_lib.recovery.soft_prompt import SoftPrompt, WEIGHTS_FILE
+from ctp_lib.settings.learning import TrainingSpec
 
 
 @pytest.fixture
 def asked(monkeypatch) -> list[int]:
     """The steps whose batches a training asks for."""
     steps: list[int] = []
-    plain = corpora.shuffled_batches
+    plain = windows.shuffled_batches
 
     def recording(*arguments, **named):
         batch = plain(*arguments, **named)
         return lambda step: steps.append(step) or batch(step)
 
-    monkeypatch.setattr(corpora, "shuffled_batches", recording)
+    monkeypatch.setattr(windows, "shuffled_batches", recording)
     return steps
 
 
@@ -78,9 +80,9 @@ def test_muon_resumes_to_the_same_weights(tmp_path):
             return random_windows(2, 16, seed=step)
 
         spec = TrainingSpec(steps=6, batch_windows=2, learning_rate=0.01, warmup_steps=1, validate_every=6, checkpoint_every=2)
-        tuning.train(
+        training.train(
             network, loss, batch, spec, identity={}, validate=lambda: 0.0, checkpoint=folder / "c", label="t",
-            optimizers=reference.muon_and_adamw,
+            optimizers=small_models.muon_and_adamw,
         )  # fmt: skip
         return checkpoints.load(folder / "c")[0]["now.model.layers.0.mlp.up_proj.weight"]
 
@@ -119,11 +121,11 @@ def test_checkpoints_keep_tensors_and_values(tmp_path):
     assert tensors["a"].tolist() == [0, 1, 2] and values == {"b": [1.5, None]}
 
 
-def quadratic(spec: TrainingSpec, path: Path, start: float = 3.0) -> tuple[nn.Linear, tuning.TrainingRun]:
+def quadratic(spec: TrainingSpec, path: Path, start: float = 3.0) -> tuple[nn.Linear, training.TrainingRun]:
     """Minimise (w - 1)^2 from ``start``; validation prefers w = 2, which is passed on the way."""
     module = nn.Linear(1, 1, bias=False)
     module.weight.data.fill_(start)
-    run = tuning.train(
+    run = training.train(
         module,
         loss=lambda _: (module.weight - 1).square().sum(),
         batch=lambda step: torch.zeros(1, 1, dtype=torch.long),
@@ -162,7 +164,7 @@ def test_the_updates_are_those_of_adamw_with_clipping(tmp_path):
 
 def test_the_trapezoid_holds_and_then_falls():
     spec = TrainingSpec(steps=100, batch_windows=1, learning_rate=1, warmup_steps=10, validate_every=1, schedule="trapezoid")
-    factors = [tuning.learning_rate_factor(step, spec) for step in range(100)]
+    factors = [training.learning_rate_factor(step, spec) for step in range(100)]
     assert factors[10:71] == [1.0] * 61 and factors[0] == pytest.approx(1 / 11)
     assert factors[85] == pytest.approx(0.5) and factors[99] == pytest.approx(1 / 30)
 
@@ -179,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
     module = nn.Linear(1, 1)
     spec = TrainingSpec(steps=3, batch_windows=1, learning_rate=0.1, warmup_steps=0, validate_every=1)
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0; lower training.learning_rate"):
-        tuning.train(
+        training.train(
             module,
             lambda _: module.weight.sum() * float("nan"),
             lambda step: torch.zeros(1, 1),

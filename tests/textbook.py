@@ -1,7 +1,7 @@
 """The published algorithms, column by column in float64, written from the papers and slow on purpose.
 
 GPTQ: Frantar et al. 2022, algorithm 1 with activation order and without lazy batches. SparseGPT: Frantar & Alistarh 2023, algorithm 1.
-Both invert the Hessian afresh for the columns that are left instead of using a Cholesky factor, so that nothing of the fast
+Wanda: Sun et al. 2023, equation 1. The first two invert the Hessian afresh for the columns that are left instead of using a Cholesky factor, so that nothing of the fast
 formulation is shared with the code under test.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ctp_lib.study import Level
+from ctp_lib.settings.levels import Level
 
 
 def hessian(inputs: Tensor, damping: float) -> Tensor:
@@ -20,11 +20,16 @@ def hessian(inputs: Tensor, damping: float) -> Tensor:
     return matrix + damping * matrix.diagonal().mean() * torch.eye(len(matrix), dtype=torch.float64)
 
 
-def grid(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Scale and integer zero point of each row: min-max with zero included."""
-    low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
-    scale = (high - low) / (2**bits - 1)
-    return scale, torch.round(-low / scale)
+def grid(weight: Tensor, bits: int, group: int | None = None) -> tuple[Tensor, Tensor]:
+    """Scale and integer zero point of every weight, those of its row or of its group of columns in it: min-max with zero included."""
+    parts = weight.split(group or weight.shape[1], dim=1)
+    scales, zeros = [], []
+    for part in parts:
+        low, high = part.amin(1, keepdim=True).clamp(max=0), part.amax(1, keepdim=True).clamp(min=0)
+        scale = (high - low) / (2**bits - 1)
+        scales.append(scale.expand_as(part))
+        zeros.append(torch.round(-low / scale).expand_as(part))
+    return torch.cat(scales, 1), torch.cat(zeros, 1)
 
 
 def to_grid(column: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
@@ -33,10 +38,12 @@ def to_grid(column: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
 
 def compress(weight: Tensor, inputs: Tensor, level: Level, *, damping: float = 0.01, block: int = 128) -> Tensor:
     """Compress one matrix (rows x columns) that sees ``inputs`` (samples x columns)."""
+    if level.by in SIMPLE:
+        return SIMPLE[level.by](weight.double(), inputs.double(), level)
     weight, H = weight.double().clone(), hessian(inputs, damping)
     order = torch.argsort(H.diagonal(), descending=True) if level.family == "quantised" else torch.arange(len(H))
+    scale, zero = (part[:, order] for part in grid(weight, level.bits, level.group)) if level.bits else (None, None)
     weight, H = weight[:, order], H[order][:, order]
-    scale, zero = grid(weight, level.bits) if level.bits else (None, None)
     prune = torch.zeros_like(weight, dtype=torch.bool)
     for column in range(weight.shape[1]):
         inverse = torch.linalg.inv(H[column:, column:])
@@ -45,7 +52,7 @@ def compress(weight: Tensor, inputs: Tensor, level: Level, *, damping: float = 0
         if level.pattern and column % level.pattern[1] == 0:
             prune[:, column : column + level.pattern[1]] = _smallest_of_group(weight, H, column, level.pattern)
         dense = weight[:, column].clone()
-        new = to_grid(dense, scale, zero, level.bits) if level.bits else dense.clone()
+        new = to_grid(dense, scale[:, column], zero[:, column], level.bits) if level.bits else dense.clone()
         new[prune[:, column]] = 0
         weight[:, column + 1 :] -= ((dense - new) / inverse[0, 0])[:, None] * inverse[0, 1:]
         weight[:, column] = new
@@ -67,3 +74,26 @@ def _smallest_of_group(weight: Tensor, H: Tensor, first: int, pattern: tuple[int
     scores = _scores(weight, H, first, pattern[1])
     chosen = scores.topk(pattern[1] - pattern[0], dim=1, largest=False).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, chosen, True)
+
+
+def rounded(weight: Tensor, inputs: Tensor, level: Level) -> Tensor:
+    """Every weight to the nearest point of its grid."""
+    return to_grid(weight, *grid(weight, level.bits, level.group), level.bits)
+
+
+def smallest_gone(weight: Tensor, scores: Tensor, level: Level, by_row: bool) -> Tensor:
+    """Weights with the smallest scores become zero: one after the other, in a matrix, a row, or a group of n:m."""
+    kept = weight.clone()
+    size = level.pattern[1] if level.pattern else weight.shape[1] if by_row else weight.numel()
+    going = size - level.pattern[0] if level.pattern else int(size * level.sparsity)
+    for values, of in zip(kept.view(-1, size), scores.reshape(-1, size), strict=True):
+        for place in sorted(range(size), key=lambda n, of=of: of[n].item())[:going]:
+            values[place] = 0
+    return kept
+
+
+SIMPLE = {
+    "rtn": rounded,
+    "magnitude": lambda weight, inputs, level: smallest_gone(weight, weight.abs(), level, by_row=False),
+    "wanda": lambda weight, inputs, level: smallest_gone(weight, weight.abs() * inputs.norm(dim=0), level, by_row=True),
+}

@@ -1,1 +1,1 @@
-"""A level applied to a model: recipes, the joint pass, a second GPTQ backend, and what the result takes to store."""
+"""A level applied to a model: one file a method, what the result takes to store, and compressed models on disk."""

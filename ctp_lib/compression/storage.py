@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ctp_lib.study import Level
+from ctp_lib.settings.levels import Level
 
 FLOAT_BITS = 16
 """Bits of an uncompressed weight, and of a scale."""
@@ -49,13 +49,14 @@ def mask_digest(weights: Mapping[str, Tensor]) -> str:
 def packed_bits(weight: Tensor, level: Level) -> int:
     """Bits that the matrix (rows x columns) takes on disk at ``level``.
 
-    Quantised: a code for every weight, and for every row a 16-bit scale and a zero point as wide as a code. Pruned: the
-    weights that are left (16 bits, or a code) and the mask. An unstructured mask takes one bit a weight; n:m takes the
-    position of each kept weight in its group, as GPUs read it.
+    Quantised: a code for every weight, and for every row, or every group of columns in it, a 16-bit scale and a zero point as wide as a
+    code. Pruned: the weights that are left (16 bits, or a code) and the mask. An unstructured mask takes one bit a weight; n:m takes
+    the position of each kept weight in its group, as GPUs read it.
     """
     rows, columns = weight.shape
     code = FLOAT_BITS if level.bits is None else level.bits
-    grid = 0 if level.bits is None else rows * (FLOAT_BITS + level.bits)
+    groups = rows * (columns // level.group if level.group else 1)
+    grid = 0 if level.bits is None else groups * (FLOAT_BITS + level.bits)
     if not level.sparsity:
         return rows * columns * code + grid
     if level.pattern:

@@ -11,7 +11,6 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest.mock import patch
 
 from torch.fx import Proxy
 from transformers import PreTrainedModel
@@ -27,8 +26,14 @@ def traceable_masks(model: PreTrainedModel) -> Iterator[None]:
     if "mask_function" not in forward.__code__.co_varnames:
         yield
         return
-    with patch.multiple(module, **{name: _one_step(getattr(module, name)) for name in BUILDERS if hasattr(module, name)}):
+    builders = {name: getattr(module, name) for name in BUILDERS if hasattr(module, name)}
+    try:
+        for name, build in builders.items():
+            setattr(module, name, _one_step(build))
         yield
+    finally:
+        for name, build in builders.items():
+            setattr(module, name, build)
 
 
 def _one_step(build: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,1 +1,1 @@
-"""What a model, with or without a prompt, is worth."""
+"""What a model is worth, with or without something that repairs it: perplexity, continuations, tasks."""

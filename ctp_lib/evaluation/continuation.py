@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from ctp_lib.likelihood import stitched, token_nll
-from ctp_lib.prompt_cache import PromptCache
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.likelihood import stitched, token_nll
+from ctp_lib.model.prompt_cache import PromptCache
 
 BATCH = 32
 """Items that go through the model at a time."""
 
 
 @torch.inference_mode()
-def continuation_nll(model: PreTrainedModel, items: Tensor, continuation: int, prompt: Tensor | None = None) -> Tensor:
-    """Mean NLL in nats a token of the last ``continuation`` tokens of each item: fp64, one value an item.
-
-    ``items`` are int64 ids, number x length; ``prompt`` is n x hidden.
-    """
-    before = None if prompt is None else PromptCache(model, prompt)
-    scored = [token_nll(model, batch, before)[:, -continuation:].double().mean(1) for batch in items.split(BATCH)]
-    return torch.cat(scored).cpu()
+def continuation_nll(subject: Subject, items: Tensor, continuation: int) -> Tensor:
+    """Mean NLL in nats a token of the last ``continuation`` tokens of each of ``items`` (int64, number x length): fp64, one value an item."""
+    found = torch.empty(len(items), dtype=torch.float64)
+    for rows, part in subject.routed(items):
+        before = None if part.prompt is None else PromptCache(part.network, part.prompt)
+        batches = items[rows].split(BATCH)
+        found[rows] = torch.cat(
+            [token_nll(part.network, batch, before)[:, -continuation:].double().mean(1) for batch in batches]
+        ).cpu()
+    return found
 
 
 @torch.inference_mode()
-def write_on(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: Tensor, tokens: int, prompt: Tensor | None = None
-) -> str:
-    """The text that the model puts after ``context`` (int64, one row), greedily, at most ``tokens`` tokens."""
-    embedded = stitched(model, context[None].to(model.device), prompt)
-    seen = torch.ones(embedded.shape[:2], dtype=torch.long, device=model.device)
-    made = model.generate(
-        inputs_embeds=embedded, attention_mask=seen, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id
-    )
-    return tokenizer.decode(made[0], skip_special_tokens=True)
+def write_on(subject: Subject, tokenizer: PreTrainedTokenizerBase, context: Tensor, tokens: int) -> str:
+    """The text that the subject puts after ``context`` (int64, one row), greedily, at most ``tokens`` tokens."""
+    made: list[int] = []
+    for _, part in subject.routed([context]):
+        embedded = stitched(part.network, context[None].to(part.network.device), part.prompt)
+        seen = torch.ones(embedded.shape[:2], dtype=torch.long, device=part.network.device)
+        (made,) = part.network.generate(
+            inputs_embeds=embedded, attention_mask=seen, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id
+        )
+    return tokenizer.decode(made, skip_special_tokens=True)

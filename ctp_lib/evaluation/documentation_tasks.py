@@ -22,8 +22,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ctp_lib.corpora import Document
-from ctp_lib.study import ParameterError
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text.documents import Document
 
 CHOICES = 4
 CONTEXT, ENDING = 240, 80

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ctp_lib.likelihood import token_nll
-from ctp_lib.prompt_cache import PromptCache
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.likelihood import token_nll
+from ctp_lib.model.prompt_cache import PromptCache
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
 """Real tokens that go through the model together."""
@@ -95,6 +96,20 @@ def perplexity(
     if not all(map(math.isfinite, scored)):
         raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")
     return Perplexity(tuple(scored), length, 0 if prompt is None else len(prompt))
+
+
+def perplexity_of(subject: Subject, windows: Tensor) -> Perplexity:
+    """Score ``windows`` (int64, number x length), each by the part of ``subject`` that it is routed to.
+
+    ``prompt_tokens`` is the longest of their prompts.
+    """
+    scored, longest = [0.0] * len(windows), 0
+    for rows, part in subject.routed(windows):
+        found = perplexity(part.network, windows[rows], part.prompt)
+        longest = max(longest, found.prompt_tokens)
+        for row, nll in zip(rows, found.window_nll, strict=True):
+            scored[row] = nll
+    return Perplexity(tuple(scored), windows.shape[1], longest)
 
 
 def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from torch import Tensor
 from tqdm import tqdm
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.likelihood import frozen_head
-from ctp_lib.prompt_cache import after_prompt
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.likelihood import frozen_head
+from ctp_lib.model.prompt_cache import after_prompt
+from ctp_lib.settings.spec import ParameterError
 
 ALIKE = 0.75
 """Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
@@ -48,21 +49,13 @@ class _Question:
 
 
 class StitchedLM(HFLM):
-    """``prompt`` is n x hidden, or None. ``max_length``, lm-eval's window, and ``tokens_at_once``, those that go through the model
+    """lm-eval's model for a :class:`Subject`. ``max_length``, lm-eval's window, and ``tokens_at_once``, those that go through the model
     together, count real tokens, so that they are the same with and without a prompt.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        prompt: Tensor | None,
-        *,
-        max_length: int,
-        tokens_at_once: int,
-    ):
-        super().__init__(model, tokenizer=tokenizer, max_length=max_length, backend="causal")
-        self._tokens_at_once, self._prefix = tokens_at_once, after_prompt(model, prompt)
+    def __init__(self, subject: Subject, tokenizer: PreTrainedTokenizerBase, *, max_length: int, tokens_at_once: int):
+        super().__init__(subject.network, tokenizer=tokenizer, max_length=max_length, backend="causal")
+        self._tokens_at_once, self._subject = tokens_at_once, subject
 
     @torch.inference_mode()
     def _loglikelihood_tokens(
@@ -74,13 +67,23 @@ class StitchedLM(HFLM):
         """The log-likelihood of each answer behind its context, in nats, and whether each of its tokens was the likeliest."""
         found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="requests", unit="request", mininterval=1.0) as bar:
-            for together in self._batches(_questions(requests, self.max_length)):
-                rows = [row for question in together for row in question.rows]
-                for row, answer in zip(rows, self._score(together), strict=True):
-                    found[row.number] = answer
-                    self.cache_hook.add_partial("loglikelihood", requests[row.number][0], answer)
-                bar.update(len(rows))
+            for numbers, part in self._subject.routed([torch.tensor(context) for _, context, _ in requests]):
+                prefix = after_prompt(part.network, part.prompt)
+                for together in self._batches(_questions({number: requests[number] for number in numbers}, self.max_length)):
+                    rows = [row for question in together for row in question.rows]
+                    for row, answer in zip(rows, _score(part.network, prefix, together), strict=True):
+                        found[row.number] = answer
+                        self.cache_hook.add_partial("loglikelihood", requests[row.number][0], answer)
+                    bar.update(len(rows))
         return found
+
+    def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
+        """lm-eval's own, which knows of no prompt. Raises :class:`ParameterError` for a subject that has one."""
+        if type(self._subject) is not Subject or self._subject.prompt is not None:
+            raise ParameterError(
+                "a task that lets the model write cannot be scored behind a prompt; take tasks that score given answers"
+            )
+        return super().generate_until(requests, disable_tqdm)
 
     def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
         """Questions of nearly the same length, as many at a time as there is room for; those with one answer by themselves."""
@@ -102,22 +105,23 @@ class StitchedLM(HFLM):
         alike = len(question.context) >= ALIKE * len(batch[0].context)
         return alike and rows * longest <= self._tokens_at_once
 
-    def _score(self, questions: Sequence[_Question]) -> Iterator[tuple[float, bool]]:
-        """What contexts of this batch have in length goes through the model once; the few tokens beyond that go with each answer."""
-        rows = [(place, row) for place, question in enumerate(questions) for row in question.rows]
-        common = min(len(question.context) for question in questions) - 1 if len(rows) > len(questions) else 0
-        cache = _rows(copy.deepcopy(self._prefix), [0] * len(questions))
-        if common:
-            ids = torch.tensor([question.context[:common] for question in questions], device=self.model.device)
-            self.model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache = _rows(cache, [place for place, _ in rows])
-        return _likelihoods(self.model, cache, [_Row(row.number, row.fed[common:], row.scored) for _, row in rows])
+
+def _score(model: PreTrainedModel, prefix: Cache, questions: Sequence[_Question]) -> Iterator[tuple[float, bool]]:
+    """What contexts of this batch have in length goes through the model once; the few tokens beyond that go with each answer."""
+    rows = [(place, row) for place, question in enumerate(questions) for row in question.rows]
+    common = min(len(question.context) for question in questions) - 1 if len(rows) > len(questions) else 0
+    cache = _rows(copy.deepcopy(prefix), [0] * len(questions))
+    if common:
+        ids = torch.tensor([question.context[:common] for question in questions], device=model.device)
+        model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
+    cache = _rows(cache, [place for place, _ in rows])
+    return _likelihoods(model, cache, [_Row(row.number, row.fed[common:], row.scored) for _, row in rows])
 
 
-def _questions(requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], max_length: int) -> list[_Question]:
-    """Requests by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval."""
+def _questions(requests: Mapping[int, tuple[tuple[str, str], list[int], list[int]]], max_length: int) -> list[_Question]:
+    """Requests, by their number, by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval."""
     by_context: dict[tuple[int, ...], list[_Row]] = defaultdict(list)
-    for number, (_, context, answer) in enumerate(requests):
+    for number, (_, context, answer) in requests.items():
         assert 0 < len(answer) <= max_length, "an answer has to fit into the window"  # as lm-eval says it
         whole = (context + answer)[-(max_length + 1) :]
         by_context[tuple(whole[: -len(answer)])].append(_Row(number, whole[:-1], answer))

@@ -1,0 +1,1 @@
+"""One file a claim: its table, its figure, its verdict."""

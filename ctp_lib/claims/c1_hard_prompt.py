@@ -1,0 +1,92 @@
+"""C1: telling a compressed model in words that it is compressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ctp_lib.claims import style
+from ctp_lib.claims.rules import Verdict, differences, everywhere_lower, paired_difference
+from ctp_lib.evaluation.continuation import continuation_nll
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
+from ctp_lib.recovery.hard_prompt import vectors
+
+
+def changes(bench: Bench, items: Tensor) -> list[dict[str, Any]]:
+    """What every written prompt of the study, and the neutral text of its length, change in the NLL of each of ``items``: a row each."""
+    spec, network, level = bench.study.hard_prompt, bench.network, str(bench.level)
+    none, rows = continuation_nll(Subject(network), items, spec.continuation), []
+    for name, text in spec.texts.items():
+        sides = {
+            "hard prompt": vectors(network, bench.tokenizer, text),
+            "neutral": vectors(network, bench.tokenizer, spec.neutral, text),
+        }
+        for kind, before in sides.items():
+            found = continuation_nll(Subject(network, before), items, spec.continuation) - none
+            fields = {"level": level, "prompt": name, "text": kind, "prompt_tokens": len(before)}
+            rows += [{**fields, "item": item, "change": change} for item, change in enumerate(found.tolist())]
+    return rows
+
+
+def table(changes: pd.DataFrame) -> pd.DataFrame:
+    """One row a level and prompt: share of items helped, mean change in NLL, for the prompt and for the neutral text, and
+    ``beats_neutral``, the paired difference of the two with its standard error.
+
+    ``changes`` has level, prompt, text (hard prompt or neutral), item, change.
+    """
+    found = {}
+    for (level, prompt), group in changes.groupby(["level", "prompt"], sort=False):
+        sides = group.pivot(index="item", columns="text", values="change")
+        hard, neutral = sides["hard prompt"], sides["neutral"]
+        beats = paired_difference(hard.tolist(), neutral.tolist())
+        found[level, prompt] = {
+            "helped": (hard < 0).mean(),
+            "helped_by_neutral": (neutral < 0).mean(),
+            "change": hard.mean(),
+            "change_by_neutral": neutral.mean(),
+            "beats_neutral": beats.mean,
+            "beats_neutral_stderr": beats.stderr,
+        }
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["level", "prompt"])
+
+
+def verdict(table: pd.DataFrame) -> Verdict:
+    """C1: does a prompt of the paper clearly beat neutral text of equal length, at every compressed level?"""
+    paper = table[[prompt.startswith("paper") for _, prompt in table.index]]
+    levels = paper.index.get_level_values("level")
+    compressed, full = paper[levels != "full"], paper[levels == "full"]
+    leads = differences(compressed, "beats_neutral")
+    measured = (
+        f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, a neutral text of equal "
+        f"length {compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}; they clearly beat it in "
+        f"{sum(lead.lower for lead in leads)} of {len(leads)} cells (mean {compressed.beats_neutral.mean():+.3f} nats a token, on the "
+        f"uncompressed model {full.beats_neutral.mean():+.3f}; below zero is better)"
+    )
+    return Verdict("C1", "telling a model in words that it is compressed improves its answers", measured, everywhere_lower(leads))
+
+
+def figure(changes: pd.DataFrame) -> Figure:
+    """How each item's right continuation changes behind a written prompt, beside a neutral text of equal length.
+
+    ``changes`` has level, prompt, text (hard prompt or neutral) and change in nats a token.
+    """
+    style.use()
+    drawn, axis = plt.subplots(figsize=(11, 4.4), layout="constrained")
+    colours = {"hard prompt": HARD_PROMPT.colour, "neutral": style.NEUTRAL}
+    seaborn.boxplot(changes, x="level", y="change", hue="text", palette=colours, ax=axis, width=0.7, fliersize=2, linewidth=1.2)
+    axis.axhline(0, color=style.UNCOMPRESSED, linewidth=1)
+    axis.set(
+        xlabel="compression level",
+        ylabel="change in NLL (nats a token)\nbelow zero it helps",
+        title="What a text before the document does to its items",
+    )
+    axis.legend(title=None, frameon=False)
+    seaborn.despine(drawn)
+    return drawn

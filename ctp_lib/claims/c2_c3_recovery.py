@@ -1,0 +1,212 @@
+"""C2 and C3: what a learned prompt, or anything else, gives back at every level."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ctp_lib.claims import paper, style
+from ctp_lib.claims.rules import Difference, Verdict, differences, everywhere_lower, net_gain, over_seeds, recovered_share
+from ctp_lib.compression import base as compression
+from ctp_lib.recovery import base as recovery
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+PANELS = {("quantised",): "Quantised", ("pruned", "joint"): "Pruned, and pruned + quantised"}
+MILD = 0.10
+"""A level is mild when it costs at most this share in perplexity."""
+MATCHES = 0.01
+"""A model matches another when its NLL is clearly less than this many nats a token above: one per cent in perplexity."""
+
+
+def table(
+    cells: Sequence[Mapping[str, Any]], reached: Mapping[str, Mapping[str, Any]], *, evaluated_on: str, method: str = PROMPT.name
+) -> pd.DataFrame:
+    """One row a level of ``reached``: perplexity without and with what ``method`` learned, exact and as released, and what it recovers.
+
+    Figures with it are means over seeds, ``seeds_low`` and ``seeds_high`` the extremes of the exact one. ``cost`` (to the
+    uncompressed model), ``gain`` (to nothing learned) and ``net_gain`` (beyond what the uncompressed model gains from its own) are
+    differences in NLL, nats a token; ``repaired`` is the share of the cost that the net gain takes back.
+    """
+    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        for row in cell["perplexity"]:
+            if row["evaluated_on"] == evaluated_on:
+                rows.setdefault((cell["cell"]["level"], row["method"]), []).append(row)
+    full, prompted_full = rows["full", NONE.name], rows["full", method]
+    table = {}
+    for level in reached:
+        none, prompted = rows[level, NONE.name], rows[level, method]
+        cost, gain, above = over_seeds(none, full), over_seeds(prompted, none), over_seeds(prompted, full)
+        net, exact = net_gain(prompted, none, prompted_full, full), [row["ppl"] for row in prompted]
+        table[level] = {
+            "bits_per_weight": reached[level]["bits_per_weight"],
+            "ppl_none": none[0]["ppl"],
+            "ppl": statistics.fmean(exact),
+            "seeds_low": min(exact),
+            "seeds_high": max(exact),
+            "ppl_released": statistics.fmean(row["ppl_released"] for row in prompted),
+            "recovered": recovered_share(none[0]["ppl"], statistics.fmean(exact), full[0]["ppl"]),
+            "cost": cost.mean,
+            "cost_stderr": cost.stderr,
+            "gain": gain.mean,
+            "gain_stderr": gain.stderr,
+            "net_gain": net.mean,
+            "net_gain_stderr": net.stderr,
+            "repaired": -net.mean / cost.mean if cost.mean > 0 else math.nan,
+            "above_full": above.mean,
+            "above_full_stderr": above.stderr,
+        }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
+
+
+def verdicts(table: pd.DataFrame) -> list[Verdict]:
+    """C2 over all compressed levels, and C3 over the mild ones: is the prompted model clearly no worse than the uncompressed one?"""
+    compressed = table.drop(index="full")
+    gains, net = differences(compressed), differences(compressed, "net_gain")
+    costly = compressed[compressed.cost > 4 * compressed.cost_stderr]
+    shares = "no level costs clearly enough to speak of shares"
+    if len(costly):
+        shares = (
+            f"it takes back {costly.recovered.min():.0%} to {costly.recovered.max():.0%} of the lost perplexity, "
+            f"{costly.repaired.min():.0%} to {costly.repaired.max():.0%} net of that gain"
+        )
+    second = (
+        f"the prompt clearly lowers the perplexity at {sum(gain.lower for gain in gains)} of {len(gains)} levels, at "
+        f"{sum(gain.lower for gain in net)} by more than it gives the uncompressed model; {shares}"
+    )
+    mild = compressed[compressed.ppl_none <= (1 + MILD) * table.ppl_none["full"]]
+    above = [Difference(row.above_full - MATCHES, row.above_full_stderr) for row in mild.itertuples()]
+    released = (mild.ppl_released <= table.ppl_none["full"]).sum()
+    third = (
+        f"of {len(mild)} mild levels ({', '.join(mild.index)}) {sum(d.lower for d in above)} come within {MATCHES:.0%} of the uncompressed "
+        f"model, by the released code's formula {released} would beat it; the uncompressed model itself gains "
+        f"{-table.gain['full']:.4f} nats from a prompt"
+    )
+    return [
+        Verdict(
+            "C2", "a soft prompt lowers the perplexity of the compressed model at every level", second, everywhere_lower(gains)
+        ),
+        Verdict(
+            "C3",
+            "at mild levels the prompted compressed model matches or beats the uncompressed one",
+            third,
+            everywhere_lower(above),
+        ),
+    ]
+
+
+def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Study | None = None) -> Figure:
+    """Figure 1: perplexity at every level, without anything and with each method, the uncompressed model as a line; the paper's beside it.
+
+    ``table`` has the columns of ``perplexity.csv`` for one model.
+    """
+    style.use()
+    rows = table[table.evaluated_on == evaluated_on]
+    full = rows[(rows.level == "full") & (rows.method == NONE.name)].ppl.item()
+    present = {title: levels for families, title in PANELS.items() if (levels := _levels(rows, families))}
+    widths = [*(len(levels) for levels in present.values()), 2.6]
+    figure, axes = plt.subplots(1, len(present) + 1, figsize=(13.5, 4.6), squeeze=False, width_ratios=widths, layout="constrained")
+    for axis, (title, levels) in zip(axes[0], present.items(), strict=False):
+        if axis is not axes[0][0]:
+            axis.sharey(axes[0][0])
+        _dumbbells(axis, rows, levels, full, settings)
+        axis.set_title(f"{title} ({', '.join(dict.fromkeys(_by(level, settings) for level in levels))})")
+    _published_dumbbells(axes[0][-1])
+    axes[0][0].set_ylabel(f"perplexity on {evaluated_on} (test)")
+    axes[0][0].legend(frameon=False, loc="upper left")
+    seaborn.despine(figure)
+    return figure
+
+
+def curves_by_level(table: pd.DataFrame) -> Figure:
+    """Validation NLL against tokens seen while the prompts were learned, a panel a level, a line a seed.
+
+    ``table``: ``curve.csv``.
+    """
+    style.use()
+    levels = _levels(table, ("full", "quantised", "pruned", "joint"))
+    columns = 3
+    lines = -(-len(levels) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(11, 2.5 * lines), squeeze=False, layout="constrained")
+    for axis, level in zip(axes.flat, levels, strict=False):
+        _curve(axis, table[table.level == level], level)
+    for axis in axes.flat[len(levels) :]:
+        axis.set_axis_off()
+    seaborn.despine(figure)
+    return figure
+
+
+def _published_dumbbells(axis: Axes) -> None:
+    """The paper's LLaMA-7B on PTB, without a prompt and with the one learned on C4."""
+    theirs = {level: found["ptb"] for level, found in paper.LLAMA_7B_QUANTISED.items()}
+    levels = [level for level in theirs if level != "full"]
+    for place, level in enumerate(levels):
+        pair = [theirs[level]["none"], theirs[level]["transferred"]]
+        axis.plot([place, place], pair, color=style.PUBLISHED, linewidth=2.5, alpha=0.6)
+        axis.plot(place, pair[0], "o", color=style.PUBLISHED, markersize=8)
+        axis.plot(place, pair[1], "o", color=style.PUBLISHED, markersize=8, markerfacecolor="white")
+        for value in pair:
+            axis.annotate(
+                f"{value:.4g}", (place + 0.14, value), va="center", color=style.PUBLISHED_TEXT, fontsize=10, bbox=style.READABLE
+            )
+    axis.axhline(theirs["full"]["none"], color=style.PUBLISHED, linestyle="--", linewidth=1.3)
+    axis.set(yscale="log", xlim=(-0.5, len(levels) - 0.2), xlabel="compression level")
+    axis.set_title("LLaMA-7B on PTB (published)\nopen: with prompt", color=style.PUBLISHED_TEXT)
+    axis.set_xticks(range(len(levels)), levels)
+    axis.yaxis.set_major_formatter("{x:.0f}")
+
+
+def _curve(axis: Axes, curve: pd.DataFrame, title: str) -> None:
+    for _, one in curve.groupby("seed"):
+        tokens = one.tokens / 1000
+        best = one.validation_nll.to_numpy().argmin()
+        axis.plot(tokens, one.validation_nll, color=PROMPT.colour, alpha=0.7)
+        axis.plot(tokens.iloc[best], one.validation_nll.iloc[best], "o", color=PROMPT.colour, markersize=5)
+    axis.set(title=title, xlabel="thousand tokens seen", ylabel="validation NLL (nats)")
+
+
+def _by(level: str, settings: Study | None) -> str:
+    """The method that does a level, as figures print it."""
+    return compression.registry(settings).get(Level.parse(level).method).label
+
+
+def _levels(table: pd.DataFrame, families: tuple[str, ...]) -> list[str]:
+    """The levels of these families in ``table``, in the study's order."""
+    return [level for level in table.level.drop_duplicates() if Level.parse(level).family in families]
+
+
+def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float, settings: Study | None) -> None:
+    methods = list(rows.method.drop_duplicates())
+    for number, name in enumerate(methods):
+        method, shift = (
+            recovery.registry(settings).get(name),
+            0.22 * max(0, number - 1),
+        )  # the second stands above nothing, others beside it
+        seeds = [rows[(rows.level == level) & (rows.method == name)].ppl for level in levels]
+        places, values = [place + shift for place in range(len(levels))], [ppl.mean() for ppl in seeds]
+        if name != NONE.name:
+            without = [rows[(rows.level == level) & (rows.method == NONE.name)].ppl.mean() for level in levels]
+            axis.vlines(places, without, values, color=method.colour, linewidth=2.5, alpha=0.35, zorder=2)
+        axis.vlines(places, [ppl.min() for ppl in seeds], [ppl.max() for ppl in seeds], color=method.colour, zorder=3)
+        axis.scatter(places, values, s=70, color=method.colour, label=method.label, zorder=3)
+        side, align = (-0.09, "right") if name == NONE.name else (0.09, "left")
+        for place, value in zip(places, values, strict=True):
+            at, look = (place + side, value), {"color": method.colour, "fontsize": 11, "bbox": style.READABLE}
+            axis.annotate(f"{value:.1f}", at, ha=align, va="center", **look)
+    axis.axhline(full, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.3, label=style.FULL, zorder=1)
+    axis.annotate(f"{full:.1f}", (1, full), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=style.UNCOMPRESSED)
+    style.logarithmic(axis)
+    axis.set_xticks(range(len(levels)), levels)
+    axis.set_xlim(-0.6, len(levels) - 0.4)
+    axis.set_xlabel("compression level")

@@ -1,0 +1,72 @@
+"""C9: what a step of learning takes, and what a transferred prompt saves."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from ctp_lib.claims import style
+from ctp_lib.claims.rules import Verdict, together
+from ctp_lib.recovery.base import registry
+
+
+def transfer_savings(costs: pd.DataFrame, transfers: pd.DataFrame) -> pd.DataFrame:
+    """A prompt of its own for every compressed level, against that of the costliest level for all: trainings, seconds, gain kept.
+
+    ``costs`` has level, work, seconds; ``transfers`` is that of :func:`transfer_table` over (trained_at_level, level).
+    """
+    seconds = costs[costs.work == "train"].groupby("level").seconds.mean()
+    gains = transfers.gain.unstack("level")
+    levels = [level for level in gains.columns if level != "full"]
+    own = pd.Series({level: gains.loc[level, level] for level in levels})
+    best = max(levels, key=lambda level: transfers.cost[level, level])
+    return pd.DataFrame(
+        {
+            "trainings": [len(levels), 1],
+            "seconds": [seconds[levels].sum(), seconds[best]],
+            "share_of_gain": [1.0, gains.loc[best, levels].sum() / own.sum()],
+        },
+        index=["a prompt for every level", f"one prompt, learned at {best}"],
+    )
+
+
+def verdict(steps: pd.DataFrame, transfer: pd.DataFrame) -> Verdict:
+    """C9: does a step of the prompt (the first row) keep fewer bytes of activations than one of LoRA and of full fine-tuning?
+
+    Seconds are told and not judged: they differ from run to run.
+    """
+    prompt, *others = (row for row in steps.itertuples())
+    parts = ["holds" if prompt.activation_bytes < other.activation_bytes else "does not hold" for other in others]
+    against = "; ".join(
+        f"{other.method} {other.activation_bytes / prompt.activation_bytes:.2f} times the bytes and {other.seconds / prompt.seconds:.2f} "
+        "times the seconds"
+        for other in others
+    )
+    one = transfer.iloc[1]
+    measured = (
+        f"{prompt.method}: {prompt.activation_bytes / 1e6:.0f} MB of activations kept, {prompt.seconds:.2f} s a step; {against}; "
+        f"{transfer.index[1]} keeps {one.share_of_gain:.0%} of the gain for {one.seconds / transfer.seconds.iloc[0]:.0%} of the seconds"
+    )
+    return Verdict(
+        "C9", "a prompt needs input gradients only, and keeps fewer activations than LoRA or fine-tuning", measured, together(parts)
+    )
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """One training step on the same batch: seconds, and bytes of activations kept. ``table`` has method, by, seconds, activation_bytes."""
+    style.use()
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
+    colours = [registry().get(name).colour if name else style.UNCOMPRESSED for name in table.by]
+    for axis, values, label, form in (
+        (axes[0], table.seconds, "seconds a step", "{:.2f}"),
+        (axes[1], table.activation_bytes / 1e6, "megabytes kept for the backward pass", "{:.0f}"),
+    ):
+        axis.bar_label(axis.barh(table.method, values, color=colours), fmt=form, padding=3)
+        axis.set(xlabel=label)
+        axis.margins(x=0.15)
+        axis.grid(visible=False)
+    axes[0].invert_yaxis()
+    seaborn.despine(figure)
+    return figure

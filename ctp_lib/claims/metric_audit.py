@@ -1,0 +1,86 @@
+"""What the released code's perplexity measures: the same prompts by two formulas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from ctp_lib.claims import style
+from ctp_lib.claims.rules import Verdict, recovered_share
+from ctp_lib.recovery.lora import METHOD as LORA
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+
+LEADS = 0.01
+"""A published perplexity is ahead of another when it is lower by more than this share."""
+
+
+def table(rows: Iterable[Mapping[str, Any]], *, none: float, full: float) -> pd.DataFrame:
+    """One row a prompt length, learned and untrained: exact and released perplexity, and the share each would call recovered."""
+    table = pd.DataFrame(
+        {
+            "prompt": row["prompt_kind"],
+            "prompt_tokens": row["prompt_tokens"],
+            "ppl": row["ppl"],
+            "ppl_released": row["ppl_released"],
+            "recovered": recovered_share(none, row["ppl"], full),
+            "recovered_released": recovered_share(none, row["ppl_released"], full),
+        }
+        for row in rows
+    )
+    return table.groupby(["prompt", "prompt_tokens"], as_index=False).mean().sort_values(["prompt", "prompt_tokens"])
+
+
+def verdict(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Verdict:
+    """Whether the released code's figure may be compared between models with and without a prompt."""
+    untrained = ours[ours.prompt == "untrained"].iloc[-1]
+    fooled = (ours.ppl_released < none) & (ours.ppl >= none)
+    leads = (theirs.rank32 / theirs.exact).map(math.log) > LEADS
+    measured = (
+        f"an untrained prompt of {untrained.prompt_tokens:.0f} vectors takes the exact perplexity from {none:.2f} to {untrained.ppl:.2f} and "
+        f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}); {fooled.sum()} of {len(ours)} prompts look better than "
+        f"none and are not; of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
+        f"released code with n = 100 and L = 1,024, which cannot be known from outside"
+    )
+    same = (ours.ppl_released / ours.ppl).sub(1).abs().max() < 1e-6
+    says = "the released code's perplexities with and without a prompt can be compared"
+    return Verdict("metric", says, measured, "holds" if same else "does not hold")
+
+
+def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Figure:
+    """What the released code prints against the exact perplexity: our prompts by length, and the paper's rows recomputed.
+
+    ``ours`` has prompt_tokens, prompt (learned or untrained), ppl, ppl_released; ``theirs`` the paper's rows with ``exact``.
+    """
+    style.use()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.4), layout="constrained")
+    for prompt, colour in (("untrained", style.NEUTRAL), ("learned", PROMPT.colour)):
+        rows = ours[ours.prompt == prompt].sort_values("prompt_tokens")
+        left.plot(rows.prompt_tokens, rows.ppl, "o-", color=colour, label=f"{prompt}: exact")
+        left.plot(
+            rows.prompt_tokens, rows.ppl_released, "o--", color=colour, mfc="white", label=f"{prompt}: as released code prints it"
+        )
+    for value, text, colour in ((none, "no prompt", style.NEUTRAL), (full, "uncompressed", style.UNCOMPRESSED)):
+        left.axhline(value, color=colour, linewidth=1, linestyle=":")
+        left.annotate(text, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color=colour)
+    left.set(xlabel="vectors in the prompt", ylabel="perplexity", title="The same prompts, by two formulas")
+    style.logarithmic(left)
+    left.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+    places = range(len(theirs))
+    for shift, column, colour, label in (
+        (-0.26, "prompt", PROMPT.colour, "prompt, printed"),
+        (0, "exact", "#f4a984", "prompt, averaging undone"),
+        (0.26, "rank32", LORA.colour, "LoRA"),
+    ):
+        bars = right.bar([x + shift for x in places], theirs[column], 0.25, color=colour, label=label)
+        right.bar_label(bars, fmt="{:.2f}", fontsize=9)
+    right.set_xticks(places, [f"{row.model}\n{row.data}" for row in theirs.itertuples()])
+    right.set(ylabel="perplexity (published)", title="The paper's rows against LoRA, recomputed for n = 100, L = 1,024")
+    right.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    seaborn.despine(figure)
+    return figure

@@ -1,0 +1,70 @@
+"""The look of every figure: one colour a method, the paper's in grey, and files without a date.
+
+Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+UNCOMPRESSED, NEUTRAL = "#111827", "#6b7280"
+"""The uncompressed model, and what no method did; the methods say their own colours."""
+PUBLISHED, PUBLISHED_TEXT, PUBLISHED_CELL = "#adb5bd", "#6c757d", "#e9ecef"
+"""Figures out of the paper, in every figure."""
+READABLE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+"""Behind a number that a line may cross."""
+FULL = "uncompressed"
+
+
+def use() -> None:
+    """Set the look of all figures."""
+    seaborn.set_theme(context="notebook", style="ticks", rc={"axes.grid": True, "axes.grid.axis": "y", "grid.alpha": 0.35})
+    plt.rcParams.update({"svg.hashsalt": "compress-then-prompt", "svg.fonttype": "path", "figure.dpi": 110, "savefig.dpi": 160})
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write ``<name>.svg`` and ``<name>.png`` without a date, so that equal figures are equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
+
+
+def heat(
+    axis: Axes,
+    gains: pd.DataFrame,
+    bound: float,
+    *,
+    title: str,
+    colours: str | Colormap = "PuOr_r",
+    shares: pd.DataFrame | None = None,
+) -> None:
+    """``gains`` in numbers and colours, from -``bound`` (better) to ``bound``; under each number its share, where there are ``shares``."""
+    shown = gains.rename(index=_two_lines, columns=_two_lines)
+    notes = gains.map(("{:+.3f}" if shares is None else "{:+.2f}").format)
+    if shares is not None:
+        notes += "\n" + shares.map("{:.0%}".format)
+    seaborn.heatmap(
+        shown, ax=axis, cmap=colours, vmin=-bound, vmax=bound, annot=notes.to_numpy(), fmt="", cbar=False, linewidths=0.5
+    )
+    axis.set(title=title, xlabel="evaluated on", ylabel="learned on")
+    axis.tick_params(axis="both", rotation=0)
+
+
+def _two_lines(name: str) -> str:
+    return name.replace("_", "\n")
+
+
+def logarithmic(axis: Axes) -> None:
+    """A logarithmic axis of perplexity on which a range of less than a decade has ticks to read by, also where axes share it."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,49 @@
+"""What a prompt does where it was not learned: the table behind C5, C6 and what a transfer saves (C9)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ctp_lib.claims.rules import over_seeds, recovered_share
+from ctp_lib.recovery.none import METHOD as NONE
+
+
+def transfer_table(
+    rows: Iterable[Mapping[str, Any]], *, levels: Sequence[str], by: str, seeds: Sequence[int], evaluated_on: str | None = None
+) -> pd.DataFrame:
+    """What every prompt does at every level: index (``by``, level, evaluated_on), without the last where only one corpus is asked for.
+
+    Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain``
+    is the difference in NLL to the same model without a prompt (nats a token, negative is better) by :func:`over_seeds`; ``runs`` are
+    the rows behind it.
+    """
+    none: dict[tuple[str, str], Mapping[str, Any]] = {}
+    prompted: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["level"] in levels and evaluated_on in (None, row["evaluated_on"]):
+            at = row["level"], row["evaluated_on"]
+            if row["method"] == NONE.name:
+                none[at] = row
+            elif row["seed"] in seeds:
+                prompted.setdefault((row[by], *at), []).append(row)
+    table = {}
+    for (source, level, corpus), found in prompted.items():
+        control, full = none[level, corpus], none["full", corpus]
+        gain, ppl = over_seeds(found, [control]), statistics.fmean(row["ppl"] for row in found)
+        table[(source, level, corpus) if evaluated_on is None else (source, level)] = {
+            "ppl_full": full["ppl"],
+            "ppl_none": control["ppl"],
+            "ppl": ppl,
+            "cost": control["nll"] - full["nll"],
+            "recovered": recovered_share(control["ppl"], ppl, full["ppl"]),
+            "gain": gain.mean,
+            "gain_stderr": gain.stderr,
+            "seeds": len(found),
+            "runs": found,
+        }
+    names = [by, "level", *(() if evaluated_on else ("evaluated_on",))]
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(names)

@@ -1,0 +1,31 @@
+"""GPTQ by auto-gptq, the library of the paper's time: a second GPTQ, which must give the same weights (``auto-gptq:4bit``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctp_lib.compression.calibrated import Calibrated
+from ctp_lib.settings.levels import Level
+
+if TYPE_CHECKING:
+    from ctp_lib.compression.auto_gptq_solver import AutoGPTQModifier
+    from ctp_lib.settings.compression import CompressionSpec
+
+
+class AutoGptq(Calibrated):
+    """Per channel, asymmetric, activation order, as the paper's."""
+
+    name, label, grid_in_fp32 = "auto-gptq", "auto-gptq", True
+
+    def can(self, level: Level) -> bool:
+        """Bits alone, without groups."""
+        return level.family == "quantised" and level.group is None
+
+    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> AutoGPTQModifier:
+        """Its settings: dampening and block size."""
+        from ctp_lib.compression.auto_gptq_solver import AutoGPTQModifier
+
+        return AutoGPTQModifier(targets=targets, bits=level.bits, dampening_frac=spec.dampening, block_size=spec.block_size)
+
+
+METHOD = AutoGptq()

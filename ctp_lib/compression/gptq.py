@@ -1,0 +1,37 @@
+"""GPTQ (Frantar et al. 2022) with activation order: the paper's quantised levels, and those in groups of columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctp_lib.compression.calibrated import Calibrated
+from ctp_lib.settings.levels import Level
+
+if TYPE_CHECKING:
+    from llmcompressor.modifiers import Modifier
+
+    from ctp_lib.settings.compression import CompressionSpec
+
+
+class Gptq(Calibrated):
+    """llmcompressor's; asymmetric. A group's grid is that of its dense columns."""
+
+    name, label = "gptq", "GPTQ"
+
+    def can(self, level: Level) -> bool:
+        """Bits alone."""
+        return level.family == "quantised"
+
+    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
+        """Its settings: static activation order, dampening, block size."""
+        from llmcompressor.modifiers.gptq import GPTQModifier
+
+        from ctp_lib.compression.grid import asymmetric
+
+        scheme = {"targets": targets, "weights": asymmetric(level.bits, level.group).model_dump()}
+        return GPTQModifier(
+            config_groups={"all": scheme}, actorder="static", dampening_frac=spec.dampening, block_size=spec.block_size
+        )
+
+
+METHOD = Gptq()

@@ -1,0 +1,31 @@
+"""The uncompressed model, which all others are compared with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctp_lib.compression.base import Method
+from ctp_lib.settings.levels import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from ctp_lib.settings.compression import CompressionSpec
+
+
+class Uncompressed(Method):
+    """Leaves every weight as it is."""
+
+    name, label = "none", "uncompressed"
+
+    def can(self, level: Level) -> bool:
+        """The level ``full`` alone."""
+        return level.family == "full"
+
+    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
+        """Nothing is done."""
+        return network
+
+
+METHOD = Uncompressed()

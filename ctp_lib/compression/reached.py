@@ -1,0 +1,44 @@
+"""What compression reached, matrix by matrix, and what it takes to store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ctp_lib.compression import saved, storage
+from ctp_lib.compression.base import method_for, registry
+from ctp_lib.model import loading
+from ctp_lib.results import cells
+from ctp_lib.settings import digests, paths
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+
+def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
+    """The cell of a compressed model: ``reached`` has bits a weight, bytes, and a row a matrix. It is made if it is not there."""
+    path = paths.reached(settings, model, level)
+    wanted = {"base": saved.make(settings, model, level), "code": digests.code([Path(__file__)])["modules"]}
+    found = cells.known(path, wanted)
+    if found is None:
+        cell = {"model": model, "level": str(level)}
+        found = cells.write(path, cell, identity=wanted, reached=describe(settings, level, saved.load(settings, model, level)))
+    return found
+
+
+def describe(settings: Study, level: Level, network: PreTrainedModel) -> dict[str, Any]:
+    """What was reached in every matrix of ``network``, and the bits it takes by its method."""
+    weights = {name: module.weight.detach() for name, module in loading.compressible(network).items()}
+    bits = method_for(level, registry(settings)).bits(weights, level)
+    count = sum(weight.numel() for weight in weights.values())
+    rest = loading.parameter_count(network) - count
+    return {
+        "bits_per_weight": bits,
+        "compressed_weights": count,
+        "other_parameters": rest,
+        "stored_bytes": round(bits * count + storage.FLOAT_BITS * rest) // 8,
+        "mask_digest": storage.mask_digest(weights) if level.sparsity else None,
+        "layers": [asdict(report) for report in storage.inspect(weights)],
+    }

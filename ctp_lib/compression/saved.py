@@ -1,0 +1,90 @@
+"""Compressed models on disk: plain dense Hugging Face folders, each with a manifest of what it was made by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ctp_lib.compression.base import method_for, registry
+from ctp_lib.model import hub, loading
+from ctp_lib.results import cells
+from ctp_lib.results.provenance import Cost, measured
+from ctp_lib.settings import digests, paths
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import require
+from ctp_lib.settings.study import Study
+from ctp_lib.text import selection
+
+MANIFEST = "manifest.json"
+
+
+def identity(settings: Study, model: str, level: Level) -> dict[str, Any]:
+    """What a compressed model depends on: the model, the level and its method, the calibration, code and packages. Not its bytes, which
+    differ in their last bits between processors.
+    """
+    found = {"base": source(settings.model(model)), "level": str(level), "method": level.method}
+    if level.family == "full":
+        return found
+    spec = settings.compression
+    text = digests.content(paths.corpora(settings) / spec.corpus / "train.jsonl.gz")
+    made_by = digests.code([registry(settings).file(level.method), Path(__file__)])
+    return {**found, "calibration": {**asdict(spec), "seed": settings.seed, "text": text}, "code": made_by}
+
+
+def source(spec: ModelSpec) -> dict[str, Any]:
+    """A model as it was brought: where from, and what is in its files."""
+    folder = loading.folder(spec)
+    commit = hub.commit(folder)
+    named = {"source": spec.source, "revision": spec.revision, "dtype": spec.dtype}
+    return {**named, "commit": commit, "content": None if commit else digests.content(folder)}
+
+
+def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
+    """The manifest of a compressed model; the model is made first if it is not there, or was made by something else.
+
+    It is saved in 16 bits. An uncompressed model is not copied; its folder holds the manifest alone. The folder appears when it is
+    complete.
+    """
+    folder, wanted = paths.compressed(settings, model, level), identity(settings, model, level)
+    if (found := _manifest(folder)) == json.loads(json.dumps(wanted)):
+        return found
+    method, spec = method_for(level, registry(settings)), settings.model(model)
+    costs: list[Cost] = []
+    with paths.replacing(folder) as incoming:
+        incoming.mkdir()
+        if level.family != "full":
+            tokenizer, network = loading.load_tokenizer(spec), loading.load_model(spec)
+            _check_groups(network, level)
+            windows = selection.calibration_windows(settings, tokenizer)
+            with measured("compress", tokens=windows.numel()) as cost:
+                method.compress(network, level, windows, settings.compression)
+            network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16).save_pretrained(incoming)
+            tokenizer.save_pretrained(incoming)
+            costs.append(cost)
+        (incoming / MANIFEST).write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        cells.write_cost(settings, folder, {"model": model, "level": str(level), "method": "none"}, costs)
+    return json.loads(json.dumps(wanted))
+
+
+def load(settings: Study, model: str, level: Level, *, on: torch.device | str = "cpu") -> PreTrainedModel:
+    """The model at a level, from its folder, made first if need be."""
+    make(settings, model, level)
+    folder = None if level.family == "full" else paths.compressed(settings, model, level)
+    return loading.load_model(settings.model(model), folder, on=on)
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _check_groups(network: PreTrainedModel, level: Level) -> None:
+    for name, module in loading.compressible(network).items() if level.group else ():
+        columns = module.weight.shape[1]
+        require(columns % level.group == 0, f"level {level}: the columns of {name}", columns, f"a multiple of {level.group}")

@@ -1,0 +1,32 @@
+"""Wanda (Sun et al. 2023): weights go by their size times the norm of their input, row by row; none is changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctp_lib.compression.calibrated import Calibrated, mask_structure
+from ctp_lib.settings.levels import Level
+
+if TYPE_CHECKING:
+    from llmcompressor.modifiers import Modifier
+
+    from ctp_lib.settings.compression import CompressionSpec
+
+
+class Wanda(Calibrated):
+    """llmcompressor's; score |w| ||x||_2 (equation 1), the smallest share of every row, or of every group of n:m."""
+
+    name, label = "wanda", "Wanda"
+
+    def can(self, level: Level) -> bool:
+        """A sparsity alone."""
+        return level.family == "pruned"
+
+    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
+        """It has no settings but the sparsity."""
+        from llmcompressor.modifiers.pruning import WandaPruningModifier
+
+        return WandaPruningModifier(targets=targets, sparsity=level.sparsity, mask_structure=mask_structure(level))
+
+
+METHOD = Wanda()

@@ -1,0 +1,282 @@
+"""Before hours of work: what a model needs, and whether this machine, this text and the model's context have it.
+
+Nothing is loaded. The model is built on shapes alone, and a training step and an evaluation are run on it so, counted tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import windows_at_once
+from ctp_lib.machine import memory, step_cost
+from ctp_lib.model import loading
+from ctp_lib.model.likelihood import ROWS_AT_ONCE, token_nll
+from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.recovery import lora
+from ctp_lib.settings import names, paths, study
+from ctp_lib.settings.learning import TrainingSpec
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError, first_line
+from ctp_lib.settings.study import Study
+from ctp_lib.text import leakage, selection
+
+WORKS = ("compress", "evaluate", "soft_prompt", "lora")
+"""The pieces of work that memory is checked for."""
+COPIES_ON_DISK = 2
+"""Of a compressed model: the folder, and DVC's copy in its cache."""
+COPIES = 6
+"""Matrices as large as a Hessian that a solver holds beside it (its factors), in fp32."""
+
+SHORT_ITEM = 64
+"""Tokens of a task's item; the shorter they are, the more of them, each behind a copy of the prompt's keys, are in memory together."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes: of the weights; by piece of work, in memory at its peak, the weights among them; on disk, for the compressed copies."""
+
+    weights: int
+    memory: Mapping[str, int]
+    disk: int
+
+
+def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
+    """What ``model`` needs for ``works``; raise :class:`ParameterError`, with what to do, where it cannot be done here.
+
+    In turn: its configuration and tokenizer load and fit, its context holds window and prompt, every corpus gives two windows or
+    more and none that it was trained on, and disk and memory suffice.
+    """
+    spec = settings.model(model)
+    tokenizer = loading.load_tokenizer(spec)
+    network = on_shapes(spec)
+    prompt = max([settings.soft_prompt.prompt_tokens, *(settings.comparison.prompt_tokens if "lora" in works else [])])
+    loading.check_fit(network, tokenizer, max(settings.compression.window, settings.evaluation.window + prompt))
+    selection.check_windows(settings, tokenizer)
+    leakage.check(settings, spec)
+    needed = needs(network, settings, works)
+    if "compress" in works:
+        _check_disk(settings, model, needed)
+    _check_memory(network, settings, needed)
+    return needed
+
+
+def on_shapes(spec: ModelSpec) -> PreTrainedModel:
+    """The model of ``spec``, frozen, with shapes and dtypes and no weights."""
+    try:
+        config = AutoConfig.from_pretrained(loading.folder(spec), trust_remote_code=False)
+        with memory.shapes_alone():
+            network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, spec.dtype)).eval().requires_grad_(False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
+    if not loading.compressible(network):
+        raise ParameterError(
+            f"model {spec.source!r} has no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
+        )
+    return network
+
+
+def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WORKS) -> Needs:
+    """What ``network``, one :func:`on_shapes`, takes for ``works`` at these settings."""
+    weights = sum(weight.nbytes for weight in network.parameters())
+    counted = {
+        "compress": lambda: _compress_bytes(network, settings),
+        "evaluate": lambda: _evaluate_bytes(network, settings),
+        "soft_prompt": lambda: _step_bytes(network, settings, at_once(settings.soft_prompt.training)),
+        "lora": lambda: _lora_bytes(network, settings, at_once(settings.soft_prompt.training)),
+    }
+    return Needs(
+        weights=weights,
+        memory={work: weights + counted[work]() for work in works},
+        disk=COPIES_ON_DISK
+        * 2
+        * loading.parameter_count(network)
+        * (len(settings.levels) - 1),  # in 16 bits; none of the uncompressed
+    )
+
+
+def at_once(training: TrainingSpec) -> int:
+    """Windows whose activations are in memory together."""
+    return training.windows_at_once or training.batch_windows
+
+
+def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
+    """Of one matrix at a time, in fp32: its Hessian and what the solver makes of it, its weights, their grid and errors; of all
+    calibration windows: what enters a step and what leaves it; of one batch of them, a forward pass.
+    """
+    spec, linear = settings.compression, loading.compressible(network).values()
+    widest, largest = max(module.in_features for module in linear), max(module.weight.numel() for module in linear)
+    batch = torch.zeros(min(spec.windows_at_once, spec.windows), spec.window, dtype=torch.int64)
+    solver = 4 * ((1 + COPIES) * widest**2 + 4 * largest)
+    passed = 2 * spec.windows * spec.window * widest * next(network.parameters()).element_size()
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(inputs_embeds=network.get_input_embeddings()(batch), use_cache=False, logits_to_keep=1)
+
+    return passed + solver + memory.peak_bytes(forward, network.parameters())
+
+
+def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
+    window = settings.evaluation.window
+    windows = torch.zeros(windows_at_once(window, loading.device(settings.device)), window, dtype=torch.int64)
+    prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
+
+    def score() -> None:
+        with torch.no_grad():
+            token_nll(network, windows, PromptCache(network, prompt))
+
+    items = torch.zeros(max(1, windows.numel() // SHORT_ITEM), SHORT_ITEM + len(prompt), dtype=torch.int64)
+
+    def answer() -> None:  # a task's items, with the keys and values of all that stands before their answers
+        with torch.no_grad():
+            network.get_decoder()(input_ids=items, use_cache=True)
+
+    return _more_logits(network, settings) + max(memory.peak_bytes(work, network.parameters()) for work in (score, answer))
+
+
+def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
+    recipe = settings.soft_prompt
+    with memory.shapes_alone():
+        candidate = step_cost.soft_prompt(network, recipe.prompt_tokens, recompute=recipe.training.recompute)
+        return _trained(candidate, settings, windows)
+
+
+def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
+    """Of the largest of the study's adapters."""
+    largest = 0
+    for point in settings.comparison.lora_points:
+        try:
+            adapted = lora.with_lora(network, settings.comparison.lora(point, settings.soft_prompt, rate=1.0))
+        except ValueError as error:
+            raise ParameterError(
+                f"comparison.lora_points has {point}: {first_line(error)}; name modules that the model has"
+            ) from None
+        memory.drop_data(adapted)
+        for module in adapted.modules():  # in training mode, but OPT's decoder, which would draw a number to leave layers out by
+            module.training = not hasattr(module, "layerdrop")
+        candidate = step_cost.Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
+        largest = max(largest, _trained(candidate, settings, windows))
+        adapted.unload().eval()
+    return largest
+
+
+def _trained(candidate: step_cost.Candidate, settings: Study, windows: int) -> int:
+    """Bytes beside the model's weights at the peak of a training step, with what AdamW remembers between steps."""
+    batch = torch.zeros(windows, settings.evaluation.window, dtype=torch.int64)
+    optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
+    trained = sum(weight.nbytes for weight in candidate.trainable)
+    own = [*candidate.network.parameters(), *candidate.trainable]
+    beside = 3 * trained + _more_logits(candidate.network, settings)
+    if settings.soft_prompt.loss == "distillation":  # the uncompressed model has the same shapes
+        candidate = replace(candidate, teacher=candidate.network)
+        beside += sum(weight.nbytes for weight in candidate.network.parameters())
+    return beside + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
+
+
+def _more_logits(network: PreTrainedModel, settings: Study) -> int:
+    """Bytes of the logits, their probabilities and those of a teacher that a chunk holds here beyond those of a CPU, where the shapes are."""
+    return (
+        4
+        * 4
+        * network.get_output_embeddings().weight.shape[0]
+        * (ROWS_AT_ONCE[loading.device(settings.device).type] - ROWS_AT_ONCE["cpu"])
+    )
+
+
+def available(settings: Study) -> int:
+    """Bytes of memory that a model may take where it is computed."""
+    device = loading.device(settings.device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return psutil.virtual_memory().available
+
+
+def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> None:
+    free = available(settings)
+    for work, size in needed.memory.items():
+        if work == "compress" and loading.device(settings.device).type != "cpu":
+            size -= needed.weights  # they stay in main memory and come by layers
+        if size <= free:
+            continue
+        todo = "take a smaller model"
+        if work in ("soft_prompt", "lora"):
+            step, training = _step_bytes if work == "soft_prompt" else _lora_bytes, settings.soft_prompt.training
+            fits = largest_batch(lambda windows, step=step: step(network, settings, windows), free - needed.weights)
+            if fits:
+                todo = f"set soft_prompt.training.windows_at_once to {min(fits, training.batch_windows)}"
+            elif not training.recompute:
+                todo = f"set soft_prompt.training.recompute, or {todo}"
+        raise ParameterError(f"{work} takes {_size(size)} of memory, {_size(free)} are free; {todo}")
+
+
+def largest_batch(step: Callable[[int], int], room: int) -> int:
+    """The most windows whose ``step``, in bytes beside the weights, fits into ``room``; 0 when not even one does."""
+    one, two = step(1), step(2)
+    return max(0, math.floor((room - one) / (two - one)) + 1)
+
+
+def _check_disk(settings: Study, model: str, needed: Needs) -> None:
+    """What is compressed already takes no more room."""
+    levels = [level for level in settings.levels if level.family != "full"]
+    missing = [level for level in levels if not paths.compressed(settings, model, level).exists()]
+    takes, free = needed.disk * len(missing) // max(1, len(levels)), shutil.disk_usage(settings.root).free
+    if takes > free:
+        raise ParameterError(
+            f"{model} at {len(missing)} levels takes {_size(takes)} on disk, {_size(free)} are free; make room, or take fewer levels"
+        )
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def report(settings: Study, model: str) -> str:
+    """The whole check of ``model``, as a page of text."""
+    needed = check(settings, model)
+    selection.beginnings(settings, loading.load_tokenizer(settings.model(model)))
+    sizes = {"weights": needed.weights, **needed.memory, "disk": needed.disk}
+    lines = [f"{model}: its tokenizer fits, its context holds window and prompt, the text suffices."]
+    lines += [f"  {what:12} {_size(size):>9}" for what, size in sizes.items()]
+    room, network = available(settings) - needed.weights, on_shapes(settings.model(model))
+    windows, asked = (
+        largest_batch(lambda number: _step_bytes(network, settings, number), room),
+        at_once(settings.soft_prompt.training),
+    )
+    lines.append(f"  {'at once':12} {windows:>9} windows at most in a step of a soft prompt; the settings ask for {asked}")
+    free, where = shutil.disk_usage(settings.root).free, loading.device(settings.device)
+    lines.append(f"  {'free':12} {_size(available(settings)):>9} in memory on {where}, {_size(free)} on disk")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """``python -m ctp_lib.machine.preflight [MODEL]``: the check of one model, or of every model of the study."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.machine.preflight", description="Can this model be studied here?")
+    parser.add_argument("model", nargs="?", help="a name of params.yaml, a folder, or a hub id; all of the study unless said")
+    parser.add_argument("--into", type=Path, help="a file that then says that all is well")
+    asked = parser.parse_args()
+    try:
+        settings = study.load()
+        chosen = [names.model(settings, asked.model)] if asked.model else settings.study.models
+        for model in chosen:
+            print(report(settings, model))
+        if asked.into:
+            asked.into.parent.mkdir(parents=True, exist_ok=True)
+            asked.into.write_text(f"{', '.join(chosen)} can be studied here\n", encoding="utf-8")
+    except ParameterError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

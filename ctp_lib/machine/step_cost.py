@@ -1,0 +1,99 @@
+"""What one training step takes: seconds, and the bytes that the backward pass has to keep.
+
+The bytes are those of the tensors that a forward pass leaves behind, the model's own weights not among them, so they do not depend on
+the machine, the allocator, or what ran before.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ctp_lib.machine.memory import PeakBytes
+from ctp_lib.model import loading
+from ctp_lib.recovery.lora import METHOD as LORA
+from ctp_lib.recovery.lora import with_lora
+from ctp_lib.recovery.losses import token_loss
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.settings.learning import LoraSpec
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method ready to train: the network that is run, the prompt before its input if there is one, what gets gradients, and the
+    model that the network is distilled from, if the loss is not the plain one. ``by`` is the method's name, empty for fine-tuning.
+    """
+
+    network: PreTrainedModel
+    trainable: list[nn.Parameter]
+    prompt: SoftPrompt | None = None
+    teacher: PreTrainedModel | None = None
+    by: str = ""
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """The mean loss of ``batch`` (int64, windows x length)."""
+        return token_loss(self.network, batch, self.prompt() if self.prompt else None, self.teacher).mean()
+
+    def step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One step on ``batch`` (int64, windows x length): forward, backward, update."""
+        self.loss(batch).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def soft_prompt(network: PreTrainedModel, tokens: int, *, recompute: bool = False) -> Candidate:
+    """A soft prompt of ``tokens`` vectors; the network stays frozen, and with ``recompute`` keeps no activations."""
+    if recompute:
+        loading.recompute_activations(network)
+    prompt = SoftPrompt.from_vocabulary(network, tokens, "first", 0)
+    return Candidate(network, list(prompt.parameters()), prompt, by=PROMPT.name)
+
+
+def lora(network: PreTrainedModel, spec: LoraSpec) -> Candidate:
+    """LoRA; the network's own weights stay frozen."""
+    adapted = with_lora(network, spec).train()
+    return Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad], by=LORA.name)
+
+
+def full(network: PreTrainedModel) -> Candidate:
+    """Fine-tuning of every weight."""
+    network.requires_grad_(True)
+    return Candidate(network, list(network.parameters()))
+
+
+def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
+    """Bytes that one forward pass leaves in memory for its backward pass, beside the weights and what is trained."""
+    with PeakBytes([*candidate.network.parameters(), *candidate.trainable]) as counted:
+        loss = candidate.loss(batch)
+    return counted.now - loss.nbytes
+
+
+def table(candidates: Mapping[str, Candidate], batch: Tensor, *, repeats: int) -> pd.DataFrame:
+    """One row a method: trainable parameters, median seconds of ``repeats`` steps taken in turn after one to warm up, kept bytes."""
+    optimizers = {name: torch.optim.AdamW(candidate.trainable, lr=0.0) for name, candidate in candidates.items()}
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats + 1):
+        for name, candidate in candidates.items():
+            started = time.perf_counter()
+            candidate.step(batch, optimizers[name])
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken[name].append(time.perf_counter() - started)
+    return pd.DataFrame(
+        {
+            "method": name,
+            "by": candidate.by,
+            "trainable_parameters": sum(weight.numel() for weight in candidate.trainable),
+            "seconds": statistics.median(taken[name][1:]),
+            "activation_bytes": kept_bytes(candidate, batch),
+        }
+        for name, candidate in candidates.items()
+    )

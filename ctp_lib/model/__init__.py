@@ -1,0 +1,1 @@
+"""A causal LM, and how it is asked."""

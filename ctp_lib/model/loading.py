@@ -1,0 +1,149 @@
+"""A causal LM and its tokenizer, from a hub id or a folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.logging import disable_progress_bar
+
+from ctp_lib.model import hub
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError, first_line
+
+TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
+"""Any of these makes a tokenizer; from none, transformers would make an empty one."""
+
+disable_progress_bar()  # a bar for every file read would bury the one that counts
+
+
+def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model. Raises :class:`ParameterError` when there is none or it has no end-of-sequence token."""
+    if not any(path for pattern in TOKENIZER_FILES for path in folder(spec).glob(pattern)):
+        raise ParameterError(f"model {spec.source!r} has no tokenizer; put its tokenizer.json beside the model's config.json")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder(spec), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ParameterError(f"model {spec.source!r} has no tokenizer that loads: {first_line(error)}") from None
+    if tokenizer.eos_token_id is None:
+        raise ParameterError(f"model {spec.source!r}: its tokenizer names no end-of-sequence token; set eos_token in its config")
+    return tokenizer
+
+
+def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str = "cpu") -> PreTrainedModel:
+    """The model in ``spec.dtype``, frozen and in evaluation mode, ``on`` a device; from the folder ``compressed`` when that is given.
+
+    Only safetensors weights are read, and code that comes with a model is never run. Raises :class:`ParameterError` when the model does not load.
+    """
+    source = compressed or folder(spec)
+    if not any(source.glob("*.safetensors")):
+        raise ParameterError(
+            f"model {spec.source!r} has no weights in safetensors, and pickled ones are refused, since reading them can run code; name a "
+            "revision that has them, or convert where that does no harm: "
+            "AutoModelForCausalLM.from_pretrained(..., use_safetensors=False).save_pretrained(folder)"
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        remedy = "; delete this folder and compress again" if compressed else ""
+        raise ParameterError(f"model {str(compressed or spec.source)!r} does not load: {first_line(error)}{remedy}") from None
+    return model.to(on).eval().requires_grad_(False)
+
+
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:
+    """Raise :class:`ParameterError` unless the tokenizer fits the embeddings and the context holds ``positions`` tokens."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ParameterError(f"the tokenizer has {len(tokenizer)} tokens, the model embeds {rows}; take the model's own tokenizer")
+    if positions > context(model):
+        raise ParameterError(
+            f"window and prompt need {positions} positions, the model has {context(model)}; shorten the window or the prompt in params.yaml"
+        )
+
+
+def context(model: PreTrainedModel) -> int:
+    """How many positions the model takes; a very large number when its configuration names no limit."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
+
+
+def check_same_prompts_fit(one: ModelSpec, other: ModelSpec) -> None:
+    """Raise :class:`ParameterError` unless the two models have the same vocabulary and width, so that a prompt of one fits the other."""
+    if load_tokenizer(one).get_vocab() != load_tokenizer(other).get_vocab():
+        raise ParameterError(f"{one.source} and {other.source} have different tokenizers; a prompt only fits a model with the same")
+    configs = [AutoConfig.from_pretrained(folder(spec), trust_remote_code=False).get_text_config() for spec in (one, other)]
+    widths = [getattr(config, "word_embed_proj_dim", config.hidden_size) for config in configs]
+    if widths[0] != widths[1]:
+        raise ParameterError(
+            f"{one.source} has width {widths[0]}, {other.source} {widths[1]}; a prompt only fits a model of the same width"
+        )
+
+
+def device(wanted: str) -> torch.device:
+    """Where models are computed, by ``device`` in ``params.yaml``; ``auto`` is the GPU when there is one, else the CPU.
+
+    Raises :class:`ParameterError` when this machine has no such device.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        wanted = next(name for name in ("cuda", "mps", "cpu") if present[name])
+    if not present[wanted]:
+        raise ParameterError(f"device is {wanted!r}; this machine has {', '.join(name for name in present if present[name])}")
+    return torch.device(wanted)
+
+
+def has_fast_bf16() -> bool:
+    """Whether this machine multiplies bf16 matrices in hardware; emulated, they are slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def compressible(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
+    """The weight matrices that compression acts on: every linear layer of the repeated blocks, by name.
+
+    Not the output head, nor what some models have between their embeddings and the blocks (OPT's ``project_in``).
+    """
+    linear = (found for found in model.named_modules() if isinstance(found[1], torch.nn.Linear))
+    return {name: module for name, module in linear if any(part.isdigit() for part in name.split("."))}
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Let the layers of ``model`` keep no activations for the backward pass, which computes them again: less memory, a third more work.
+
+    Not by transformers' own switch, which works in training mode alone and so turns the dropout of OPT and others on.
+    """
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer) and "forward" not in vars(module):
+            module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def parameter_count(model: PreTrainedModel) -> int:
+    """Number of distinct parameters (tied ones counted once)."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A digest of sums over every weight: equal models have it in common, a change of one weight shows."""
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        weight = weight.double()
+        digest.update(f"{name} {weight.sum().item()!r} {weight.square().sum().item()!r}".encode())
+    return digest.hexdigest()
+
+
+def folder(spec: ModelSpec) -> Path:
+    """The files of a model: its folder, or those of the hub in the local cache, fetched when they are not there.
+
+    Raises :class:`ParameterError` when there is no such folder and the hub does not give them.
+    """
+    local = spec.root / spec.source
+    return local if local.is_dir() else hub.fetch(spec.source, spec.revision)

@@ -1,0 +1,1 @@
+"""What the study made, as folders that a hub takes."""

@@ -1,0 +1,43 @@
+"""Zero-shot tasks, with and without what repairs: the same items in the same window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctp_lib.evaluation import documentation_tasks, tasks
+from ctp_lib.evaluation.documentation_tasks import MAKERS, Item
+from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
+from ctp_lib.model import loading
+from ctp_lib.recovery.base import Learned
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.settings import paths
+from ctp_lib.settings.study import Study
+from ctp_lib.text.documents import documents
+
+
+def prepare(settings: Study) -> dict[str, Item]:
+    """Write those tasks of the study that are made from documentation; the first item of each."""
+    spec, corpus = settings.tasks, settings.soft_prompt.corpus
+    found = {}
+    for name in spec.names:
+        if name in MAKERS:
+            read = documents(paths.corpora(settings), corpus, MAKERS[name][1])
+            found[name] = documentation_tasks.write(name, read, paths.tasks(settings), items=spec.items, seed=settings.seed)
+    return found
+
+
+def ask(bench: Bench, learned: Learned, **fields: Any) -> list[dict[str, Any]]:
+    """Put ``learned`` on the network and ask every task of the study: a row a task, by the names of ``tasks.csv``.
+
+    The window is the model's context less the longest prompt of the study, for everything alike: a prompt's positions come on top.
+    """
+    spec, folders = bench.study.tasks, [paths.tasks(bench.study)]
+    if spec.folder:
+        folders.append(bench.study.root / spec.folder)
+    window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
+    at_once = TOKENS_AT_ONCE[bench.network.device.type]
+    with learned.on(bench.network) as subject:
+        found = tasks.evaluate(
+            subject, bench.tokenizer, spec.names, folders, max_length=window, tokens_at_once=at_once, limit=spec.items
+        )
+    return [{"level": str(bench.level), "method": learned.method, **fields, **score.record()} for score in found]

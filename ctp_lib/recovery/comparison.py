@@ -1,0 +1,119 @@
+"""Methods at several sizes on one compressed model: each method's learning rate is swept on validation at one size, then all are run at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ctp_lib.recovery import scores
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.lora import METHOD as LORA
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.results import cells
+from ctp_lib.settings import digests, paths
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+
+@dataclass(frozen=True)
+class Size:
+    """One size of a method, as tables print it, and its settings at a learning rate."""
+
+    method: str
+    point: str
+    settings: Callable[[float], Any]
+
+
+def obtain(settings: Study, model: str) -> dict[str, Any]:
+    """The comparison at every level it is asked for: a row a size, rate, seed and corpus. It is made if it is not there."""
+    path, spec = paths.question(settings, "comparison", model), settings.comparison
+    levels = [Level.parse(level) for level in spec.levels]
+    wanted = {
+        "base": digests.short(
+            [Bench(settings, model, level).identity(PROMPT.name, seed) for level in levels for seed in spec.seeds]
+        ),
+        "comparison": asdict(spec),
+        "evaluation": scores.evaluation(settings),
+        "code": digests.code([Path(__file__)]),
+    }
+    found = cells.known(path, wanted)
+    if found is None:
+        rows = []
+        for bench in (Bench(settings, model, level) for level in levels):
+            rows += swept(bench, prompts(bench), spec.prompt_rates) + swept(bench, loras(bench), spec.lora_rates)
+        found = cells.write(path, {"model": model}, identity=wanted, perplexity=rows)
+    return found
+
+
+def prompts(bench: Bench) -> list[Size]:
+    """Soft prompts of every length that is compared, the study's own first."""
+    recipe, asked = bench.study.soft_prompt, bench.study.comparison.prompt_tokens
+    lengths = [recipe.prompt_tokens, *(tokens for tokens in asked if tokens != recipe.prompt_tokens)]
+
+    def at(tokens: int, rate: float) -> Any:
+        return replace(recipe, prompt_tokens=tokens, training=replace(recipe.training, learning_rate=rate))
+
+    return [Size(PROMPT.name, f"{tokens} vectors", lambda rate, tokens=tokens: at(tokens, rate)) for tokens in lengths]
+
+
+def loras(bench: Bench) -> list[Size]:
+    """LoRA at every rank and set of modules that is compared."""
+    spec, recipe = bench.study.comparison, bench.study.soft_prompt
+    return [Size(LORA.name, point, lambda rate, point=point: spec.lora(point, recipe, rate)) for point in spec.lora_points]
+
+
+def run(bench: Bench, size: Size, rate: float, seed: int) -> list[dict[str, Any]]:
+    """Learn and score one size at one rate with one seed: a row a corpus. The study's own prompts are taken from their cells."""
+    corpus, level = bench.study.soft_prompt.corpus, str(bench.level)
+    own = size.settings(rate)
+    shared = own == bench.study.soft_prompt
+    goal = None if shared else paths.learned_for(bench.study, "comparison", bench.model, bench.level, size.point, rate, seed=seed)
+    learned = bench.learned(size.method, seed, own=own, goal=goal, label=f"{size.point}, rate {rate:g}")
+    fields = {
+        "point": size.point,
+        "learning_rate": rate,
+        "seed": seed,
+        "trained_on": corpus,
+        "validation_nll": learned.run.best_nll,
+    }
+    if shared:
+        cell = scores.obtain(bench.study, bench.model, bench.level, size.method)
+        rows = [row for row in cell["perplexity"] if row["seed"] == seed]
+        return [{**row, "level": level, **fields, "reused": True} for row in rows]
+    return bench.score(learned, trained_at_level=level, **fields)
+
+
+def swept(bench: Bench, sizes: Sequence[Size], rates: Sequence[float]) -> list[dict[str, Any]]:
+    """The sweep at the first of ``sizes``, and all of them at its best rate (``best_rate``), with every seed of the comparison."""
+    spec, tried = bench.study.comparison, {}
+
+    def validation_nll(rate: float) -> float:
+        tried[rate] = run(bench, sizes[0], rate, spec.seeds[0])
+        return tried[rate][0]["validation_nll"]
+
+    found = sweep(rates, validation_nll, spec.further_rates)
+    best = min(found, key=found.__getitem__)
+    others = [(size, seed) for size in sizes for seed in spec.seeds][1:]
+    rows = [row for group in tried.values() for row in group]
+    rows += [row for size, seed in others for row in run(bench, size, best, seed)]
+    return [{**row, "best_rate": row["learning_rate"] == best} for row in rows]
+
+
+def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], further: int) -> dict[float, float]:
+    """The validation NLL of every learning rate that was tried: ``rates``, and while the best is at an end of them, up to
+    ``further`` more beyond that end, by the factor between the two rates there.
+    """
+    found = {rate: validation_nll(rate) for rate in sorted(rates)}
+    for _ in range(further if len(found) > 1 else 0):
+        tried, best = sorted(found), min(found, key=found.__getitem__)
+        if best == tried[0]:
+            beyond = tried[0] * (tried[0] / tried[1])
+        elif best == tried[-1]:
+            beyond = tried[-1] * (tried[-1] / tried[-2])
+        else:
+            break
+        beyond = float(f"{beyond:.2g}")
+        found[beyond] = validation_nll(beyond)
+    return found

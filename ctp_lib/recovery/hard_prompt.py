@@ -1,0 +1,66 @@
+"""The paper's first observation (section 3.1): a sentence before the input that tells the model what has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ctp_lib.recovery.base import Method
+from ctp_lib.recovery.soft_prompt import Prompt, read
+from ctp_lib.settings.spec import SPEC
+from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.text.selection import TrainingText
+
+
+@dataclass(**SPEC)
+class Sentence:
+    """``text`` stands before the input; with ``like``, cut or repeated to as many tokens as that has: a control that differs in its words
+    alone.
+    """
+
+    text: str
+    like: str | None = None
+
+
+class HardPrompt(Method):
+    """Nothing is trained; the sentence is the first of ``hard_prompt.texts`` unless another is named."""
+
+    name, label, colour, trains = "hard_prompt", "compressed + hard prompt", "#7048e8", False
+
+    def settings(self, study: Study, own: Mapping[str, Any]) -> Sentence:
+        """``text``, and ``like`` if it is a control."""
+        usual = {"text": next(iter(study.hard_prompt.texts.values()))}
+        return with_settings(Sentence, usual | dict(own), f"methods.{self.name}.")
+
+    def learn(
+        self, network: PreTrainedModel, text: TrainingText, settings: Sentence, teacher: PreTrainedModel | None, seed: int, **_: Any
+    ) -> Prompt:
+        """The embeddings of the sentence and the blank line after it."""
+        return Prompt(vectors(network, text.tokenizer, settings.text, settings.like))
+
+    def load(self, folder: Path, network: PreTrainedModel) -> Prompt:
+        """Its vectors, as they were embedded."""
+        return Prompt(read(folder, network))
+
+
+def vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, like: str | None = None) -> Tensor:
+    """The embeddings of a written prompt and the blank line after it, n x hidden; cut or repeated to the length of ``like``."""
+    ids = _ids(tokenizer, text)
+    if like is not None:
+        length = len(_ids(tokenizer, like))
+        ids = (ids * -(-length // len(ids)))[:length]
+    ids += _ids(tokenizer, "\n\n")
+    return model.get_input_embeddings()(torch.tensor(ids, device=model.device)).detach()
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+METHOD = HardPrompt()

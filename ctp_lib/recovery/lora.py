@@ -1,0 +1,166 @@
+"""LoRA (Hu et al. 2021): a product of two thin matrices beside some of the frozen ones. What the paper compares prompts with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model import loading
+from ctp_lib.recovery import training
+from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.losses import identity, token_loss
+from ctp_lib.settings.learning import LoraSpec
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.text.selection import TrainingText
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+
+class Adapter(Learned):
+    """``config`` says where the matrices go; ``weights`` are the matrices, by PEFT's names, fp32."""
+
+    def __init__(self, config: LoraConfig, weights: Mapping[str, Tensor], run: training.TrainingRun | None = None):
+        self.config, self.weights, self.run = config, weights, run
+        self.parameters = sum(weight.numel() for weight in weights.values())
+        self.bytes = sum(weight.nbytes for weight in weights.values())
+
+    @contextmanager
+    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+        """The network with its matrices beside its own; after the block its own alone."""
+        from peft import set_peft_model_state_dict
+
+        adapted = _adapted(network, dataclasses.replace(self.config, inference_mode=False))
+        try:
+            set_peft_model_state_dict(adapted, {name: weight.to(network.device) for name, weight in self.weights.items()})
+            yield Subject(adapted.eval())
+        finally:
+            adapted.unload()
+
+    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+        """Write a PEFT ``LORA`` adapter."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: weight.cpu().contiguous() for name, weight in self.weights.items()}
+        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        dataclasses.replace(
+            self.config, base_model_name_or_path=base.source, revision=base.revision, inference_mode=True
+        ).save_pretrained(folder)
+
+
+class Lora(Method):
+    """Learned by the loop, loss and text of a soft prompt. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and what of
+    ``training`` differs.
+    """
+
+    name, label, colour = "lora", "compressed + LoRA", "#1c7ed6"
+
+    def settings(self, study: Study, own: Mapping[str, Any]) -> LoraSpec:
+        """Rank 8 on the first set of ``comparison.lora_targets`` unless said; alpha is the rank."""
+        shared, rank = study.soft_prompt, own.get("rank", 8)
+        usual = {
+            "rank": rank,
+            "alpha": float(rank),
+            "targets": next(iter(study.comparison.lora_targets.values())),
+            "loss": shared.loss,
+        }
+        changed = {**asdict(shared.training), **own.get("training", {})}
+        return with_settings(LoraSpec, usual | dict(own) | {"training": changed}, f"methods.{self.name}.")
+
+    def learn(
+        self,
+        network: PreTrainedModel,
+        text: TrainingText,
+        settings: LoraSpec,
+        teacher: PreTrainedModel | None,
+        seed: int,
+        *,
+        checkpoint: Path,
+        label: str,
+        **_: Any,
+    ) -> Adapter:
+        """LoRA matrices on ``network`` by the soft prompt's loss, at the step that was best on ``text.validation``."""
+        base = identity(network, teacher)
+        torch.manual_seed(seed)
+        adapted = with_lora(network, settings)
+
+        def batch(step: int) -> Tensor:
+            torch.manual_seed(1_000_003 * seed + step)  # of the dropout
+            adapted.train()
+            return text.batch(step)
+
+        def validate() -> float:
+            adapted.eval()
+            return perplexity(adapted, text.validation).nll
+
+        try:
+            run = training.train(
+                adapted,
+                loss=lambda windows: token_loss(adapted, windows, None, teacher).mean(),
+                batch=batch,
+                spec=settings.training,
+                identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **base},
+                validate=validate,
+                checkpoint=checkpoint,
+                label=label,
+            )
+            return Adapter(adapted.peft_config["default"], _weights(adapted), run)
+        finally:
+            adapted.unload().eval()
+
+    def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
+        """Read an adapter back. Raises :class:`ParameterError` when it is damaged."""
+        from peft import LoraConfig, load_peft_weights
+        from safetensors import SafetensorError
+
+        try:
+            return Adapter(LoraConfig.from_pretrained(folder), load_peft_weights(str(folder), device="cpu"))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ParameterError(f"{folder} is not a readable LoRA ({error}); train it again") from None
+
+
+def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:
+    """``network`` with new LoRA matrices; its own weights stay frozen, and ``unload()`` gives it back.
+
+    Raises :class:`ValueError` when the model has no modules of the names in ``recipe.targets``.
+    """
+    from peft import LoraConfig  # slow to import, and only this needs it
+
+    if recipe.training.recompute:
+        loading.recompute_activations(network)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.targets),
+        task_type="CAUSAL_LM",
+    )
+    return _adapted(network, config)
+
+
+def _adapted(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    from peft import get_peft_model
+
+    return get_peft_model(network, config)
+
+
+def _weights(adapted: PeftModel) -> dict[str, Tensor]:
+    from peft import get_peft_model_state_dict
+
+    return {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(adapted).items()}
+
+
+METHOD = Lora()

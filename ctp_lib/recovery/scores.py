@@ -1,0 +1,63 @@
+"""What each method at each level was scored to be on the test text of every corpus: once, and never again for the same reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ctp_lib.recovery.base import registry
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.results import cells
+from ctp_lib.results.provenance import measured
+from ctp_lib.settings import digests, paths
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+
+def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, Any]:
+    """The cell of ``method`` on ``model`` at ``level``: a row a corpus and seed. It is made if it is not there."""
+    path, bench = paths.score(settings, model, level, method), Bench(settings, model, level)
+    wanted = _identity(bench, method)
+    found = cells.known(path, wanted)
+    return _score(bench, method, path, wanted) if found is None else found
+
+
+def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The cells of every level of the study, without anything and with each of ``methods`` (those of the study)."""
+    names = [NONE.name, *(settings.methods if methods is None else methods)]
+    return [obtain(settings, model, level, name) for name in names for level in settings.levels]
+
+
+def _identity(bench: Bench, method: str) -> dict[str, Any]:
+    study = bench.study
+    learned = [bench.identity(method, seed) for seed in _seeds(bench, method)]
+    return {
+        "subject": digests.short(learned),
+        "evaluation": evaluation(study),
+        "code": digests.code([registry(study).file(method), Path(__file__)]),
+    }
+
+
+def evaluation(study: Study) -> dict[str, Any]:
+    """What a score depends on beside its subject: the test text, and how much of it."""
+    texts = {corpus: digests.content(paths.corpora(study) / corpus / "test.jsonl.gz") for corpus in study.corpora.sources}
+    return {"texts": texts, "window": study.evaluation.window, "windows": study.evaluation.windows["test"]}
+
+
+def _seeds(bench: Bench, method: str) -> Sequence[int]:
+    return bench.study.soft_prompt.seeds if bench.method(method).trains else (bench.study.seed,)
+
+
+def _score(bench: Bench, name: str, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    method, level, rows = bench.method(name), str(bench.level), []
+    taught = {"trained_on": bench.study.soft_prompt.corpus, "trained_at_level": level} if method.trains else {}
+    with measured("evaluate") as cost:
+        for seed in _seeds(bench, name):
+            rows += bench.score(bench.learned(name, seed), **taught, seed=seed)
+    cost.tokens = sum(row["tokens_scored"] for row in rows)
+    cell = {"model": bench.model, "level": level, "method": name, "trained_on": taught.get("trained_on", "")}
+    cells.write_cost(bench.study, path, cell, [cost])
+    return cells.write(path, cell, identity=identity, recipe=asdict(bench.lesson(name)), perplexity=rows)

@@ -1,0 +1,150 @@
+"""The paper's method: vectors before the input, learned by gradient descent through the frozen model (section 3.2).
+
+A prompt is a matrix of ``n`` vectors of the model's width, put before the embeddings of the real tokens. Whether its rows were
+learned or belong to real tokens, everything from here on treats it alike. Its file is a PEFT adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model import loading
+from ctp_lib.recovery import training
+from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.losses import identity, token_loss
+from ctp_lib.settings.learning import SoftPromptSpec
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text.selection import TrainingText
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+WEIGHTS_NAME = "prompt_embeddings"
+
+
+class SoftPrompt(nn.Module):
+    """``prompt_embeddings``: n x hidden, fp32, trainable."""
+
+    def __init__(self, vectors: Tensor):
+        super().__init__()
+        self.prompt_embeddings = nn.Parameter(vectors.detach().clone().float())
+
+    @classmethod
+    def from_vocabulary(
+        cls, model: PreTrainedModel, prompt_tokens: int, initialisation: Literal["first", "sampled"], seed: int
+    ) -> SoftPrompt:
+        """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
+        embed = model.get_input_embeddings()
+        if prompt_tokens > embed.num_embeddings:
+            raise ParameterError(
+                f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {embed.num_embeddings} tokens to start from"
+            )
+        ids = torch.arange(embed.num_embeddings)
+        if initialisation == "sampled":
+            ids = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))
+        return cls(embed(ids[:prompt_tokens].to(embed.weight.device)))
+
+    def forward(self) -> Tensor:
+        """The prompt itself, n x hidden."""
+        return self.prompt_embeddings
+
+
+class Prompt(Learned):
+    """``vectors``: n x hidden, fp32, whether learned or of real tokens."""
+
+    def __init__(self, vectors: Tensor, run: training.TrainingRun | None = None):
+        self.vectors, self.run = vectors.detach(), run
+        self.parameters, self.bytes = vectors.numel(), 4 * vectors.numel()
+
+    @contextmanager
+    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+        """The vectors before the input of ``network``."""
+        yield Subject(network, self.vectors)
+
+    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+        """Write a PEFT ``PROMPT_TUNING`` adapter: ``adapter_config.json`` and one fp32 tensor in safetensors."""
+        from peft import PromptTuningConfig, TaskType  # slow to import, and only this needs it
+
+        vectors = self.vectors.cpu().float().contiguous()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({WEIGHTS_NAME: vectors}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        PromptTuningConfig(
+            task_type=TaskType.CAUSAL_LM,
+            base_model_name_or_path=base.source,
+            revision=base.revision,
+            inference_mode=True,
+            num_virtual_tokens=vectors.shape[0],
+            token_dim=vectors.shape[1],
+            num_transformer_submodules=1,
+            num_attention_heads=network.config.num_attention_heads,
+            num_layers=network.config.num_hidden_layers,
+        ).save_pretrained(folder)
+
+
+class PromptTuning(Method):
+    """Learned by AdamW, at the step that is best on validation."""
+
+    name, label, colour = "soft_prompt", "compressed + soft prompt", "#d9480f"
+
+    def learn(
+        self,
+        network: PreTrainedModel,
+        text: TrainingText,
+        settings: SoftPromptSpec,
+        teacher: PreTrainedModel | None,
+        seed: int,
+        *,
+        checkpoint: Path,
+        label: str,
+        **_: Any,
+    ) -> Prompt:
+        """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``.
+
+        The loss is a mean over the real tokens: of their plain next-token NLL, or, with a ``teacher``, of the divergence from what that
+        model predicts.
+        """
+        prompt = SoftPrompt.from_vocabulary(network, settings.prompt_tokens, settings.initialisation, seed)
+        if settings.training.recompute:
+            loading.recompute_activations(network)
+        run = training.train(
+            prompt,
+            loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
+            batch=text.batch,
+            spec=settings.training,
+            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **identity(network, teacher)},
+            validate=lambda: perplexity(network, text.validation, prompt()).nll,
+            checkpoint=checkpoint,
+            label=label,
+        )
+        assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
+        return Prompt(prompt(), run)
+
+    def load(self, folder: Path, network: PreTrainedModel) -> Prompt:
+        """Read an adapter back. Raises :class:`ParameterError` when it is damaged or of another width than ``network``."""
+        return Prompt(read(folder, network))
+
+
+def read(folder: Path, network: PreTrainedModel) -> Tensor:
+    """The vectors of an adapter, n x hidden, fp32, where ``network`` lies."""
+    try:
+        vectors = load_file(folder / WEIGHTS_FILE, device=str(network.device))[WEIGHTS_NAME]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prompt ({error}); train it again") from None
+    width = network.get_input_embeddings().weight.shape[1]
+    if vectors.ndim != 2 or vectors.shape[1] != width:
+        raise ParameterError(f"the prompt in {folder} is {tuple(vectors.shape)}; this model takes n x {width}")
+    return vectors
+
+
+METHOD = PromptTuning()

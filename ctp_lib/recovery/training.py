@@ -1,0 +1,176 @@
+"""The one training loop: soft prompts, LoRA and the reference model all go through :func:`train`.
+
+The loop knows nothing of what it trains. It gets a module whose trainable parameters it may change, a loss
+of one batch, and the batch that belongs to a step; everything random is a function of (seed, step), so a run that was
+killed goes on from its checkpoint to the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ctp_lib.recovery import checkpoints
+from ctp_lib.settings.learning import TrainingSpec
+
+
+@dataclass
+class TrainingRun:
+    """What a training did. ``curve`` has a row a validation: step, tokens, training_loss (None before the first step) and
+    validation_nll, in nats a token.
+    """
+
+    curve: list[dict[str, float | None]] = field(default_factory=list)
+    best_step: int = 0
+    best_nll: float = math.inf
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def learning_rate_factor(step: int, spec: TrainingSpec) -> float:
+    """The share of the peak learning rate that step ``step`` (from 0) uses."""
+    if step < spec.warmup_steps:
+        return (step + 1) / (spec.warmup_steps + 1)
+    decay_from = spec.warmup_steps if spec.schedule == "linear" else max(spec.warmup_steps, round(0.7 * spec.steps))
+    return min(1.0, (spec.steps - step) / max(1, spec.steps - decay_from))
+
+
+def adamw(module: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
+    """The paper's optimizer, over whatever of ``module`` requires a gradient."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)]
+
+
+def train(
+    module: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    batch: Callable[[int], Tensor],
+    spec: TrainingSpec,
+    *,
+    identity: dict[str, Any],
+    validate: Callable[[], float],
+    checkpoint: Path,
+    label: str,
+    optimizers: Callable[[nn.Module, TrainingSpec], list[torch.optim.Optimizer]] = adamw,
+) -> TrainingRun:
+    """Train ``module`` and leave it at the step with the lowest validation NLL.
+
+    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats
+    a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every ``validate_every`` steps, before the first
+    and after the last. A ``checkpoint`` left by a killed run with the same spec and ``identity`` (JSON values: the seed, the base, the
+    data) is taken up, also a finished one: it is the caller's to delete, once what was trained is saved. Raises
+    :class:`FloatingPointError` when the loss is no longer finite.
+    """
+    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    state = _State(trainable, optimizers(module, spec), spec, identity, checkpoint)
+    first = state.resume()
+    run, started = state.run, time.perf_counter() - state.run.seconds
+    with tqdm(total=spec.steps, initial=first, desc=label, unit="step", mininterval=1.0) as bar:
+        for step in range(first, spec.steps):
+            if step % spec.validate_every == 0:
+                state.record(step, validate())
+            windows = batch(step)
+            state.step(step, loss, windows)
+            run.tokens += windows.numel()
+            run.seconds = time.perf_counter() - started
+            bar.set_postfix_str(
+                f"loss {state.last_loss:.3f}, best {run.best_nll:.4f}, {run.tokens / run.seconds:,.0f} tokens/s", refresh=False
+            )
+            bar.update()
+            if (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps:
+                state.save(step + 1)
+    if first < spec.steps:
+        state.record(spec.steps, validate())
+        run.seconds = time.perf_counter() - started
+        state.save(spec.steps)
+    state.restore_best()
+    return run
+
+
+class _State:
+    """All that changes during a training: parameters, optimizers, the best so far, the record."""
+
+    def __init__(
+        self,
+        trainable: dict[str, nn.Parameter],
+        optimizers: list[torch.optim.Optimizer],
+        spec: TrainingSpec,
+        identity: dict[str, Any],
+        path: Path,
+    ):
+        self.trainable, self.optimizers, self.spec, self.path = trainable, optimizers, spec, path
+        # as a checkpoint gives it back: tuples are lists there
+        self.identity = json.loads(json.dumps({**asdict(spec), **identity}))
+        self.best = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+        self.run = TrainingRun()
+        self.losses: list[float] = []
+        self.last_loss = math.nan
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["peak_lr"] = group["lr"]
+
+    def step(self, step: int, loss: Callable[[Tensor], Tensor], windows: Tensor) -> None:
+        self.last_loss = 0.0
+        for part in windows.split(self.spec.windows_at_once or len(windows)):
+            share = loss(part) * (len(part) / len(windows))
+            self.last_loss += share.item()
+            if not math.isfinite(self.last_loss):
+                raise FloatingPointError(
+                    f"the loss is {self.last_loss} at step {step}; lower training.learning_rate ({self.spec.learning_rate})"
+                )
+            share.backward()
+        self.losses.append(self.last_loss)
+        nn.utils.clip_grad_norm_(self.trainable.values(), self.spec.clip)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * learning_rate_factor(step, self.spec)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def record(self, step: int, nll: float) -> None:
+        training = sum(self.losses) / len(self.losses) if self.losses else None
+        self.run.curve.append({"step": step, "tokens": self.run.tokens, "training_loss": training, "validation_nll": nll})
+        self.losses.clear()
+        if nll < self.run.best_nll:
+            self.run.best_step, self.run.best_nll = step, nll
+            self.best = {name: parameter.detach().clone() for name, parameter in self.trainable.items()}
+
+    def restore_best(self) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                parameter.copy_(self.best[name])
+
+    def save(self, step: int) -> None:
+        tensors = {f"now.{name}": parameter for name, parameter in self.trainable.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            tensors |= checkpoints.pack_optimizer(optimizer, f"optimizer{number}")
+        checkpoints.save(
+            self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)}
+        )
+
+    def resume(self) -> int:
+        """Take up the checkpoint, if there is one of the same training; the step to go on from."""
+        if not self.path.exists():
+            return 0
+        tensors, values = checkpoints.load(self.path)
+        if values["identity"] != self.identity:
+            return 0
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                parameter.copy_(tensors[f"now.{name}"])
+                self.best[name] = tensors[f"best.{name}"].to(parameter.device)
+        for number, optimizer in enumerate(self.optimizers):
+            checkpoints.unpack_optimizer(optimizer, tensors, f"optimizer{number}")
+        self.run = TrainingRun(**values["run"])
+        self.losses = values["losses"]
+        return values["step"]

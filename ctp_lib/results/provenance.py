@@ -1,0 +1,90 @@
+"""Where, when and with what something was made: it changes with every run, so it is never kept beside a number."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RECORDED_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "peft", "tokenizers", "numpy")
+
+
+@dataclass
+class Cost:
+    """What a piece of work took; ``seconds`` and ``peak_memory_bytes`` are filled in when it ends."""
+
+    work: str
+    tokens: int = 0
+    seed: int | None = None
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """The figures by the names of ``cost.csv``."""
+        speed = self.tokens / self.seconds if self.seconds else 0.0
+        return {**vars(self), "tokens_per_second": speed}
+
+
+@contextmanager
+def measured(work: str, tokens: int = 0, seed: int | None = None) -> Iterator[Cost]:
+    """Time the block and take the peak of memory, in bytes.
+
+    On CUDA that is what torch allocated during the block; on CPU what the process held at most since it began, imports included.
+    """
+    cost = Cost(work, tokens, seed)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    yield cost
+    cost.seconds = time.perf_counter() - started
+    cost.peak_memory_bytes = _peak_memory()
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """Where and with what this process runs; ``root`` is the project's folder. What git does not tell is ``unknown``."""
+    state = git(root, "status", "--porcelain", "--untracked-files=no", "--", "ctp_lib", "notebooks", "params.yaml")
+    return {
+        "commit": git(root, "rev-parse", "HEAD") or "unknown",
+        "dirty": "unknown" if state is None else bool(state),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+    }
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """What git says in ``root``; None where it says no: there is no checkout, it is somebody else's, or there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,120 @@
+"""Cells -> tidy tables: ``perplexity.csv``, ``tasks.csv``, ``cost.csv`` and ``curve.csv`` of a study, a row a measurement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ctp_lib.results import cells
+from ctp_lib.settings import models, paths
+from ctp_lib.settings.study import Study
+
+COLUMNS = {
+    "perplexity": [
+        "model", "level", "method", "trained_on", "trained_at_level", "evaluated_on", "split", "nll", "ppl", "ppl_released",
+        "tokens_scored", "window", "prompt_tokens", "trainable_parameters", "prompt_kind", "point", "learning_rate", "seed",
+        "bytes_added",
+    ],
+    "cost": [
+        "model", "level", "method", "trained_on", "work", "seconds", "tokens", "tokens_per_second", "peak_memory_bytes",
+        "bits_per_weight", "point", "learning_rate", "seed",
+    ],
+    "curve": ["model", "level", "method", "trained_on", "step", "tokens", "training_loss", "validation_nll", "seed"],
+    "tasks": ["model", "level", "method", "trained_on", "trained_at_level", "task", "metric", "value", "stderr", "n", "seed", "chance"],
+}  # fmt: skip
+"""By table; a new column stands at the end."""
+QUESTIONS = ("cross_dataset", "cross_compression", "cross_task", "comparison", "metric_audit", "another_model")
+"""Whose cells hold rows of their own, beside the scores of every level."""
+
+
+def collect(settings: Study, section: str) -> pd.DataFrame:
+    """One table: of the models, levels and methods of the study, whatever else lies about."""
+    rows = [row for row in _rows(settings, section) if not row.get("reused")]
+    return pd.DataFrame(rows).reindex(columns=COLUMNS[section])
+
+
+def write(table: pd.DataFrame, path: Path, *, index: bool = True) -> None:
+    """Write a tidy table in six digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, float_format="%.6g", index=index)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a page, or JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _rows(settings: Study, section: str) -> list[dict[str, Any]]:
+    if section == "cost":
+        return _with_bits(settings, cells.rows(list(_costs(settings)), section))
+    if section == "curve":
+        return [row for model in settings.study.models for row in curve(settings, model)]
+    found = []
+    for model in settings.study.models:
+        found += [cells.read(path) for path in _scores(settings, model)] if section == "perplexity" else []
+        found += [cells.read(path) for path in _questions(settings, model)]
+    return cells.rows(found, section)
+
+
+def _scores(settings: Study, model: str) -> Iterator[Path]:
+    for method in ("none", *settings.methods):
+        for level in settings.levels:
+            if (path := paths.score(settings, model, level, method)).exists():
+                yield path
+
+
+def _questions(settings: Study, model: str) -> Iterator[Path]:
+    for name in QUESTIONS:
+        asked = name != "another_model" or settings.another_model.of(model)
+        if asked and (path := paths.question(settings, name, model)).exists():
+            yield path
+
+
+def curve(settings: Study, model: str) -> list[dict[str, Any]]:
+    """Validation NLL while each of the study's methods learned: a row a validation."""
+    rows = []
+    for method in settings.methods:
+        for level in settings.levels:
+            for seed in settings.soft_prompt.seeds:
+                about = paths.learned(settings, model, level, method, seed) / paths.LEARNED
+                run = json.loads(about.read_text(encoding="utf-8"))["run"] if about.exists() else None
+                cell = {
+                    "model": model,
+                    "level": str(level),
+                    "method": method,
+                    "trained_on": settings.soft_prompt.corpus,
+                    "seed": seed,
+                }
+                rows += [{**cell, **row} for row in (run or {}).get("curve", [])]
+    return rows
+
+
+def learning_costs(settings: Study, model: str, method: str) -> pd.DataFrame:
+    """What it took to learn each of the study's own of ``method``: level, work, seconds."""
+    goals = [
+        paths.learned(settings, model, level, method, seed) for level in settings.levels for seed in settings.soft_prompt.seeds
+    ]
+    return pd.DataFrame(cells.rows([cells.read(paths.cost_of(settings, goal)) for goal in goals], "cost"))
+
+
+def _costs(settings: Study) -> Iterator[dict[str, Any]]:
+    """All that was paid for on the study's models, in the order of work."""
+    own = {models.slug(model) for model in settings.study.models}
+    for kind in ("compressed", "learned", "scores", "direct", "comparison"):
+        for path in sorted((paths.results(settings) / "costs" / kind).rglob("*.json")):
+            cell, model = cells.read(path), path.relative_to(paths.results(settings)).parts[2].removesuffix(".json")
+            if cell["cell"]["level"] in settings.study.levels and model in own:
+                yield cell
+
+
+def _with_bits(settings: Study, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    levels = {str(level): level for level in settings.levels}
+    for row in rows:
+        reached = paths.reached(settings, row["model"], levels[row["level"]])
+        row["bits_per_weight"] = cells.read(reached)["reached"]["bits_per_weight"] if reached.exists() else None
+    return rows

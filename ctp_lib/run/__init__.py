@@ -1,0 +1,1 @@
+"""One notebook as one cell of the graph."""

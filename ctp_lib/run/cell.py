@@ -1,0 +1,161 @@
+"""Run one notebook as one cell of the study: ``python -m ctp_lib.run.cell notebooks/02_compression.py -p level 4bit``.
+
+The ``.py`` file is the notebook's source. Parameters are checked against its cell tagged ``parameters`` and against
+``params.yaml`` before anything starts. The executed copy goes to ``results/<study>/runs/``, named after what was given, not after
+defaults, and without the times that would make equal runs differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import datetime
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import psutil
+from ruamel.yaml import YAML
+
+from ctp_lib.compression.base import method_for, registry
+from ctp_lib.settings import models, names, paths, study
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study
+
+SECONDS = Path("data/seconds.jsonl")
+"""A line a run: what it spent its time on. `benchmarks/overhead.py` reads it."""
+PARAMETERS = "parameters"
+KNOWN = {"model": names.model, "other": names.model, "level": names.level}
+"""Parameters that the graph gives as paths."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 when the notebook ran, 1 with one sentence on stderr when it did not."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.cell", description="Run one notebook of the study.")
+    parser.add_argument("notebook", type=Path, help="its source, notebooks/<name>.py")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    asked = parser.parse_args(arguments)
+    try:
+        return run(asked.notebook, dict(asked.parameters))
+    except ParameterError as error:
+        print(f"{asked.notebook.name}: {error}", file=sys.stderr)
+        return 1
+
+
+def run(source: Path, given: dict[str, str]) -> int:
+    """Check ``given`` parameters, execute the notebook with them, keep the executed copy."""
+    settings = study.load()
+    if not source.exists():
+        raise ParameterError(
+            f"{source} is not there; the notebooks are {', '.join(p.name for p in sorted(Path('notebooks').glob('*.py')))}"
+        )
+    notebook = jupytext.read(source)
+    defaults = parameter_cell(notebook)
+    parameters = check_parameters(given, defaults, settings)
+    cell = "-".join(_slug(name, value) for name, value in parameters.items()) or "all"
+    target = paths.results(settings) / "runs" / source.stem / f"{cell}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return _execute(notebook, parameters, target, settings.root)
+
+
+def parameter_cell(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Names and default values in the cell tagged ``parameters``, which holds plain assignments of literals only."""
+    for cell in notebook.cells:
+        if PARAMETERS in cell.metadata.get("tags", []):
+            body = ast.parse(cell.source).body
+            return {node.targets[0].id: ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)}
+    return {}
+
+
+def check_parameters(given: dict[str, str], defaults: dict[str, Any], settings: Study) -> dict[str, Any]:
+    """``given`` as values of the types of ``defaults``. Raises :class:`ParameterError` for a wrong name or value."""
+    parameters = {}
+    for name, text in given.items():
+        if name not in defaults:
+            raise ParameterError(f"{name} is not a parameter of this notebook; it has {', '.join(defaults) or 'none'}")
+        text = KNOWN[name](settings, text) if name in KNOWN else text
+        value = text if isinstance(defaults[name], str) else YAML(typ="safe", pure=True).load(text)
+        if type(value) is not type(defaults[name]):
+            raise ParameterError(f"{name} is {text!r}; allowed is a value like {defaults[name]!r}")
+        parameters[name] = value
+    check_names({**defaults, **parameters}, settings)
+    return parameters
+
+
+def check_names(parameters: dict[str, Any], settings: Study) -> None:
+    """Raise :class:`ParameterError` unless the model and the level that ``parameters`` name exist."""
+    if "model" in parameters:
+        settings.model(parameters["model"])
+    if "level" in parameters:
+        method_for(Level.parse(parameters["level"]), registry(settings))
+
+
+def _slug(name: str, value: Any) -> str:
+    """A parameter in the name of the executed copy."""
+    return Level.parse(value).slug if name == "level" else models.slug(str(value))
+
+
+def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target: Path, root: Path) -> int:
+    import papermill
+    from traitlets.config import Config
+
+    nbformat.write(notebook, target)
+    try:
+        papermill.execute_notebook(
+            target, target, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
+            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config(KernelManager={"transport": "ipc"}),
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        print(f"{error.ename}: {error.evalue}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
+        return 1
+    finally:
+        _log_seconds(target, root)
+        _strip_times(target)
+    return 0
+
+
+def _log_seconds(path: Path, root: Path) -> None:
+    """Note when this process started and ended, when its kernel was ready, and how long the imports and the other cells took."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    times = [cell.metadata.get("papermill", {}) for cell in cells]
+    times = [cell for cell in times if cell.get("start_time") and cell.get("duration") is not None]
+    if not times:
+        return
+    imports = next((n for n, cell in enumerate(cells) if "import " in cell.source), 0)
+    line = {
+        "cell": f"{path.parent.name}/{path.name}",
+        "started": psutil.Process().create_time(),
+        "first_cell": datetime.datetime.fromisoformat(times[0]["start_time"]).timestamp(),
+        "imports": sum(cell["duration"] for cell in times[: imports + 1]),
+        "work": sum(cell["duration"] for cell in times[imports + 1 :]),
+        "ended": time.time(),
+    }
+    log = root / SECONDS
+    log.parent.mkdir(exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _strip_times(path: Path) -> None:
+    """Drop the times that papermill notes and, where all went well, the bars with their rates, and number the cells: equal runs,
+    equal copies.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code" and not any(output.output_type == "error" for output in cell.outputs):
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    with paths.replacing(path) as incoming:
+        nbformat.write(notebook, incoming)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

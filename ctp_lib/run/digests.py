@@ -1,0 +1,115 @@
+"""``python -m ctp_lib.run.digests``: a file for each thing that stages depend on, so that an edit runs what it touches and nothing else.
+
+``compress/<level>``, ``learn/<method>``, ``score/<method>`` and ``notebooks/<name>`` hold the digests of their code and the versions of the
+packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stages depend on these, never on a folder of code or on the lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ctp_lib.compression import base as compression
+from ctp_lib.recovery import base as recovery
+from ctp_lib.run import graph
+from ctp_lib.settings import digests, models, paths, study
+from ctp_lib.settings.digests import LIBRARY
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study
+from ctp_lib.text import docstrings
+
+SHARED = {
+    "compress": ("compression/saved.py", "compression/reached.py"),
+    "learn": ("recovery/bench.py",),
+    "score": ("recovery/scores.py", "run/score.py"),
+}
+"""What all methods share, by stage."""
+
+
+def collect(settings: Study) -> dict[str, dict[str, Any]]:
+    """Every digest by its path."""
+    found = {f"models/{models.slug(name)}": _model(settings, name) for name in _models(settings)}
+    for level in settings.levels:
+        own = compression.registry(settings).file(level.method)
+        found[f"compress/{level.slug}"] = {
+            "level": asdict(level),
+            **_code("compress", own, settings.root / "notebooks/02_compression.py"),
+        }
+    for name in ("none", *settings.methods):
+        own = recovery.registry(settings).file(name)
+        found[f"score/{name}"] = _code("score", own)
+        if name in settings.methods:
+            made = _code("learn", own, settings.root / "notebooks/03_soft_prompt.py")
+            found[f"learn/{name}"] = {"settings": dict(settings.methods[name]), **made}
+    for path in sorted((settings.root / "notebooks").glob("[0-9]*.py")):
+        found[f"notebooks/{path.stem}"] = _notebook(settings, path)
+    found["preflight"] = digests.code([LIBRARY / "machine/preflight.py"])
+    found["corpora"] = digests.code([LIBRARY / "text/corpora.py"]) | {"read_from": _packages(settings)}
+    return found
+
+
+def _models(settings: Study) -> list[str]:
+    return list(dict.fromkeys([*settings.study.models, *(pair.other for pair in settings.another_model.pairs)]))
+
+
+def _model(settings: Study, name: str) -> dict[str, Any]:
+    spec = settings.models[name]
+    folder = settings.root / spec.source
+    content = digests.content(folder) if folder.is_dir() else None
+    return {"source": spec.source, "revision": spec.revision, "dtype": spec.dtype, "content": content}
+
+
+def _code(stage: str, *own: Path) -> dict[str, Any]:
+    return digests.code([*own, *(LIBRARY / path for path in SHARED[stage])])
+
+
+def _notebook(settings: Study, path: Path) -> dict[str, Any]:
+    """A question's code, and that of the study's methods where it asks about them."""
+    alone = digests.code([path])
+    if "recovery/bench.py" not in alone["modules"]:
+        return alone
+    return digests.code([path, *(recovery.registry(settings).file(name) for name in settings.methods)])
+
+
+def _packages(settings: Study) -> dict[str, str]:
+    """The versions of the packages whose documentation is read."""
+    names = [package for source in settings.corpora.sources.values() for package in source.packages or ()]
+    return {name: docstrings.installed_version(name) for name in names}
+
+
+def write(settings: Study) -> None:
+    """Write all of them into ``data/<study>/digests``."""
+    with paths.replacing(settings.root / "data" / settings.study.name / "digests") as folder:
+        for name, found in collect(settings).items():
+            path = folder / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """The command line; one sentence on stderr when the study cannot run."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.digests", description="Digests that the stages depend on.")
+    parser.add_argument("--of", type=Path, help="a file or folder outside the library, alone")
+    parser.add_argument("--into", type=Path, help="where its digest goes")
+    asked = parser.parse_args()
+    try:
+        if asked.of:
+            asked.into.parent.mkdir(parents=True, exist_ok=True)
+            asked.into.write_text(digests.content(asked.of.expanduser()) + "\n", encoding="utf-8")
+            return
+        settings = study.load()
+        if graph.write(settings):
+            sys.exit(
+                "params.yaml asks for other stages than graph.yaml had; graph.yaml is written anew, so type the same once more"
+            )
+        write(settings)
+    except ParameterError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

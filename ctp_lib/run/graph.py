@@ -1,0 +1,107 @@
+"""``python -m ctp_lib.run.graph [STUDY]``: choose a study, and write its names as paths for ``dvc.yaml``.
+
+DVC takes no name apart: a dot in one is a step into a section, and a level such as ``62.5%`` is no file name on every system. So the
+names of the study that ``params.yaml`` chooses stand once more in ``graph.yaml``, as paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import re
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ctp_lib.compression import base as compression
+from ctp_lib.recovery import base as recovery
+from ctp_lib.settings import models, study
+from ctp_lib.settings.spec import ParameterError, require
+from ctp_lib.settings.study import Study
+
+FILE = "graph.yaml"
+HEAD = "# The names of the study as paths, which dvc.yaml reads. Made from params.yaml by `make repro`, and by `dvc repro` when it is old.\n"
+
+
+def graph(settings: Study) -> dict[str, Any]:
+    """All that ``dvc.yaml`` runs over. Raises :class:`ParameterError` for a method that nobody has, or one that cannot do its level."""
+    methods = compression.registry(settings)
+    for level in settings.levels:
+        compression.method_for(level, methods)
+    for name in settings.methods:
+        recovery.registry(settings).file(name)
+    slugs = [models.slug(name) for name in settings.models]
+    require(len(set(slugs)) == len(slugs), "models", list(settings.models), "names that differ in more than slashes and spaces")
+    run = settings.study
+    return {
+        "study": run.name,
+        "recipe": settings.soft_prompt.recipe or next(iter(settings.recipes)),
+        "models": [models.slug(name) for name in run.models],
+        "levels": [level.slug for level in settings.levels],
+        "methods": list(settings.methods),
+        "calibrated_on": settings.compression.corpus,
+        "learned_on": settings.soft_prompt.corpus,
+        "pairs": {models.slug(pair.model): models.slug(pair.other) for pair in settings.another_model.pairs},
+        "reads": {models.slug(path): path for path in _reads(settings)},
+    }
+
+
+def _reads(settings: Study) -> list[str]:
+    """Files and folders outside the library that results depend on: the lock, and what the reader brings."""
+    asked = [*settings.study.models, *(pair.other for pair in settings.another_model.pairs)]
+    sources = [settings.models[name].source for name in asked]
+    found = ["requirements.txt", *(source for source in sources if (settings.root / source).is_dir())]
+    for corpus in settings.corpora.sources.values():
+        found += [_without_pattern(pattern) for pattern in (corpus.files or {}).values() if corpus.dataset is None]
+    return list(dict.fromkeys([*found, *([settings.tasks.folder] if settings.tasks.folder else []), *settings.plugins]))
+
+
+def _without_pattern(pattern: str) -> str:
+    """The folder in which a pattern of files is looked for, or the one file that it is."""
+    path = Path(pattern).expanduser()
+    while glob.has_magic(str(path)):
+        path = path.parent
+    return str(path)
+
+
+def choose(root: Path, name: str) -> None:
+    """Write ``name`` into the line of ``params.yaml`` that names the study."""
+    path = root / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    profiles = study.read(path).get("profiles", {})
+    require(name in profiles, "STUDY", name, f"one of {', '.join(profiles)}")
+    path.write_text(re.sub(r"(?m)^study: [^\s#]+", f"study: {name}", text), encoding="utf-8")
+
+
+def write(settings: Study) -> bool:
+    """Bring ``graph.yaml`` up to date; whether it was not."""
+    stream, path = StringIO(), settings.root / FILE
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 130
+    yaml.dump({"graph": graph(settings)}, stream)
+    text = HEAD + stream.getvalue()
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.write_text(text, encoding="utf-8")
+    return True
+
+
+def main() -> None:
+    """The command line; one sentence on stderr when the study cannot run."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.graph", description="Choose a study; write its graph.")
+    parser.add_argument("study", nargs="?", help="a profile of params.yaml; the one that is chosen there unless said")
+    asked = parser.parse_args()
+    try:
+        if asked.study:
+            choose(study.find(), asked.study)
+        write(study.load())
+    except ParameterError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

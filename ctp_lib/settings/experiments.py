@@ -1,0 +1,166 @@
+"""What each question of the study asks for: one section a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec, TrainingSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import SPEC, Count, Seeds, require, require_seeds
+
+
+@dataclass(**SPEC)
+class HardPromptSpec:
+    """Sentences put before held-out text, by name, and the neutral one they have to beat.
+
+    Of each of ``items`` documents the first ``context`` tokens are read and the next ``continuation`` scored.
+    """
+
+    texts: Mapping[str, str]
+    neutral: str
+    items: Count
+    context: Count
+    continuation: Count
+    show: Count
+    show_level: str
+
+    def __post_init__(self) -> None:
+        Level.parse(self.show_level)
+
+
+@dataclass(**SPEC)
+class CrossDatasetSpec:
+    """At which levels prompts are also learned directly on every other corpus, and with which seeds."""
+
+    levels: tuple[str, ...]
+    seeds: Seeds
+
+    def __post_init__(self) -> None:
+        require_seeds(self.seeds)
+
+
+@dataclass(**SPEC)
+class CrossCompressionSpec:
+    """Which of the learned prompts (by seed) are stitched to every other level."""
+
+    seeds: Seeds
+
+    def __post_init__(self) -> None:
+        require_seeds(self.seeds)
+
+
+@dataclass(**SPEC)
+class TasksSpec:
+    """Zero-shot tasks by lm-eval's names, items of each at most, and the levels that are asked. ``folder`` holds tasks of your own, as
+    YAML that lm-eval reads.
+    """
+
+    names: tuple[str, ...]
+    items: Annotated[int, Field(ge=8)]
+    levels: tuple[str, ...]
+    seeds: Seeds
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        require(len(self.names) > 0, "names", list(self.names), "one task or more")
+        require_seeds(self.seeds)
+
+
+@dataclass(**SPEC)
+class ComparisonSpec:
+    """Soft prompts of several lengths against LoRA of several ranks, on the same model, with the soft prompt's loop and text.
+
+    Each method's learning rate is the best on validation, at the study's own prompt length and at ``lora_points[0]``: of its list,
+    and of up to ``further_rates`` beyond it, while the best is at an end.
+    ``lora_targets`` are sets of modules by name; a point of the comparison is ``<rank>@<set>``.
+    """
+
+    levels: tuple[str, ...]
+    seeds: Seeds
+    prompt_tokens: tuple[int, ...]
+    prompt_rates: tuple[float, ...]
+    lora_targets: Mapping[str, tuple[str, ...]]
+    lora_points: tuple[str, ...]
+    lora_rates: tuple[float, ...]
+    further_rates: Annotated[int, Field(ge=0)] = 2
+
+    def __post_init__(self) -> None:
+        require_seeds(self.seeds)
+        for point in self.lora_points:
+            rank, _, targets = point.partition("@")
+            allowed = f"<rank>@<set>, a set being one of {', '.join(self.lora_targets)}"
+            require(rank.isdigit() and int(rank) > 0 and targets in self.lora_targets, "lora_points", point, allowed)
+        for name in ("prompt_tokens", "prompt_rates", "lora_points", "lora_rates"):
+            require(len(getattr(self, name)) > 0, name, [], "at least one value")
+
+    def lora(self, point: str, prompts: SoftPromptSpec, rate: float) -> LoraSpec:
+        """The LoRA of one point at a learning rate, by the loss and training of ``prompts``. Alpha is the rank, so one rate suits all ranks;
+        dropout as in the paper.
+        """
+        rank, _, targets = point.partition("@")
+        training = dataclasses.replace(prompts.training, learning_rate=rate)
+        return LoraSpec(int(rank), self.lora_targets[targets], training, alpha=float(rank), loss=prompts.loss)
+
+
+@dataclass(**SPEC)
+class Pair:
+    """A model and another with the same tokenizer and width."""
+
+    model: str
+    other: str
+
+
+@dataclass(**SPEC)
+class AnotherModelSpec:
+    """At which levels the prompts of a model are taken to another one."""
+
+    pairs: tuple[Pair, ...]
+    levels: tuple[str, ...]
+
+    def of(self, model: str) -> str | None:
+        """The other model that prompts of ``model`` are taken to, if any."""
+        return next((pair.other for pair in self.pairs if pair.model == model), None)
+
+
+@dataclass(**SPEC)
+class Shape:
+    """Size of a small model: ``width`` and ``feed_forward`` in features, ``context`` in tokens."""
+
+    layers: Count
+    width: Count
+    heads: Count
+    feed_forward: Count
+    vocabulary: Count
+    context: Count
+
+    def __post_init__(self) -> None:
+        require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads ({self.heads})")
+        require(self.vocabulary > 257, "vocabulary", self.vocabulary, "more than 257: 256 bytes and the end of text")
+
+
+@dataclass(**SPEC)
+class ShippedModelSpec:
+    """How a model that ships with the study is made."""
+
+    seed: int
+    shape: Shape
+    training: TrainingSpec
+
+
+@dataclass(**SPEC)
+class ShapeComparisonSpec:
+    """Candidates for the shape of the reference model: each trained for ``steps``, compressed to ``levels``, and given a ``prompt``."""
+
+    shapes: Mapping[str, Shape]
+    steps: Count
+    levels: tuple[str, ...]
+    prompt: SoftPromptSpec
+
+    def __post_init__(self) -> None:
+        for level in self.levels:
+            Level.parse(level)

@@ -1,0 +1,90 @@
+"""How something is learned on a frozen model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Share, require, require_seeds
+
+
+@dataclass(**SPEC)
+class TrainingSpec:
+    """How to train. The paper's recipe: AdamW, no weight decay, linear schedule with warm-up, clip 1.0.
+
+    ``steps``, ``warmup_steps``, ``validate_every`` and ``checkpoint_every`` count optimizer steps; ``batch_windows`` is the
+    number of windows in a step, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up.
+    ``recompute`` computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear``
+    (decay to zero from the end of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
+    """
+
+    steps: Count
+    batch_windows: Count
+    learning_rate: Positive
+    warmup_steps: int
+    validate_every: Count
+    schedule: Literal["linear", "trapezoid"] = "linear"
+    weight_decay: Share = 0.0
+    clip: Positive = 1.0
+    checkpoint_every: Count = 50
+    windows_at_once: int | None = None
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        at_once = self.windows_at_once
+        require(at_once is None or 0 < at_once <= self.batch_windows, "windows_at_once", at_once, "1 to batch_windows")
+        require(0 <= self.warmup_steps < self.steps, "warmup_steps", self.warmup_steps, f"0 to steps - 1 ({self.steps - 1})")
+
+
+LOSSES = {"next-token": "the plain next-token loss", "distillation": "the divergence from what the uncompressed model predicts"}
+"""What is learned by, for people."""
+Loss = Literal["next-token", "distillation"]
+
+
+@dataclass(**SPEC, kw_only=True)
+class RecipeSpec:
+    """A way to learn a prompt of ``prompt_tokens`` vectors.
+
+    ``initialisation`` starts from the embeddings of the first ids of the vocabulary, or of ids that are drawn; ``loss`` is the plain one
+    of the next token, or the divergence from the uncompressed model's predictions (:mod:`ctp_lib.model.divergence`).
+    """
+
+    prompt_tokens: Count
+    training: TrainingSpec
+    initialisation: Literal["first", "sampled"] = "first"
+    loss: Loss = "next-token"
+
+
+@dataclass(**SPEC, kw_only=True)
+class SoftPromptSpec(RecipeSpec):
+    """What prompts to learn, on which corpus, and how; one prompt for each of ``seeds``. ``recipe`` names one of ``Study.recipes``, which
+    gives what is not written out. Other methods learn from the same text, for as many steps, with the same seeds.
+    """
+
+    corpus: str
+    seeds: Seeds
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        require_seeds(self.seeds)
+
+    @property
+    def how(self) -> str:
+        """The loss in words, and the name of the recipe."""
+        return LOSSES[self.loss] + (f" (recipe `{self.recipe}`)" if self.recipe else "")
+
+
+@dataclass(**SPEC)
+class LoraSpec:
+    """LoRA (Hu et al. 2021) on the modules whose names end in one of ``targets``."""
+
+    rank: Count
+    targets: tuple[str, ...]
+    training: TrainingSpec
+    alpha: Positive = 32.0
+    dropout: float = 0.1
+    loss: Loss = "next-token"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")

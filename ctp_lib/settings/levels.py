@@ -1,0 +1,101 @@
+"""Levels as people write them, and as paths: what is done to every matrix of a model, and by which method.
+
+``4bit`` is GPTQ, ``62.5%`` and ``2:4`` are SparseGPT, ``50%+4bit`` is both in one pass: the paper's methods. ``2bit/g64`` quantises in
+groups of 64 columns. A name before a colon takes another method of :mod:`ctp_lib.compression`: ``rtn:3bit``, ``wanda:2:4``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ctp_lib.settings.spec import ParameterError
+
+_WHOLE = re.compile(r"(?:(?P<by>[a-z][a-z_-]*):)?(?P<what>[^/]+)(?:/g(?P<group>\d+))?")
+_QUANTISED = re.compile(r"(\d+)bit")
+_SPARSE = re.compile(r"(\d+(?:\.\d+)?)%")
+_PATTERN = re.compile(r"(\d+):(\d+)")
+GRAMMAR = (
+    "full, <bits>bit with 2 to 8 bits, <percent>%, <n>:<m>, or a sparsity and bits joined by +, such as 50%+4bit; /g64 after bits takes "
+    "groups of 64 columns, and a method and a colon before all of it another method, such as rtn:3bit"
+)
+Family = Literal["full", "quantised", "pruned", "joint"]
+USUAL: dict[Family, str] = {"full": "none", "quantised": "gptq", "pruned": "sparsegpt", "joint": "joint"}
+"""The paper's method for each family, which a level need not name."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """How far a model is compressed. ``bits`` None: not quantised; ``sparsity`` 0.0: not pruned.
+
+    ``pattern`` (n, m) keeps n of every m consecutive weights of a row; ``sparsity`` is then 1 - n / m. ``group`` columns share a
+    scale and a zero point; None: a whole row does. ``by`` is the method where it is not the usual one.
+    """
+
+    bits: int | None = None
+    sparsity: float = 0.0
+    pattern: tuple[int, int] | None = None
+    group: int | None = None
+    by: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Level:
+        """Read a level. Raises :class:`ParameterError` with the grammar."""
+        if text == "full":
+            return cls()
+        match = _WHOLE.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ParameterError(f"level {text!r} is not a level; write {GRAMMAR}")
+        level = cls()
+        for part in match["what"].split("+"):
+            level = level._with(part, text)
+        if match["group"]:
+            level = dataclasses.replace(level, group=int(match["group"]))
+        if match["by"] and match["by"] != USUAL[level.family]:
+            level = dataclasses.replace(level, by=match["by"])
+        if str(level) != text or level.group == 0 or (level.group and not level.bits):
+            raise ParameterError(f"level {text!r} is not a level (did you mean {level}?); write {GRAMMAR}")
+        return level
+
+    def _with(self, part: str, text: str) -> Level:
+        if (match := _QUANTISED.fullmatch(part)) and self.bits is None and 2 <= int(match[1]) <= 8:
+            return dataclasses.replace(self, bits=int(match[1]))
+        if (match := _SPARSE.fullmatch(part)) and not self.sparsity and 0 < float(match[1]) < 100:
+            return dataclasses.replace(self, sparsity=float(match[1]) / 100)
+        if (match := _PATTERN.fullmatch(part)) and not self.sparsity and 0 < int(match[1]) < int(match[2]):
+            kept, group = int(match[1]), int(match[2])
+            return dataclasses.replace(self, sparsity=1 - kept / group, pattern=(kept, group))
+        raise ParameterError(f"level {text!r} is not a level; write {GRAMMAR}")
+
+    def __str__(self) -> str:
+        if self.family == "full":
+            return "full"
+        pruned = f"{self.pattern[0]}:{self.pattern[1]}" if self.pattern else f"{100 * self.sparsity:.6g}%"
+        parts = [pruned] if self.sparsity else []
+        parts += [f"{self.bits}bit"] if self.bits else []
+        return f"{self.by}:" * bool(self.by) + "+".join(parts) + (f"/g{self.group}" if self.group else "")
+
+    @property
+    def slug(self) -> str:
+        """The level in a path, on every system: ``w3``, ``w2g64``, ``s62.5``, ``2of4``, ``s50-w4``, ``rtn-w3``."""
+        if self.family == "full":
+            return "full"
+        pruned = f"{self.pattern[0]}of{self.pattern[1]}" if self.pattern else f"s{100 * self.sparsity:.6g}"
+        parts = [self.by] if self.by else []
+        parts += [pruned] if self.sparsity else []
+        parts += [f"w{self.bits}" + (f"g{self.group}" if self.group else "")] if self.bits else []
+        return "-".join(parts)
+
+    @property
+    def method(self) -> str:
+        """The method of :mod:`ctp_lib.compression` that does it."""
+        return self.by or USUAL[self.family]
+
+    @property
+    def family(self) -> Family:
+        """What is done to the matrices, whatever the method."""
+        if self.bits is None:
+            return "pruned" if self.sparsity else "full"
+        return "joint" if self.sparsity else "quantised"

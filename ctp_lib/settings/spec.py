@@ -1,0 +1,69 @@
+"""How a section of ``params.yaml`` is written down and checked: a pydantic dataclass, and one sentence when a value is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+SPEC: dict[str, Any] = {"frozen": True, "config": ConfigDict(strict=True, extra="forbid")}
+"""``@dataclass(**SPEC)`` makes a section: frozen, nothing converted on the quiet, no names but its own."""
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Window = Annotated[int, Field(ge=2)]
+Seeds = tuple[Annotated[int, Field(ge=0)], ...]
+"""Each of what is learned is learned once for each."""
+
+
+class ParameterError(ValueError):
+    """A value in ``params.yaml``, in a parameters cell or in what a reader brings that the study cannot run with."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require(condition: bool, field: str, value: Any, allowed: str) -> None:
+    """Raise :class:`ParameterError` with one sentence unless ``condition``."""
+    if not condition:
+        raise ParameterError(f"{field} is {value!r}; allowed is {allowed}")
+
+
+def require_seeds(seeds: tuple[int, ...], field: str = "seeds") -> None:
+    """One seed or more, each once."""
+    once = len(seeds) > 0 and len(set(seeds)) == len(seeds)
+    require(once, field, list(seeds), "one whole number or more, 0 or above, each once")
+
+
+ALLOWED = {
+    "int_type": "a whole number", "float_type": "a finite number", "finite_number": "a finite number", "string_type": "text",
+    "bool_type": "true or false", "tuple_type": "a list", "dict_type": "names with values", "dataclass_type": "a section with values",
+    "path_type": "a path",
+}  # fmt: skip
+BOUNDS = {"greater_than": ("gt", "a number above {}"), "greater_than_equal": ("ge", "{} or more")}
+
+
+def sentence(error: ValidationError, names: Callable[[tuple[str, ...]], list[str]]) -> str:
+    """The first of pydantic's complaints as one sentence of ours; ``names`` gives the parameters that a section may hold."""
+    found = error.errors()[0]
+    path = tuple(part for part in found["loc"] if isinstance(part, str))
+    field, value, kind = ".".join(path), found["input"], found["type"]
+    if kind == "value_error":
+        inner = str(found["ctx"]["error"])
+        return inner if not field or inner.startswith("level ") else f"{field}.{inner}"
+    if kind == "missing":
+        return f"{field} is missing in params.yaml"
+    if kind == "unexpected_keyword_argument":
+        return f"{field} is not a parameter; allowed here are {', '.join(names(path[:-1]))}"
+    if kind == "literal_error":
+        allowed = found["ctx"]["expected"].replace("'", "").replace(", ", " or ")
+    elif kind in BOUNDS:
+        name, form = BOUNDS[kind]
+        allowed = form.format(found["ctx"][name])
+    else:
+        allowed = ALLOWED.get(kind, found["msg"])
+    return f"{field or 'params.yaml'} is {value!r}; allowed is {allowed}"

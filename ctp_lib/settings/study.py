@@ -1,0 +1,220 @@
+"""``params.yaml`` and the profile that its last line names, as one checked object.
+
+Everything that a notebook may ask for by name (a model, a level, a corpus) is resolved here, before any work. A wrong
+value raises :class:`ParameterError` with one sentence: the field, the value, what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML, YAMLError
+
+from ctp_lib.settings import models
+from ctp_lib.settings.compression import CompressionSpec
+from ctp_lib.settings.corpora import CorporaSpec
+from ctp_lib.settings.evaluation import EvaluationSpec
+from ctp_lib.settings.experiments import (
+    AnotherModelSpec,
+    ComparisonSpec,
+    CrossCompressionSpec,
+    CrossDatasetSpec,
+    HardPromptSpec,
+    ShapeComparisonSpec,
+    ShippedModelSpec,
+    TasksSpec,
+)
+from ctp_lib.settings.learning import RecipeSpec, SoftPromptSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import SPEC, ParameterError, require, sentence
+
+
+@dataclass(**SPEC)
+class RunSpec:
+    """What the study ``name`` runs over, by name; ``levels`` as people write them."""
+
+    name: str
+    models: tuple[str, ...]
+    corpora: tuple[str, ...]
+    levels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        once = "full" in self.levels and len(set(self.levels)) == len(self.levels)
+        require(once, "levels", list(self.levels), "full, which all others are compared with, and each level once")
+        for level in self.levels:
+            Level.parse(level)
+
+
+@dataclass(**SPEC)
+class Study:
+    """``params.yaml`` with the profile that it names; ``root`` is the folder it stands in. ``corpora`` are those of the profile.
+
+    ``methods`` are learned at every level, by the names of :mod:`ctp_lib.recovery`, each with its own settings; ``plugins`` are files with
+    methods of the reader's own.
+    """
+
+    root: Path
+    seed: int
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    models: Mapping[str, ModelSpec]
+    study: RunSpec
+    corpora: CorporaSpec
+    shipped_models: Mapping[str, ShippedModelSpec]
+    shape_comparison: ShapeComparisonSpec
+    compression: CompressionSpec
+    soft_prompt: SoftPromptSpec
+    hard_prompt: HardPromptSpec
+    cross_dataset: CrossDatasetSpec
+    cross_compression: CrossCompressionSpec
+    tasks: TasksSpec
+    comparison: ComparisonSpec
+    another_model: AnotherModelSpec
+    evaluation: EvaluationSpec
+    methods: Mapping[str, Mapping[str, Any]]
+    recipes: Mapping[str, RecipeSpec] = dataclasses.field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.models:
+            allowed = "a name of letters, digits, dots, slashes, spaces, - and _"
+            require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/ -]*", name)), "models", name, allowed)
+        for name in self.study.models:
+            require(name in self.models, "study.models", name, f"a name under models: {', '.join(self.models)}")
+        self._check_levels()
+        for section in ("compression", "soft_prompt"):
+            self._check_subset(f"{section}.corpus", (getattr(self, section).corpus,), self.study.corpora)
+        documented = self.corpora.sources[self.soft_prompt.corpus].packages is not None
+        for name in self.tasks.names:
+            possible = documented or not name.startswith("documentation_")
+            require(
+                possible, "tasks.names", name, "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
+            )
+        for pair in self.another_model.pairs:
+            self._check_subset("another_model.pairs", (pair.model,), self.study.models)
+            self._check_subset("another_model.pairs", (pair.other,), tuple(self.models))
+        for section in ("cross_dataset", "tasks", "comparison", "another_model"):
+            self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
+        for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
+            self._check_subset(f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds)
+
+    @staticmethod
+    def _check_subset(field: str, values: tuple, allowed: tuple) -> None:
+        for value in values:
+            require(value in allowed, field, value, f"one of {', '.join(map(str, allowed))}")
+
+    def _check_levels(self) -> None:
+        for level in self.levels:
+            group, blocks = level.pattern[1] if level.pattern else 1, self.compression.block_size
+            require(blocks % group == 0, "compression.block_size", blocks, f"a multiple of {group} for level {level}")
+
+    @property
+    def levels(self) -> list[Level]:
+        """The levels that the study runs over, in its order."""
+        return [Level.parse(level) for level in self.study.levels]
+
+    def prompts_by(self, recipe: str) -> SoftPromptSpec:
+        """The study's prompts, learned in another way: by one of ``recipes``."""
+        said = {field.name: getattr(self.recipes[recipe], field.name) for field in dataclasses.fields(RecipeSpec)}
+        return dataclasses.replace(self.soft_prompt, recipe=recipe, **said)
+
+    def model(self, name: str) -> ModelSpec:
+        """The model ``name`` of ``params.yaml``, or any folder or hub id that is not listed there."""
+        if name in self.models:
+            return self.models[name].under(self.root)
+        if not isinstance(name, str) or not name.strip():
+            raise ParameterError(f"model {name!r} is not a model; write a name under models in params.yaml, a folder, or a hub id")
+        if "/" not in name and not (self.root / name).is_dir():
+            raise ParameterError(
+                f"model {name!r} is unknown; write one of {', '.join(self.models)}, a folder that exists, or a hub id (owner/name)"
+            )
+        return ModelSpec(name, root=self.root)
+
+
+def load(path: Path | None = None) -> Study:
+    """Read and check ``params.yaml``: the given one, or the nearest in this folder and those above it."""
+    path = path or find() / "params.yaml"
+    raw = _with_recipe(_with_profile(read(path)))
+    return _checked(Study, {**raw, "root": str(path.parent.resolve())})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """``params.yaml`` as it is written."""
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))  # YAML 1.2, as DVC reads it: 2:4 is text
+    except YAMLError as error:
+        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ParameterError(f"{path} is {type(raw).__name__}, not sections with values")
+    return raw
+
+
+def find() -> Path:
+    """The project's folder: the nearest with a ``params.yaml``, from the working folder upwards."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").exists():
+            return folder
+    raise ParameterError(f"no params.yaml in {here} or above it; run from inside the project")
+
+
+def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
+    """``raw`` with the sections of the profile that ``study`` names beside the others, and of the corpora those that it names."""
+    profiles, name, corpora = raw.pop("profiles", {}), raw.get("study"), raw.get("corpora")
+    if name is None:
+        return raw
+    require(isinstance(name, str) and name in profiles, "study", name, f"one of {', '.join(profiles)}")
+    over = {"models", "corpora", "levels"}
+    sections = {section: value for section, value in profiles[name].items() if section not in over}
+    named = profiles[name].get("corpora")
+    if isinstance(corpora, dict) and isinstance(corpora.get("sources"), dict) and isinstance(named, list):
+        sources = corpora["sources"]
+        for corpus in named:
+            require(corpus in sources, "study.corpora", corpus, f"one of {', '.join(sources)}")
+        corpora = {**corpora, "sources": {corpus: sources[corpus] for corpus in named}}
+    run = {"name": name, **{section: value for section, value in profiles[name].items() if section in over}}
+    return {**raw, "corpora": corpora, **sections, "study": run}
+
+
+def _with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
+    """``raw`` with what its recipe says of a prompt and its training, where ``soft_prompt`` does not say it itself."""
+    prompt, recipes = raw.get("soft_prompt"), raw.get("recipes")
+    if not (isinstance(prompt, dict) and isinstance(recipes, dict) and prompt.get("recipe") is not None):
+        return raw
+    require(prompt["recipe"] in recipes, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(recipes)}")
+    recipe = recipes[prompt["recipe"]]
+    _checked(RecipeSpec, recipe, f"recipes.{prompt['recipe']}.")  # what is wrong is said where it stands
+    return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **prompt.get("training", {})}}}
+
+
+def _checked(kind: type, raw: Any, prefix: str = "") -> Any:
+    """``raw`` as ``kind``. Read as JSON, where a list may be a tuple, and nothing else is converted."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        raise ParameterError(prefix + sentence(error, lambda path: _names(kind, path))) from None
+
+
+def _names(kind: Any, path: tuple[str, ...]) -> list[str]:
+    """The parameters of the section at ``path`` in ``kind``."""
+    for part in path:
+        hint = typing.get_type_hints(kind)[part] if dataclasses.is_dataclass(kind) else kind
+        inner = [argument for argument in typing.get_args(hint) if dataclasses.is_dataclass(argument)]
+        kind = inner[0] if inner else hint
+    return [field.name for field in dataclasses.fields(kind) if field.name != "root"]
+
+
+def with_settings(kind: type, raw: Mapping[str, Any], prefix: str) -> Any:
+    """A method's own settings as its class ``kind``, with the same sentences; ``prefix`` says where they stand."""
+    return _checked(kind, dict(raw), prefix)
+
+
+__all__ = ["Level", "ParameterError", "Study", "load", "models"]

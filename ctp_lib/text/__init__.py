@@ -1,0 +1,1 @@
+"""Documents -> splits -> windows of tokens."""

@@ -1,0 +1,123 @@
+"""Texts from a hub data set or from the reader's own files, through ``datasets``: no loading scripts, nothing unpickled.
+
+What has no split of its own is dealt: a corpus of one split into train, validation and test, a held-out split without its twin in half.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Mapping, Sequence
+from lzma import LZMAError
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctp_lib.settings.corpora import CorpusSpec
+from ctp_lib.settings.spec import ParameterError, first_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+"""How a file is read, by the end of its name; each may also be packed as .gz, .xz, .bz2 or .zst."""
+PACKED = {".gz", ".xz", ".bz2", ".zst"}
+
+
+def read(name: str, spec: CorpusSpec, *, root: Path, seed: int, held_out: float) -> dict[str, list[str]]:
+    """The texts of corpus ``name`` by split: train, validation and test.
+
+    Raises :class:`ParameterError` when files are missing or of another kind, the hub does not give the data set, or the column
+    is not in it.
+    """
+    found = _from_files(name, spec, root) if spec.dataset is None else _from_hub(name, spec)
+    texts = {split: _texts(name, spec, rows) for split, rows in found.items()}
+    return {split: _join(kept, spec.joined_by) for split, kept in _deal(texts, seed, held_out).items()}
+
+
+def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        return load_dataset(
+            spec.dataset, spec.config, data_files=dict(spec.files) if spec.files else None, revision=spec.revision,
+            verification_mode="no_checks",
+        )  # fmt: skip
+    except DatasetNotFoundError as error:
+        raise ParameterError(
+            f"corpora.sources.{name}: {first_line(error)}; check the name, or log in with `hf auth login`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"corpora.sources.{name}: {spec.dataset} does not load: {first_line(error)}") from None
+
+
+def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    found = {}
+    for split, pattern in (spec.files or {}).items():
+        paths = sorted(glob.glob(str(root / Path(pattern).expanduser()), recursive=True))
+        if not paths:
+            raise ParameterError(f"corpora.sources.{name}.files.{split}: no file is called {pattern}")
+        kinds = {_format(name, path) for path in paths}
+        if len(kinds) > 1:
+            raise ParameterError(
+                f"corpora.sources.{name}.files.{split}: {pattern} are files of several kinds; take one kind at a time"
+            )
+        kind = kinds.pop()
+        whole = {"sample_by": "document"} if kind == "text" else {}  # one text a file
+        try:
+            found[split] = load_dataset(kind, data_files=paths, split="train", **whole)
+        except (DatasetGenerationError, OSError, EOFError, ValueError, LZMAError) as error:
+            reason = first_line(error.__cause__ or error)
+            raise ParameterError(f"corpora.sources.{name}: {pattern} cannot be read as {kind}: {reason}") from None
+    return found
+
+
+def _format(name: str, path: str) -> str:
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix not in PACKED]
+    if not suffixes or suffixes[-1] not in FORMATS:
+        raise ParameterError(f"corpora.sources.{name}: {path} is none of {', '.join(FORMATS)}, packed or not")
+    return FORMATS[suffixes[-1]]
+
+
+def _texts(name: str, spec: CorpusSpec, rows: Dataset) -> list[str]:
+    if spec.column not in rows.column_names:
+        raise ParameterError(f"corpora.sources.{name}.column is {spec.column!r}; allowed is one of {', '.join(rows.column_names)}")
+    kept = rows if spec.at_most is None else rows.select(range(min(spec.at_most, len(rows))))
+    return list(kept[spec.column])
+
+
+def _deal(texts: Mapping[str, Sequence[str]], seed: int, held_out: float) -> dict[str, list[str]]:
+    """``texts`` in three splits. Dealing goes by a hash of each text, so that equal texts stay together."""
+    if set(texts) == {"train"}:
+        bounds = {"validation": held_out, "test": 2 * held_out, "train": 1.0}
+        return _by_hash(texts["train"], seed, bounds)
+    twins = [split for split in ("validation", "test") if split in texts]
+    held = dict(texts) if len(twins) == 2 else _by_hash(texts[twins[0]], seed, {"validation": 0.5, "test": 1.0})
+    return {"train": list(texts["train"]), "validation": list(held["validation"]), "test": list(held["test"])}
+
+
+def _by_hash(texts: Sequence[str], seed: int, bounds: Mapping[str, float]) -> dict[str, list[str]]:
+    dealt: dict[str, list[str]] = {split: [] for split in bounds}
+    for text in texts:
+        dealt[next(split for split, bound in bounds.items() if place(text, seed) < bound)].append(text)
+    return dealt
+
+
+def place(text: str, seed: int) -> float:
+    """Where ``text`` falls between 0 and 1, by a hash of it and ``seed``: what decides its split."""
+    return int.from_bytes(digest(f"{seed}:{text}")) / 2**64
+
+
+def digest(text: str) -> bytes:
+    """Eight bytes that tell texts apart."""
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
+
+
+def _join(texts: list[str], joined_by: str | None) -> list[str]:
+    """As they are, empty ones left out; or all of them as one text, as the literature reads WikiText-2 and PTB."""
+    if joined_by is None:
+        return [text for text in texts if text.strip()]
+    return [joined_by.join(texts)] if texts else []

@@ -1,0 +1,98 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The observation that started it: telling the model that it is compressed
+#
+# Claim C1: a hand-written prompt that tells a compressed model that its weights contain errors improves some of its answers,
+# and not others. The paper shows a few questions and answers of LLaMA-7B.
+#
+# Here the same prompts stand before the beginnings of held-out documents, at every level, and the right continuation is scored with and
+# without. Any text before a document changes the prediction a little, for better or worse; so a neutral text of equal length is the
+# control, and a hard prompt counts only where it beats that.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/06_hard_prompt/reference.ipynb), as last recorded.
+
+# %% tags=["parameters"]
+model = "reference"
+
+# %%
+import pandas as pd
+
+from ctp_lib.claims import c1_hard_prompt as claim
+from ctp_lib.claims import style
+from ctp_lib.evaluation.continuation import write_on
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.hard_prompt import vectors
+from ctp_lib.results import cells
+from ctp_lib.settings import paths, study
+from ctp_lib.settings.levels import Level
+from ctp_lib.text import selection
+
+settings = study.load()
+spec = settings.hard_prompt
+tokenizer = Bench(settings, model, Level()).tokenizer
+items = selection.beginnings(settings, tokenizer)
+
+# %% [markdown]
+# ## Score every item at every level
+# `change` is the NLL of the right continuation with the text before it, less that without: below zero it helps.
+
+# %%
+rows = [row for level in settings.levels for row in claim.changes(Bench(settings, model, level), items)]
+changes = pd.DataFrame(rows)
+cells.write(paths.question(settings, "hard_prompt", model), {"model": model}, items=rows)
+
+# %% [markdown]
+# ## Helped and hurt
+# The share of items that the text helps, and by how much the hard prompt beats the neutral one on the same items.
+
+# %%
+table = claim.table(changes)
+table.round(4)
+
+# %%
+style.save(claim.figure(changes), paths.figures(settings, model), "2_hard_prompt")
+
+# %% [markdown]
+# ## What the models write
+# The items that the paper's long prompt helps and hurts most, and how each model goes on by itself.
+
+# %%
+name, text = next(iter(spec.texts.items()))
+at = changes[(changes.level == spec.show_level) & (changes.prompt == name) & (changes.text == "hard prompt")].set_index("item").change
+full, compressed = (Bench(settings, model, Level.parse(level)).network for level in ("full", spec.show_level))
+writers = {"uncompressed": Subject(full), spec.show_level: Subject(compressed)}
+writers[f"{spec.show_level} behind the prompt"] = Subject(compressed, vectors(compressed, tokenizer, text))
+shown = {"helped most": at.nsmallest(spec.show).index, "hurt most": at.nlargest(spec.show).index}
+
+# %%
+for title, numbers in shown.items():
+    for number in numbers:
+        context, right = items[number, : spec.context], items[number, spec.context :]
+        print(f"=== {title}: {at[number]:+.2f} nats a token\n{tokenizer.decode(context)}\n--- right\n{tokenizer.decode(right)}")
+        for writer, subject in writers.items():
+            print(f"--- {writer}\n{write_on(subject, tokenizer, context, spec.continuation)}")
+
+# %% [markdown]
+# ## Verdict on C1
+# Some items are always helped and some hurt. The claim holds where a hard prompt of the paper beats the neutral text at every compressed
+# level, is mixed where it does at some, and does not hold where it does nowhere.
+
+# %%
+verdict = claim.verdict(table)
+verdict.write(settings, model)
+print(verdict)

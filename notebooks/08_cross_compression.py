@@ -1,0 +1,84 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From one compression level to another
+#
+# Claim C6: a prompt learned at one level helps at another, also across families; from more to less compressed works best. The paper
+# draws it for LLaMA-7B, pruned to quantised and back.
+#
+# The prompt of every level, and that of the uncompressed model, goes before every other level. A prompt
+# that was learned on the *uncompressed* model is the control: what it gives is not repair.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/08_cross_compression/reference.ipynb), as last recorded.
+
+# %% tags=["parameters"]
+model = "reference"
+
+# %%
+from itertools import product
+
+from ctp_lib.claims import c6_cross_compression as claim
+from ctp_lib.claims import style
+from ctp_lib.claims.transfer import transfer_table
+from ctp_lib.recovery import scores
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.results import cells
+from ctp_lib.settings import paths, study
+
+settings = study.load()
+seeds, broad, levels = settings.cross_compression.seeds, settings.soft_prompt.corpus, list(settings.study.levels)
+
+# %% [markdown]
+# ## Stitch
+# What lies on the diagonal, a prompt on its own level, was scored for notebook 04.
+
+# %%
+rows = []
+for bench in (Bench(settings, model, level) for level in settings.levels):
+    for source, seed in product(settings.levels, seeds):
+        if source != bench.level:
+            learned = Bench(settings, model, source).learned(PROMPT.name, seed, onto=bench.network)
+            rows += bench.score(learned, of=[broad], trained_on=broad, trained_at_level=str(source), seed=seed)
+cells.write(paths.question(settings, "cross_compression", model), {"model": model}, perplexity=rows)
+
+# %% [markdown]
+# ## The matrix
+# Rows: where the prompt was learned. Columns: where it is used. `gain` as everywhere: negative is better.
+
+# %%
+known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))
+table = transfer_table([*known, *rows], levels=levels, by="trained_at_level", seeds=seeds, evaluated_on=broad)
+table.gain.unstack("level")[levels].loc[levels].round(3)
+
+# %%
+style.save(claim.figure(table, levels), paths.figures(settings, model), "4_cross_compression")
+
+# %% [markdown]
+# ## More to less, or less to more?
+# Levels are ordered by what they cost without a prompt. A transferred gain is set against the gain of the level's own prompt.
+
+# %%
+directions = claim.directions(table)
+directions.round(3)
+
+# %% [markdown]
+# ## Verdict on C6
+
+# %%
+verdict = claim.verdict(table)
+verdict.write(settings, model)
+print(verdict)

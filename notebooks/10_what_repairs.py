@@ -1,0 +1,85 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What repairs: a soft prompt or LoRA, with as many parameters
+#
+# Claim C8: on the same compressed model a soft prompt has fewer trainable parameters than LoRA and a lower perplexity, also when
+# transferred. The paper's LoRA has rank 32 on queries and values: LLaMA-2-13B at 3 bits, C4: 6.75 with a prompt (0.5 million parameters)
+# against 8.15 with LoRA (26 million). If the figures were printed by the released code with n = 100, which cannot be known from outside,
+# undoing its averaging over prompt positions (notebook 05) makes that 8.14 against 8.15.
+#
+# The paper's reviewers asked: were both learning rates swept? What about LoRA with as few parameters as the prompt? What about the
+# *uncompressed* model? Here both get the same loop, loss, text and number of tokens. The
+# learning rate is the best on validation, swept for each method at one of its sizes; LoRA's alpha is its rank, so that one rate suits all.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/10_what_repairs/reference.ipynb), as last recorded.
+
+# %% tags=["parameters"]
+model = "reference"
+
+# %%
+import pandas as pd
+
+from ctp_lib.claims import c8_lora as claim
+from ctp_lib.claims import style
+from ctp_lib.recovery import comparison, scores
+from ctp_lib.results import cells
+from ctp_lib.settings import paths, study
+
+settings = study.load()
+broad = settings.soft_prompt.corpus
+
+# %% [markdown]
+# ## Sweep each learning rate, then run every size at the best
+# Each is learned, scored on every corpus, and taken off again. The prompts of notebook 03 are not learned again.
+
+# %%
+rows = comparison.obtain(settings, model)["perplexity"]
+
+# %% [markdown]
+# ## The sweep
+# Validation NLL. While the best rate is at an end of its list, one more is tried beyond it, up to `comparison.further_rates`.
+
+# %%
+swept = pd.DataFrame(rows).groupby(["level", "method", "point", "learning_rate"], sort=False).validation_nll.mean()
+swept.unstack("learning_rate").sort_index(axis=1).round(4)
+
+# %% [markdown]
+# ## Perplexity against trainable parameters
+
+# %%
+none = cells.rows(scores.of_study(settings, model, []))
+table = claim.table([*none, *rows])
+here = table[table.evaluated_on == broad]
+here.drop(columns=["evaluated_on", "runs"]).round(4)
+
+# %%
+style.save(claim.figure(here), paths.figures(settings, model), "6_prompt_or_lora")
+
+# %% [markdown]
+# ## Verdict on C8
+# Each method's best size by *validation*, on the corpus of training and transferred; and every prompt beside the LoRA whose number of
+# parameters is nearest (`lead` below zero: the prompt is better).
+
+# %%
+nearest = claim.nearest_lora(table)
+sizes = ["point", "trainable_parameters", "point_lora", "trainable_parameters_lora"]
+nearest[["level", "evaluated_on", *sizes, "lead", "lead_stderr"]].round(4)
+
+# %%
+verdict = claim.verdict(table, broad=broad)
+verdict.write(settings, model)
+print(verdict)

@@ -1,0 +1,59 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What it takes to store, and what that buys
+#
+# Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller, and a prompt
+# recovers it as it does the others. But 4 bits at 50 % sparsity need a mask, scales and zero points as well, and a prompt has bytes of its own.
+# Here every level stands at the size that its file really has.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/13_stored_size/reference.ipynb), as last recorded.
+
+# %% tags=["parameters"]
+model = "reference"
+
+# %%
+from ctp_lib.claims import c2_c3_recovery, style
+from ctp_lib.claims import c4_stored_size as claim
+from ctp_lib.compression import reached
+from ctp_lib.recovery import scores
+from ctp_lib.results import cells, tables
+from ctp_lib.settings import paths, study
+
+settings = study.load()
+scored = scores.of_study(settings, model, [claim.PROMPT.name])
+levels = {str(level): reached.obtain(settings, model, level)["reached"] for level in settings.levels}
+recovery = c2_c3_recovery.table(scored, levels, evaluated_on=settings.soft_prompt.corpus)
+
+# %% [markdown]
+# ## Bits a weight, and bytes all told
+# `times_smaller` compares the compressed matrices with 16 bits a weight; embeddings and norms are not compressed, and count in `megabytes`.
+
+# %%
+table = claim.table(levels, recovery, max(row["bytes_added"] for row in cells.rows(scored)))
+tables.write(table.set_index("level"), paths.table(settings, "stored_size", model))
+table.round(3)
+
+# %%
+style.save(claim.figure(table), paths.figures(settings, model), "7_stored_size")
+
+# %% [markdown]
+# ## Verdict on C4
+
+# %%
+verdict = claim.verdict(table, recovery)
+verdict.write(settings, model)
+print(verdict)

@@ -1,0 +1,93 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Can a learned prompt be read?
+#
+# Claim C12: the nearest vocabulary embeddings of each learned vector show what the prompt says. The paper prints them in its appendix.
+#
+# A vector that hardly moved is nearest to the token it started from, and then its neighbours say where it began, not what it learned. So
+# the start is shown beside the end; and what is really learned should not depend on the seed: prompts of different seeds should
+# name the same tokens.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/15_nearest_tokens/reference.ipynb), as last recorded.
+
+# %% tags=["parameters"]
+model = "reference"
+level = "75%"
+
+# %%
+
+from ctp_lib.claims import c12_nearest_tokens as claim
+from ctp_lib.claims import style
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.results import cells
+from ctp_lib.settings import paths, study
+from ctp_lib.settings.levels import Level
+
+settings = study.load()
+recipe, full = settings.soft_prompt, Bench(settings, model, Level())
+network, tokenizer = full.network, full.tokenizer
+vocabulary = claim.vocabulary(network)
+
+# %% [markdown]
+# ## All prompts, and where they started
+
+# %%
+tokens, way = recipe.prompt_tokens, recipe.initialisation
+start = {seed: SoftPrompt.from_vocabulary(network, tokens, way, seed)().detach() for seed in recipe.seeds}
+learned = {}
+for bench in (Bench(settings, model, at) for at in settings.levels):
+    for seed in recipe.seeds:
+        learned[str(bench.level), seed] = bench.learned(PROMPT.name, seed, onto=network).vectors
+
+# %% [markdown]
+# ## One prompt, vector by vector
+# `moved` is the distance from the start over the start's own length.
+
+# %%
+seed = recipe.seeds[0]
+claim.one_prompt(learned[str(Level.parse(level)), seed], start[seed], vocabulary, tokenizer).round(2)
+
+# %% [markdown]
+# ## How far they went
+# And the share of vectors whose nearest token is still the one they started from.
+
+# %%
+moves = claim.movement_table(learned, start, vocabulary)
+moves.groupby(level="level", sort=False).mean().round(3)
+
+# %% [markdown]
+# Vectors that left their start name another token. How many of those two seeds share, at the same level, and how many as
+# many random directions would.
+
+# %%
+agreement = claim.agreement_table(learned, start, vocabulary)
+parts = {"moves": moves.reset_index().to_dict("records"), "agreement": agreement.reset_index().to_dict("records")}
+cells.write(paths.question(settings, "nearest_tokens", model), {"model": model}, **parts)
+agreement.round(3)
+
+# %%
+style.save(claim.figure(claim.likeness(learned)), paths.figures(settings, model), "10_prompt_similarity")
+
+# %% [markdown]
+# ## Verdict on C12
+
+# %%
+verdict = claim.verdict(moves, agreement)
+verdict.write(settings, model)
+print(verdict)

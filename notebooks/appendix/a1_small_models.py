@@ -1,0 +1,96 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The small models: a Llama that knows the documentation
+#
+# The study needs a model worth compressing that fits a laptop and needs no hub. This notebook makes it: a byte-level BPE and a
+# Llama of a few million parameters, trained from scratch on the train splits of the three corpora.
+#
+# It ships with the project and no stage of the study makes it again, so this notebook refuses to replace a model that is there unless
+# `replace_it` says so. Training takes hours on two cores; a run that is killed goes on from its last checkpoint. A second, smaller model
+# of another seed is made in the same way, for the question whether a prompt works on another model with the same tokenizer.
+
+# %% tags=["parameters"]
+name = "reference"
+replace_it = False
+
+# %%
+import math
+
+from ctp_lib.appendix import small_models
+from ctp_lib.claims import style
+from ctp_lib.evaluation.scoring import score
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model import loading
+from ctp_lib.results import cells
+from ctp_lib.settings import paths, study
+from ctp_lib.settings.spec import require
+from ctp_lib.text import documents, leakage, selection, windows
+
+settings = study.load()
+spec, goal = settings.shipped_models[name], settings.root / "models" / name
+require(replace_it or not goal.exists(), "replace_it", replace_it, f"True, since models/{name} exists and would be trained anew, for hours")
+
+# %% [markdown]
+# ## Text and tokenizer
+
+# %%
+train = selection.shuffled_documents(settings, "train")
+tokenizer = small_models.train_tokenizer(map(str, train), spec.shape)
+tokens = windows.tokens(train, tokenizer)
+print(f"{len(train):,} documents, {len(tokens):,} tokens of training text")
+
+# %% [markdown]
+# ## Training
+# Muon for the matrices, AdamW for the rest; weight decay; a constant learning rate that falls to zero at the end.
+
+# %%
+model = small_models.new_model(spec.shape, spec.seed).to(loading.device(settings.device))
+print(f"{loading.parameter_count(model):,} parameters")
+broad = next(iter(settings.corpora.sources))
+held_out = windows.tokens(documents.documents(paths.corpora(settings), broad, "validation"), tokenizer)
+validation = windows.windows(held_out, spec.shape.context, 64)
+checkpoint = settings.root / "models" / "checkpoints" / f"{name}.safetensors"
+run = small_models.train(model, tokens, validation, spec.training, seed=spec.seed, checkpoint=checkpoint, label=name)
+
+# %% [markdown]
+# ## Save
+# Safetensors in 16 bits, with a mark for every document that was read, under a temporary name until it is complete.
+
+# %%
+with paths.replacing(goal) as incoming:
+    model.half().save_pretrained(incoming)
+    tokenizer.save_pretrained(incoming)
+    leakage.write(train, incoming)
+    (incoming / "README.md").write_text(small_models.MODEL_CARD, encoding="utf-8")
+checkpoint.unlink(missing_ok=True)
+
+# %% [markdown]
+# ## What it scores
+# Bits per byte on the whole test splits, from the saved files, in the study's windows.
+
+# %%
+network = loading.load_model(settings.model(name), on=loading.device(settings.device))
+rows = score(Subject(network), selection.scored_texts(settings, tokenizer, at_most=10**9), method="none", seed=spec.seed)
+kept = settings.root / "results" / "recorded" / "small_models" / f"{name}.json"
+cells.write(kept, {"model": name}, perplexity=rows, curve=run.curve, best_step=run.best_step, seconds=run.seconds)
+for row in rows:
+    print(f"{row['evaluated_on']:18} {row['bits_per_byte']:.3f} bits per byte, perplexity {row['ppl']:.2f} a token")
+
+# %%
+tokens_per_byte = rows[0]["bits_per_byte"] / (rows[0]["nll"] / math.log(2))
+figure = small_models.training_curve(run.curve, tokens_per_byte, name=name)
+style.save(figure, settings.root / "figures" / "recorded" / "small_models", f"{name}_training")

@@ -1,0 +1,66 @@
+"""A study of a minute: a model with random weights, texts of a few words in files, every training of a few steps."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import families
+import yaml
+from conftest import ROOT
+
+from ctp_lib.settings import paths, study
+from ctp_lib.settings.study import Study
+from ctp_lib.text import corpora
+
+WORDS = "array axis value index matrix frame column vector sum mean sort reshape tensor weight layer token model split merge count".split()
+LEVELS = ["full", "3bit", "50%"]
+
+
+def params(**profile: Any) -> dict[str, Any]:
+    """``params.yaml`` of such a study; sections of its profile may be given, as far as they differ."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["models"] = {"own": {"source": "own"}, "other": {"source": "other"}}
+    raw["corpora"]["sources"] = {name: {"files": {"train": f"text/{name}-*.txt"}} for name in ("broad", "narrow")}
+    raw["corpora"] |= {"shortest_document": 10, "held_out": 0.2}
+    training = {"steps": 4, "batch_windows": 2, "learning_rate": 0.1, "warmup_steps": 1, "validate_every": 2}
+    small = raw["profiles"]["embedded"]
+    levels = profile.pop("levels", LEVELS)
+    small |= {"models": ["own"], "corpora": ["broad", "narrow"], "levels": levels}
+    small["compression"] |= {"corpus": "broad", "windows": 4, "window": 24, "block_size": 16}
+    small["soft_prompt"] |= {"corpus": "broad", "prompt_tokens": 5, "seeds": [0, 1], "training": training}
+    small["evaluation"] = {"window": 24, "windows": {"validation": 4, "test": 4}}
+    small["hard_prompt"] |= {"items": 8, "context": 12, "continuation": 6, "show": 1, "show_level": levels[-1]}
+    small["cross_dataset"] = {"levels": levels, "seeds": [0]}
+    small["cross_compression"] = {"seeds": [0, 1]}
+    small["tasks"] |= {"names": ["piqa"], "items": 8, "levels": levels, "seeds": [0]}
+    small["comparison"] |= {
+        "levels": levels, "seeds": [0], "prompt_tokens": [2, 5], "prompt_rates": [0.1, 0.5], "lora_rates": [0.01],
+        "lora_points": ["1@qv", "2@all"], "further_rates": 1,
+    }  # fmt: skip
+    small["another_model"] = {"pairs": [{"model": "own", "other": "other"}], "levels": levels[:2]}
+    for name, section in profile.items():
+        small[name] = {**small[name], **section} if isinstance(small.get(name), dict) and name != "methods" else section
+    return raw
+
+
+def write(folder: Path, raw: dict[str, Any], family: str = "llama") -> Path:
+    """The project's folder: parameters, texts, two models."""
+    draw = random.Random(0)
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    for corpus in ("broad", "narrow"):
+        for number in range(60):
+            words = " ".join(draw.choices(WORDS, k=30 + number))
+            (folder / "text" / f"{corpus}-{number}.txt").write_text(f"{corpus} {words}.")
+    families.save(family, folder / "own")
+    families.save(family, folder / "other", seed=1)
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return folder
+
+
+def make(folder: Path, **profile: Any) -> Study:
+    """The study in ``folder``, with its corpora built."""
+    settings = study.load(write(folder, params(**profile)) / "params.yaml")
+    corpora.build(settings.corpora, paths.corpora(settings), root=settings.root)
+    return settings
