@@ -26,25 +26,52 @@ SHELL := bash
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-repro: .venv/installed ## the whole study: every table and figure, from what is installed here
-	python -m ctp_lib.nursery dvc repro | python -m ctp_lib.progress <(dvc stage list --name-only)
+# Stages are numbered as they go by.
+NUMBERED := awk -v stages=$$(dvc stage list --name-only | wc -l) -F "'" '/^(Running stage|Stage) / \
+	{ if (!($$2 in seen)) seen[$$2] = ++count; printf "[%d of %d] ", seen[$$2], stages } { print; fflush() }'
 
-test: .venv/installed ## the tests
+repro: .venv/installed ## a whole study, every table and figure: the one that params.yaml names, or make repro STUDY=laptop
+	@python -m ctp_lib.run.graph $(STUDY)
+	@dvc repro | $(NUMBERED)
+
+check: .venv/installed ## can a study run here, and what does it take? make check [STUDY=...] [MODEL=a name, a folder, a hub id]
+	@python -m ctp_lib.run.graph $(STUDY)
+	@dvc repro --quiet corpora && python -m ctp_lib.machine.preflight $(if $(MODEL),"$(MODEL)")
+
+test: .venv/installed ## the tests, without those that take long
+	pytest -m "not long"
+
+test-fast: .venv/installed ## those that take two minutes, for whoever edits
+	pytest -m "not long and not medium"
+
+test-all: .venv/installed ## all of them
 	pytest
+
+lint: .venv/installed ## style, by ruff
+	ruff check . && ruff format --check .
+
+# What torch's wheel for CUDA brings with it, where pip takes that one, is no part of the lock.
+CUDA := $(addprefix --no-emit-package ,triton setuptools cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx)
+
+lock: .venv/installed ## requirements.txt anew from pyproject.toml, by uv; versions stay as they are where they can
+	uv pip compile pyproject.toml --extra text --extra test --universal --python-version 3.11 --no-annotate --quiet $(CUDA) \
+		--custom-compile-command "make lock" --output-file requirements.txt
+
+record: .venv/installed ## keep what the last run made, under results/recorded and figures/recorded
+	python -m ctp_lib.results.recorded
 
 bench: .venv/installed ## every hot path beside what people would use instead; three quarters of an hour on a quiet machine
 	for name in prompt_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done
-
-check: .venv/installed ## can MODEL (a name, a folder, a hub id) be studied here, and what does it take? make check MODEL=...
-	@python -m ctp_lib.preflight "$(MODEL)"
 
 lab: .venv/installed ## the notebooks, in JupyterLab
 	jupyter lab notebooks
 
 notebooks: .venv/installed ## bring notebooks/*.ipynb up to date with their sources, notebooks/*.py
-	jupytext --sync notebooks/*.py
+	jupytext --update --to ipynb notebooks/*.py notebooks/appendix/*.py
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
-.PHONY: repro test bench check lab notebooks help
+.PHONY: repro check test test-fast test-all lint lock record bench lab notebooks help

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from benchmarks import measure
 from benchmarks.measure import Benchmark
-from ctp_lib.compression import auto_gptq as autogptq
-from ctp_lib.compression.joint import asymmetric_grid
+from ctp_lib.compression import auto_gptq_solver
+from ctp_lib.compression.grid import asymmetric
 
 BITS, DAMPENING, BLOCK = 3, 0.01, 128
 
@@ -48,7 +48,7 @@ class Layer:
 def llmcompressor(layer: nn.Linear, shape: Layer) -> Callable[[], Tensor]:
     """The functions behind the study's GPTQModifier."""
     dense, inputs = layer.weight.detach().clone(), shape.inputs()
-    grid = asymmetric_grid(BITS).model_copy(update={"actorder": "static"})
+    grid = asymmetric(BITS).model_copy(update={"actorder": "static"})
 
     def quantise() -> Tensor:
         hessian, samples = make_empty_hessian(layer), torch.zeros(())
@@ -69,11 +69,11 @@ def auto_gptq(layer: nn.Linear, shape: Layer) -> Callable[[], Tensor]:
     @torch.no_grad()
     def quantise() -> Tensor:
         layer.weight.copy_(dense)
-        solver = autogptq._solver().GPTQ(layer)
+        solver = auto_gptq_solver._solver().GPTQ(layer)
         solver.quantizer.configure(BITS, perchannel=True, sym=False, mse=False)
         for batch in inputs:
             solver.add_batch(batch, None)
-        with autogptq._without_cuda_synchronisation():
+        with auto_gptq_solver._without_cuda_synchronisation():
             solver.fasterquant(blocksize=BLOCK, percdamp=DAMPENING, actorder=True)
         return layer.weight.detach().clone()
 

@@ -17,8 +17,8 @@ from benchmarks.compression import BITS, BLOCK, DAMPENING
 from benchmarks.measure import Benchmark
 from benchmarks.shapes import SHAPES, Shape, forward_flops, matrix_weights
 from benchmarks.zero_shot import tokenizer
-from ctp_lib.model import loading as models
-from ctp_lib.compression import calibrated as recipes
+from ctp_lib.compression.base import method_for
+from ctp_lib.model import loading
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.levels import Level
 
@@ -31,11 +31,11 @@ def by_backend(backend: str) -> Callable[[PreTrainedModel, Shape], Callable[[], 
 
     def make(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
         spec = CompressionSpec(
-            corpus="drawn", windows=WINDOWS, window=shape.length, dampening=DAMPENING, block_size=BLOCK, backend=backend,
-            windows_at_once=AT_ONCE,
+            corpus="drawn", windows=WINDOWS, window=shape.length, dampening=DAMPENING, block_size=BLOCK, windows_at_once=AT_ONCE,
         )  # fmt: skip
+        level = Level(bits=BITS, by=None if backend == "llmcompressor" else backend)
         _saved(model)
-        return lambda: recipes.compress(copy.deepcopy(model), Level(bits=BITS), shape.windows(WINDOWS), spec)
+        return lambda: method_for(level).compress(copy.deepcopy(model), level, shape.windows(WINDOWS), spec)
 
     return make
 
@@ -78,7 +78,7 @@ def _saved(model: PreTrainedModel) -> str:
 
 def flops(model: PreTrainedModel, shape: Shape) -> float:
     """Of one pass over the calibration windows, of each matrix's Hessian (2 d^2 a token), its inverse and factors, and the errors."""
-    layers, tokens = models.compressible(model).values(), WINDOWS * shape.length
+    layers, tokens = loading.compressible(model).values(), WINDOWS * shape.length
     solved = sum(
         2 * layer.in_features**2 * tokens + 4 / 3 * layer.in_features**3 + layer.in_features**2 * layer.out_features
         for layer in layers

@@ -21,8 +21,9 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.shapes import SHAPES, Shape
-from ctp_lib.results import cells as results
+from ctp_lib.results import cells, provenance
 
+ROOT = Path(__file__).parent.parent
 RESULTS = Path("results/benchmarks")
 PEERS = ("lm-eval", "auto-gptq", "gptqmodel", "accelerate")
 ALONE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -207,15 +208,15 @@ def keep(name: str, title: str, found: Mapping[str, Any], folder: Path = RESULTS
     path = folder / f"{name}.json"
     shapes = json.loads(path.read_text(encoding="utf-8"))["shapes"] if path.exists() else {}
     shapes |= {shape: {**record, "provenance": _provenance()} for shape, record in found.items()}
-    results.write_cell(path, {"benchmark": name, "title": title}, shapes=shapes)
+    cells.write(path, {"benchmark": name, "title": title}, shapes=shapes, provenance=provenance.provenance(ROOT))
 
 
 def _provenance() -> dict[str, Any]:
     """Where it was measured; beside what every result of the study tells, the state of the benchmarks and the versions of the peers."""
-    told = results.provenance()
-    changed = results._git("status", "--porcelain", "--", "benchmarks")
+    told = provenance.provenance(ROOT)
+    changed = provenance.git(ROOT, "status", "--porcelain", "--", "benchmarks")
     peers = {name: importlib.metadata.version(name) for name in PEERS if importlib.util.find_spec(name.replace("-", "_"))}
-    return told | {"dirty": told["dirty"] or bool(changed), "packages": told["packages"] | peers}
+    return told | {"dirty": told["dirty"] is True or bool(changed), "packages": told["packages"] | peers}
 
 
 def as_text(record: Mapping[str, Any]) -> str:

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 
 from benchmarks import recipe_page
 from benchmarks.measure import RESULTS
-from ctp_lib.claims import style as figures
+from ctp_lib.claims import beside_the_paper, style
+from ctp_lib.recovery.lora import METHOD as LORA
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.results import recorded
 from ctp_lib.settings import study
 from ctp_lib.settings.study import Study
@@ -58,17 +60,17 @@ def rows(found: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def ratios(table: pd.DataFrame) -> Figure:
     """How many times faster ours is than each peer; the bar's ends are the quartiles of the rounds, a tick marks the goal."""
-    figures.style()
+    style.use()
     figure, axis = plt.subplots(figsize=(11, 0.9 + 0.42 * len(table)), layout="constrained")
     places = range(len(table))
-    axis.barh(places, table.faster, color=figures.COLOURS["soft_prompt"], alpha=0.85, height=0.62)
-    axis.hlines(places, table.low, table.high, color=figures.COLOURS["full"], linewidth=2)
+    axis.barh(places, table.faster, color=PROMPT.colour, alpha=0.85, height=0.62)
+    axis.hlines(places, table.low, table.high, color=style.UNCOMPRESSED, linewidth=2)
     for place, row in zip(places, table.itertuples(), strict=True):
         inside = (0.03, place)  # where no goal's mark can cross it
         axis.annotate(f"{row.faster:.2f}", inside, va="center", color="white", fontweight="bold")
         if pd.notna(row.goal):
-            axis.plot([row.goal] * 2, [place - 0.38, place + 0.38], color=figures.COLOURS["lora"], linewidth=3)
-    axis.axvline(1, color=figures.COLOURS["full"], linewidth=1)
+            axis.plot([row.goal] * 2, [place - 0.38, place + 0.38], color=LORA.colour, linewidth=3)
+    axis.axvline(1, color=style.UNCOMPRESSED, linewidth=1)
     axis.set_yticks(list(places), [f"{row.benchmark}, {row.shape}\nbeside {row.peer}" for row in table.itertuples()], fontsize=9)
     axis.set(xlabel="times as fast as the peer (blue: the goal)", xlim=(0, None))
     axis.invert_yaxis()
@@ -105,7 +107,7 @@ def main() -> None:
     """``python -m benchmarks.page``."""
     found = records()
     table = pd.DataFrame(rows(found))
-    figures.save(ratios(table), FIGURES, "ratios")
+    style.save(ratios(table), FIGURES, "ratios")
     parts = [
         "# What the speed is worth",
         "Every row is one run: all sides in turn in one process, the peak of memory beside the weights in a process of its own each, the "
@@ -137,7 +139,7 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     )
     default = _default_prompts(settings)
     for steps, record in sorted(lengths.items(), key=lambda item: int(item[0])):
-        figures.save(recipe_page.draw(record), FIGURES, f"recipes_{steps}")
+        style.save(recipe_page.draw(record), FIGURES, f"recipes_{steps}")
         yield f"### The paper's recipe over {int(steps):,} steps"
         yield f"![share of the gap recovered against tokens](../../figures/benchmarks/recipes_{steps}.png)"
         yield recipe_page.as_markdown(record, default)
@@ -145,7 +147,7 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _default_prompts(settings: Study) -> dict[str, float]:
     """Mean test NLL by level of the study's own prompts, on the text and at the level they were learned on, over their seeds."""
-    own, corpus = recorded._at_their_own_level(recorded.read(settings, RESULTS.parent, {})), settings.soft_prompt.corpus
+    own, corpus = beside_the_paper.at_their_own_level(recorded.kept(settings, settings.study.name)), settings.soft_prompt.corpus
     return own[(own.trained_on == corpus) & (own.evaluated_on == corpus)].groupby("level").nll.mean().to_dict()
 
 

@@ -14,14 +14,14 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from benchmarks import measure
 from benchmarks.measure import Benchmark
 from benchmarks.shapes import Shape, forward_flops
-from ctp_lib.machine import step_cost as stepcost
+from ctp_lib.machine import step_cost
 
 LEARNING_RATE = 1e-3
 
 
 def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
     """The study's own step; see :func:`ctp_lib.likelihood.token_nll`."""
-    candidate, batch = stepcost.soft_prompt(model, shape.prompt), shape.windows()
+    candidate, batch = step_cost.soft_prompt(model, shape.prompt), shape.windows()
     optimizer = torch.optim.AdamW(candidate.trainable, lr=LEARNING_RATE)
     return lambda: candidate.step(batch, optimizer)
 

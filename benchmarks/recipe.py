@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from ctp_lib.model import loading as models
-from ctp_lib.recovery import lora as learning
-from ctp_lib.results import cells as results
-from ctp_lib.settings import paths as places, study
-from ctp_lib.text import selection as texts
-from ctp_lib.compression import saved as files
 from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.results import cells
+from ctp_lib.settings import study
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
+from ctp_lib.text import selection
 
 SHARE = 0.1
 """Of the paper's tokens, at most, in which ours is to reach its quality."""
@@ -48,22 +47,14 @@ def _over(recipe: SoftPromptSpec, steps: int, warmup: int) -> SoftPromptSpec:
 
 def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: int) -> dict[str, Any]:
     """One prompt, and what it is worth: a row of the record."""
-    model = settings.study.models[0]
-    tokenizer = models.load_tokenizer(settings.model(model))
-    network = files.load(settings, model, Level.parse(level))
-    text = texts.training_text(settings, tokenizer, recipe.corpus, recipe.training, seed)
-    test = texts.split_windows(settings, tokenizer, recipe.corpus, "test")
-    checkpoint = places.checkpoint_path(settings, "recipe", name, level, seed)
-    asked = replace(settings, soft_prompt=recipe)
-    prompt, run = learning.learn_prompt(
-        network,
-        recipe,
-        text,
-        teacher=learning.teacher(asked, model, Level.parse(level)),
-        seed=seed,
-        checkpoint=checkpoint,
-        label=f"{name}, {level}, seed {seed}",
-    )
+    bench = Bench(replace(settings, soft_prompt=recipe), settings.study.models[0], Level.parse(level))
+    network, lesson = bench.network, bench.lesson(PROMPT.name)
+    text = selection.training_text(settings, bench.tokenizer, recipe.corpus, recipe.training, seed)
+    test = selection.split_windows(settings, bench.tokenizer, recipe.corpus, "test")
+    checkpoint = settings.root / "models" / "checkpoints" / f"recipe-{name}-{bench.level.slug}-{seed}.safetensors"
+    teacher = bench.dense if lesson.loss == "distillation" else None
+    learned = PROMPT.learn(network, text, lesson, teacher, seed, checkpoint=checkpoint, label=f"{name}, {level}, seed {seed}")
+    run = learned.run
     row = {
         "recipe": name,
         "level": level,
@@ -71,7 +62,7 @@ def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: 
         "tokens": run.tokens,
         "curve": run.curve,
         "validation_none": perplexity(network, text.validation).nll,
-        "test": perplexity(network, test, prompt()).nll,
+        "test": perplexity(network, test, learned.vectors).nll,
         "test_none": perplexity(network, test).nll,
         "settings": asdict(recipe),
     }
@@ -81,11 +72,11 @@ def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: 
 
 def uncompressed(settings: Study) -> dict[str, float]:
     """The NLL of the uncompressed model, on validation and on test."""
-    model, corpus = settings.study.models[0], settings.soft_prompt.corpus
-    tokenizer, network = models.load_tokenizer(settings.model(model)), files.load(settings, model, Level())
-    return {
-        split: perplexity(network, texts.split_windows(settings, tokenizer, corpus, split)).nll for split in ("validation", "test")
-    }
+    bench, found = Bench(settings, settings.study.models[0], Level()), {}
+    for split in ("validation", "test"):
+        windows = selection.split_windows(settings, bench.tokenizer, settings.soft_prompt.corpus, split)
+        found[split] = perplexity(bench.network, windows).nll
+    return found
 
 
 def missing(
@@ -109,7 +100,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=measure.RESULTS, help="the folder of the record")
     asked = parser.parse_args()
     settings, path, length = study.load(), asked.into / "recipe.json", str(asked.steps)
-    kept = results.read_cell(path)["shapes"] if path.exists() else {}
+    kept = cells.read(path)["shapes"] if path.exists() else {}
     rows = kept.get(length, {"runs": []})["runs"]
     full = uncompressed(settings)
     for name, recipe, level, seed in list(missing(recipes(settings, asked.steps), asked.levels, asked.seeds, rows)):

@@ -11,9 +11,11 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from ctp_lib.claims import style as figures
+from ctp_lib.claims import style
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
-COLOURS = {"paper": figures.COLOURS["none"], "distilled": figures.COLOURS["soft_prompt"]}
+COLOURS = {"paper": NONE.colour, "distilled": PROMPT.colour}
 
 
 def curves(record: Mapping[str, Any]) -> pd.DataFrame:
@@ -59,7 +61,7 @@ def ends(record: Mapping[str, Any]) -> pd.DataFrame:
 
 def draw(record: Mapping[str, Any]) -> Figure:
     """A panel a level: a thin line a seed, a thick one their mean; dotted, where the paper's recipe ends."""
-    figures.style()
+    style.use()
     found = curves(record)
     levels = list(dict.fromkeys(found.level))
     figure, axes = plt.subplots(1, len(levels), figsize=(4.4 * len(levels), 4.2), layout="constrained", squeeze=False)

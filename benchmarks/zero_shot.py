@@ -16,6 +16,7 @@ from benchmarks.prompt_step import peft_model
 from benchmarks.shapes import Shape, matrix_weights
 from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.evaluation.stitched_lm import StitchedLM
+from ctp_lib.evaluation.subject import Subject
 
 ITEMS, CHOICES = 32, 4
 CONTEXT, ANSWER = 44, 16
@@ -58,7 +59,7 @@ def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], list[float]]:
 
     def score() -> list[float]:
         at_once = TOKENS_AT_ONCE[shape.device]
-        lm = StitchedLM(model, words, prompt, max_length=_window(shape), tokens_at_once=at_once)
+        lm = StitchedLM(Subject(model, prompt), words, max_length=_window(shape), tokens_at_once=at_once)
         return [likelihood for likelihood, _ in lm._loglikelihood_tokens(asked, disable_tqdm=True)]
 
     return score

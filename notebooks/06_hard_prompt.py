@@ -54,7 +54,7 @@ items = selection.beginnings(settings, tokenizer)
 # %%
 rows = [row for level in settings.levels for row in claim.changes(Bench(settings, model, level), items)]
 changes = pd.DataFrame(rows)
-cells.write(paths.question(settings, "hard_prompt", model), {"model": model}, items=rows)
+cells.write(paths.question(settings, "written_prompts", model), {"model": model}, items=rows)
 
 # %% [markdown]
 # ## Helped and hurt

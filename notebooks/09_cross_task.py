@@ -17,7 +17,7 @@
 # # From text to tasks
 #
 # Claim C7: the prompt learned on a broad corpus helps zero-shot tasks. The paper reports OpenBookQA, HellaSwag, PIQA and MMLU's European
-# history; at 75 % sparsity HellaSwag rises from 0.280 to 0.344 and OpenBookQA falls from 0.366 to 0.358, with standard errors of 0.005 and 0.022.
+# history; at 75 % sparsity HellaSwag rises from 0.280 to 0.344 and OpenBookQA falls from 0.366 to 0.358 (standard errors 0.005 and 0.022).
 #
 # The embedded study asks three tasks made from documentation, four choices each, through lm-eval: how a text goes on (held-out
 # text, as HellaSwag), which summary a body belongs to (held-out text, as OpenBookQA), and which function does this, closed book, asked

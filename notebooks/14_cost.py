@@ -31,7 +31,6 @@ level = "75%"
 repeats = 15
 
 # %%
-
 from ctp_lib.claims import c9_cost as claim
 from ctp_lib.claims import style
 from ctp_lib.claims.transfer import transfer_table

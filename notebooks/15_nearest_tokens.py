@@ -29,7 +29,6 @@ model = "reference"
 level = "75%"
 
 # %%
-
 from ctp_lib.claims import c12_nearest_tokens as claim
 from ctp_lib.claims import style
 from ctp_lib.recovery.bench import Bench

@@ -50,7 +50,7 @@ levels, seed, of = list(map(Level.parse, spec.levels)), recipe.seeds[0], [recipe
 # %%
 rows = []
 for bench in (Bench(settings, other, level) for level in levels):
-    rows += bench.score(bench.learned(NONE.name, settings.seed), of=of, prompt_kind="none", seed=settings.seed)
+    rows += bench.score(bench.learned(NONE.name, settings.seed), of=of, prompt_kind=NONE.name, seed=settings.seed)
     untrained = Prompt(SoftPrompt.from_vocabulary(bench.network, recipe.prompt_tokens, recipe.initialisation, seed)())
     untrained.method = PROMPT.name
     rows += bench.score(untrained, of=of, prompt_kind="untrained", seed=seed)

@@ -54,8 +54,8 @@ print(f"prompt     {recipe.prompt_tokens} vectors, {recipe.training.steps} steps
 
 # %% [markdown]
 # ## How much of the loss a prompt gives back
-# On the text it was learned on, and on another one. The paper has the first for 3 bits alone. Its perplexities with a prompt are shown as printed,
-# and as they would be exactly if the released code printed them with 100 vectors and windows of 1,024 tokens (notebook 05).
+# On the text it was learned on, and on another one. The paper has the first for 3 bits alone. Its perplexities with a prompt are shown as
+# printed, and as they would be exactly if the released code printed them with 100 vectors and windows of 1,024 tokens (notebook 05).
 # Levels that cost less than one per cent of perplexity have no bar. Not all that is given back is repair: what a prompt teaches the
 # *uncompressed* model as well is told further down.
 

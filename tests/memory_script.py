@@ -12,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from benchmarks import measure
-from ctp_lib.machine import preflight, step_cost
-from ctp_lib.settings import study
 from ctp_lib.compression.base import method_for
 from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.machine import preflight, step_cost
+from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 

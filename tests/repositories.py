@@ -9,7 +9,31 @@ from pathlib import Path
 
 import pandas as pd
 
-WORDS = "the sum of an array is wrong when elements return along this axis and every other one is kept as it was before".split()
+WORDS = [
+    "the",
+    "sum",
+    "of",
+    "an",
+    "array",
+    "is",
+    "wrong",
+    "when",
+    "elements",
+    "return",
+    "along",
+    "this",
+    "axis",
+    "and",
+    "every",
+    "other",
+    "one",
+    "is",
+    "kept",
+    "as",
+    "it",
+    "was",
+    "before",
+]
 
 
 def text(number: int, words: int = 40) -> str:

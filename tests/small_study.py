@@ -14,7 +14,28 @@ from ctp_lib.settings import paths, study
 from ctp_lib.settings.study import Study
 from ctp_lib.text import corpora
 
-WORDS = "array axis value index matrix frame column vector sum mean sort reshape tensor weight layer token model split merge count".split()
+WORDS = [
+    "array",
+    "axis",
+    "value",
+    "index",
+    "matrix",
+    "frame",
+    "column",
+    "vector",
+    "sum",
+    "mean",
+    "sort",
+    "reshape",
+    "tensor",
+    "weight",
+    "layer",
+    "token",
+    "model",
+    "split",
+    "merge",
+    "count",
+]
 LEVELS = ["full", "3bit", "50%"]
 
 

@@ -26,8 +26,8 @@ from benchmarks import (
 from benchmarks.shapes import SHAPES, forward_flops
 from ctp_lib.machine import step_cost
 from ctp_lib.model import loading
-from ctp_lib.settings import study
 from ctp_lib.model.likelihood import token_nll
+from ctp_lib.settings import study
 
 TOY = SHAPES["toy"]
 TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, perplexity, zero_shot, compression, compression_model)}

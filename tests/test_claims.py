@@ -27,8 +27,8 @@ from ctp_lib.claims import (
     rules,
     transfer,
 )
-from ctp_lib.settings import study
 from ctp_lib.claims.rules import Difference
+from ctp_lib.settings import study
 
 
 def test_a_claim_of_several_parts():

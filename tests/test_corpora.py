@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ctp_lib.text import corpora, docstrings, documents, windows
-from ctp_lib.text.documents import Document
 from ctp_lib.settings.corpora import CorporaSpec, CorpusSpec
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text import corpora, docstrings, documents, windows
+from ctp_lib.text.documents import Document
 
 
 def test_docstrings_are_those_that_python_itself_reports():

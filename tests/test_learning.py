@@ -18,9 +18,9 @@ from ctp_lib.model import likelihood
 from ctp_lib.recovery import comparison, hard_prompt
 from ctp_lib.recovery.lora import METHOD as LORA_METHOD
 from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec, TrainingSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
-from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec, TrainingSpec
 from ctp_lib.text.selection import TrainingText
 
 TRAINING = TrainingSpec(steps=8, batch_windows=4, learning_rate=0.02, warmup_steps=1, validate_every=4, checkpoint_every=3)

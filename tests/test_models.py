@@ -7,13 +7,13 @@ import shutil
 import families
 import pytest
 import torch
-from conftest import compress, HUB, random_windows
+from conftest import HUB, compress, random_windows
 from torch.nn.functional import cross_entropy
 
-from ctp_lib.machine import step_cost
-from ctp_lib.model import hub, likelihood, loading
 from ctp_lib.claims import c12_nearest_tokens
 from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.machine import step_cost
+from ctp_lib.model import hub, likelihood, loading
 from ctp_lib.model.prompt_cache import PromptCache
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.levels import Level
@@ -139,7 +139,7 @@ def test_an_altered_file_is_refused_and_fetched_anew(repository, file):
 
 
 def test_what_the_hub_refuses_is_said_in_a_sentence(repository):
-    name, folder = repository
+    name, _ = repository
     HUB.gated.add(name)
     with pytest.raises(ParameterError, match="is gated: ask for access"):
         loading.load_model(ModelSpec(name))

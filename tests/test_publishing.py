@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import families
 import pytest
@@ -156,7 +157,7 @@ def test_a_folder_goes_to_the_hub_and_comes_back(project):
     push(folder, "somebody/a-prompt")
     back = snapshot_download("somebody/a-prompt")
     for path in folder.iterdir():
-        assert (folder / path.name).read_bytes() == open(f"{back}/{path.name}", "rb").read()
+        assert (folder / path.name).read_bytes() == Path(back, path.name).read_bytes()
     HUB.gated.add("somebody/closed")
     with pytest.raises(ParameterError, match="was not uploaded: .*log in with"):
         push(folder, "somebody/closed")

@@ -53,9 +53,7 @@ def project(tmp_path):
     folder.mkdir(parents=True)
     table.to_csv(folder / "perplexity.csv", index=False)
     for name in ("tasks", "cost", "curve", "claims"):
-        pd.DataFrame([{"model": "reference", "claim": "C1", "verdict": "mixed"}]).to_csv(
-            folder / f"{name}.csv", index=False
-        )
+        pd.DataFrame([{"model": "reference", "claim": "C1", "verdict": "mixed"}]).to_csv(folder / f"{name}.csv", index=False)
     paths.figures(settings, "reference").mkdir(parents=True)
     (paths.figures(settings, "reference") / "1.svg").write_text("<svg/>")
     return settings
@@ -77,7 +75,7 @@ def test_what_prompts_change_where_they_were_learned_by_hand(project):
 
 
 def test_what_is_kept_is_read_back(project):
-    folder = recorded.keep(project, "mine")
+    recorded.keep(project, "mine")
     assert (project.root / "figures" / "recorded" / "mine" / "reference" / "1.svg").exists() and recorded.names(project) == ["mine"]
     run = recorded.kept(project, "mine")
     assert run.about["commit"] == "unknown" and len(run.about["date"]) == 10

@@ -12,9 +12,9 @@ import repositories
 from conftest import HUB, ROOT
 
 from ctp_lib.settings import study
-from ctp_lib.text import sources
 from ctp_lib.settings.corpora import CorpusSpec
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text import sources
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -64,11 +64,7 @@ def small_params() -> dict:
     profile = params["profiles"]["embedded"]
     profile |= {"models": ["own.model"], "levels": LEVELS}
     sources = params["corpora"]["sources"]
-    for name, packages in (
-        ("documentation", ["seaborn", "nltk"]),
-        ("python_reference", ["narwhals"]),
-        ("mathematics", ["mpmath"]),
-    ):
+    for name, packages in (("documentation", ["seaborn", "nltk"]), ("python_reference", ["narwhals"]), ("mathematics", ["mpmath"])):
         sources[name]["packages"] = packages
     shape = {"layers": 1, "width": 32, "heads": 2, "feed_forward": 48, "vocabulary": 4096, "context": 64}
     for shipped in params["shipped_models"].values():

@@ -53,7 +53,31 @@ def test_slugs_are_file_names_everywhere_and_tell_levels_apart():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None, "gptq:4bit", "4bit/g0", "50%/g64", "full/g64", "rtn:full", "Rtn:4bit", ":4bit", "4bit/64"],
+    [
+        "",
+        "4",
+        "4 bit",
+        "1bit",
+        "9bit",
+        "0%",
+        "100%",
+        "4:2",
+        "0:4",
+        "4bit+3bit",
+        "50%+2:4",
+        "4bit+50%",
+        "04bit",
+        "50.0%",
+        None,
+        "gptq:4bit",
+        "4bit/g0",
+        "50%/g64",
+        "full/g64",
+        "rtn:full",
+        "Rtn:4bit",
+        ":4bit",
+        "4bit/64",
+    ],
 )
 def test_what_is_no_level_is_said_to_be_none(text):
     with pytest.raises(ParameterError, match=r"is not a level.*write full"):

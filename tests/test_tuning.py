@@ -16,11 +16,11 @@ from torch import nn
 from training_script import SPEC, learn
 
 from ctp_lib.appendix import small_models
-from ctp_lib.recovery import checkpoints, training
-from ctp_lib.text import windows
 from ctp_lib.model.likelihood import token_nll
-from ctp_lib.recovery.soft_prompt import SoftPrompt, WEIGHTS_FILE
+from ctp_lib.recovery import checkpoints, training
+from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE, SoftPrompt
 from ctp_lib.settings.learning import TrainingSpec
+from ctp_lib.text import windows
 
 
 @pytest.fixture

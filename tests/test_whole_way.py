@@ -10,18 +10,18 @@ import repositories
 from conftest import HUB, ROOT, compress, learn_prompt
 from peft import PeftModel
 
-from ctp_lib.model import loading
-from ctp_lib.recovery.soft_prompt import METHOD, Prompt
-from ctp_lib.text import sources, windows
-from ctp_lib.text.documents import Document
 from ctp_lib.evaluation import tasks as zero_shot
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model import loading
+from ctp_lib.recovery.soft_prompt import METHOD, Prompt
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.corpora import CorpusSpec
 from ctp_lib.settings.learning import SoftPromptSpec, TrainingSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
+from ctp_lib.text import sources, windows
+from ctp_lib.text.documents import Document
 from ctp_lib.text.selection import TrainingText
 
 TASKS = ["openbookqa", "hellaswag", "piqa", "mmlu_high_school_european_history"]
@@ -50,9 +50,7 @@ def test_from_the_hub_to_the_tasks(family, tmp_path):
     rows = {split: windows.tokens([Document("", text) for text in texts], tokenizer) for split, texts in c4().items()}
     train = windows.shuffled_batches(rows["train"], 24, TRAINING.batch_windows, 0)
     validation, test = (windows.windows(rows[split], 24, 8) for split in ("validation", "test"))
-    network = compress(
-        loading.load_model(spec), Level.parse("2bit"), windows.random_windows(rows["train"], 24, 4, 0), SOLVER
-    )
+    network = compress(loading.load_model(spec), Level.parse("2bit"), windows.random_windows(rows["train"], 24, 4, 0), SOLVER)
     prompt, run = learn_prompt(
         network, RECIPE, TrainingText(train, validation, "c4"), seed=0, checkpoint=tmp_path / "checkpoint", label=family
     )
@@ -65,9 +63,7 @@ def test_from_the_hub_to_the_tasks(family, tmp_path):
     assert PeftModel.from_pretrained(loading.load_model(spec), tmp_path / "prompt")(input_ids=test[:2]).logits.isfinite().all()
     window = families.CONTEXT - RECIPE.prompt_tokens
     none, prompted = (
-        zero_shot.evaluate(
-            Subject(whole, vectors), tokenizer, TASKS, [tmp_path], max_length=window, tokens_at_once=2000, limit=8
-        )
+        zero_shot.evaluate(Subject(whole, vectors), tokenizer, TASKS, [tmp_path], max_length=window, tokens_at_once=2000, limit=8)
         for vectors in (None, stitched)
     )
     assert [score.task for score in none] == TASKS == [score.task for score in prompted]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from conftest import random_windows, small_model
 
-from ctp_lib.recovery import training
-from ctp_lib.text import windows as cut
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.model.likelihood import token_nll
+from ctp_lib.recovery import training
 from ctp_lib.recovery.soft_prompt import Prompt, SoftPrompt
 from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.models import ModelSpec
+from ctp_lib.text import windows as cut
 
 SPEC = TrainingSpec(
     steps=40, batch_windows=2, learning_rate=0.05, warmup_steps=4, validate_every=7, checkpoint_every=5, weight_decay=0.01

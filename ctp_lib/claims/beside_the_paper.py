@@ -24,7 +24,7 @@ def shares(run: Run) -> pd.DataFrame:
 
     Means over seeds. NaN where the level costs less than one per cent, of which there is nothing to give back.
     """
-    table, own = run.perplexity, _at_their_own_level(run)
+    table, own = run.perplexity, at_their_own_level(run)
     own = own[own.trained_on == run.settings.soft_prompt.corpus].groupby(["level", "evaluated_on"]).ppl.mean()
     none = table[table.method == NONE.name].groupby(["level", "evaluated_on"]).ppl.first()
     found: dict[str, dict[str, float]] = {}
@@ -40,7 +40,7 @@ def direct_prompts(run: Run) -> pd.DataFrame:
     """What prompts change on the corpus they were learned on: a row a corpus and level with ``gain`` (NLL with less NLL without, nats a
     token; mean over seeds) and ``net``, the gain less that on the uncompressed model.
     """
-    table, own = run.perplexity, _at_their_own_level(run)
+    table, own = run.perplexity, at_their_own_level(run)
     own = own[own.trained_on == own.evaluated_on].groupby(["trained_on", "level"], sort=False).nll.mean()
     none = table[table.method == NONE.name].groupby(["evaluated_on", "level"]).nll.first().rename_axis(own.index.names)
     gain = (own - none).dropna().reindex(own.index)
@@ -48,7 +48,7 @@ def direct_prompts(run: Run) -> pd.DataFrame:
     return pd.DataFrame({"gain": gain, "net": net})
 
 
-def _at_their_own_level(run: Run) -> pd.DataFrame:
+def at_their_own_level(run: Run) -> pd.DataFrame:
     """The rows of learned prompts used at the level they were learned at; those of the comparison with LoRA have a ``point`` and are none."""
     table = run.perplexity
     learned = (table.method == PROMPT.name) & (table.prompt_kind == "learned") & table.point.isna()

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ctp_lib.claims.rules import Verdict, differences, everywhere_lower, over_seeds, together
+from ctp_lib.recovery.none import METHOD as NONE
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -18,10 +19,10 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         found.setdefault((row["level"], row["prompt_kind"]), []).append(row)
     table = {}
     for (level, kind), runs in found.items():
-        if kind != "none":
-            gain, beyond = over_seeds(runs, found[level, "none"]), over_seeds(runs, found[level, "untrained"])
+        if kind != NONE.name:
+            gain, beyond = over_seeds(runs, found[level, NONE.name]), over_seeds(runs, found[level, "untrained"])
             table[level, kind] = {
-                "ppl_none": found[level, "none"][0]["ppl"],
+                "ppl_none": found[level, NONE.name][0]["ppl"],
                 "ppl": statistics.fmean(row["ppl"] for row in runs),
                 "gain": gain.mean,
                 "gain_stderr": gain.stderr,

@@ -44,10 +44,7 @@ def verdict(table: pd.DataFrame) -> Verdict:
         f"less compressed it keeps {-100 * down.mean:+.0f} points more than back (s.e. {100 * down.stderr:.0f})"
     )
     return Verdict(
-        "C6",
-        says,
-        measured,
-        together([everywhere_lower(differences(pairs)), everywhere_lower(differences(across)), clearly(down)]),
+        "C6", says, measured, together([everywhere_lower(differences(pairs)), everywhere_lower(differences(across)), clearly(down)])
     )
 
 

@@ -82,12 +82,12 @@ def verdict(table: pd.DataFrame, *, broad: str) -> Verdict:
         return Verdict("C8", C8, "no compressed level was compared", "not measured")
     equal = nearest_lora(table)
     equal = equal[equal.evaluated_on == broad]
+    leads = [rows.lead.mean() for rows in (equal[equal.level != "full"], equal[equal.level == "full"])]
     seeds = min(len(runs) for runs in compressed.runs)
     measured = (
         f"chosen on validation, the best prompt against the best LoRA: {statistics.fmean(d.mean for d in here):+.3f} nats on {broad}, "
-        f"{statistics.fmean(d.mean for d in elsewhere):+.3f} elsewhere; at about equal parameters {equal[equal.level != 'full'].lead.mean():+.3f} on "
-        f"compressed models, {equal[equal.level == 'full'].lead.mean():+.3f} on the uncompressed one (below zero the prompt is better; "
-        f"{seeds} seed{'s' if seeds > 1 else ''})"
+        f"{statistics.fmean(d.mean for d in elsewhere):+.3f} elsewhere; at about equal parameters {leads[0]:+.3f} on compressed models, "
+        f"{leads[1]:+.3f} on the uncompressed one (below zero the prompt is better; {seeds} seed{'s' if seeds > 1 else ''})"
     )
     return Verdict("C8", C8, measured, together([everywhere_lower(here), everywhere_lower(elsewhere), counted(fewer)]))
 
@@ -115,15 +115,9 @@ def figure(table: pd.DataFrame) -> Figure:
             axis.plot(own.trainable_parameters, own.ppl, "o-", color=colours[method], label=points[method])
             axis.fill_between(own.trainable_parameters, own.seeds_low, own.seeds_high, color=colours[method], alpha=0.2)
             for row in own.itertuples():
-                axis.annotate(
-                    row.point.removesuffix(" vectors"),
-                    (row.trainable_parameters, row.ppl),
-                    xytext=(0, 7 if method == PROMPT.name else -14),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                    color=colours[method],
-                )
+                at, shift = (row.trainable_parameters, row.ppl), (0, 7 if method == PROMPT.name else -14)
+                look = {"textcoords": "offset points", "ha": "center", "fontsize": 9, "color": colours[method]}
+                axis.annotate(row.point.removesuffix(" vectors"), at, xytext=shift, **look)
         none = rows.ppl_none.iloc[0]
         axis.axhline(none, color=NONE.colour, linestyle="--", label="nothing learned")
         axis.set(xscale="log", xlabel="trainable parameters", title="uncompressed" if level == "full" else level)

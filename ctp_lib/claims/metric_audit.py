@@ -43,8 +43,8 @@ def verdict(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: floa
     leads = (theirs.rank32 / theirs.exact).map(math.log) > LEADS
     measured = (
         f"an untrained prompt of {untrained.prompt_tokens:.0f} vectors takes the exact perplexity from {none:.2f} to {untrained.ppl:.2f} and "
-        f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}); {fooled.sum()} of {len(ours)} prompts look better than "
-        f"none and are not; of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
+        f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}); {fooled.sum()} of {len(ours)} prompts look better "
+        f"than none and are not; of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
         f"released code with n = 100 and L = 1,024, which cannot be known from outside"
     )
     same = (ours.ppl_released / ours.ppl).sub(1).abs().max() < 1e-6

@@ -136,6 +136,7 @@ class FrozenHeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Head, of_chunk: ChunkLoss) -> Tensor:
+        """The loss of every row, fp32; its gradient is kept."""
         weight = head.linear.weight
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -154,6 +155,7 @@ class FrozenHeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_losses: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the rows that was kept, times that of their losses."""
         (gradient,) = ctx.saved_tensors
         return (gradient * of_losses[:, None]).to(gradient.dtype), None, None
 

@@ -39,7 +39,8 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
 def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str = "cpu") -> PreTrainedModel:
     """The model in ``spec.dtype``, frozen and in evaluation mode, ``on`` a device; from the folder ``compressed`` when that is given.
 
-    Only safetensors weights are read, and code that comes with a model is never run. Raises :class:`ParameterError` when the model does not load.
+    Only safetensors weights are read, and code that comes with a model is never run. Raises :class:`ParameterError` when the model does not
+    load.
     """
     source = compressed or folder(spec)
     if not any(source.glob("*.safetensors")):

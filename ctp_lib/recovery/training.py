@@ -73,7 +73,22 @@ def train(
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     state = _State(trainable, optimizers(module, spec), spec, identity, checkpoint)
     first = state.resume()
-    run, started = state.run, time.perf_counter() - state.run.seconds
+    if first < spec.steps:
+        _go_on(state, first, loss, batch, validate, label)
+    state.restore_best()
+    return state.run
+
+
+def _go_on(
+    state: _State,
+    first: int,
+    loss: Callable[[Tensor], Tensor],
+    batch: Callable[[int], Tensor],
+    validate: Callable[[], float],
+    label: str,
+) -> None:
+    """From step ``first`` to the last, under a bar with a rate."""
+    spec, run, started = state.spec, state.run, time.perf_counter() - state.run.seconds
     with tqdm(total=spec.steps, initial=first, desc=label, unit="step", mininterval=1.0) as bar:
         for step in range(first, spec.steps):
             if step % spec.validate_every == 0:
@@ -88,12 +103,9 @@ def train(
             bar.update()
             if (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps:
                 state.save(step + 1)
-    if first < spec.steps:
-        state.record(spec.steps, validate())
-        run.seconds = time.perf_counter() - started
-        state.save(spec.steps)
-    state.restore_best()
-    return run
+    state.record(spec.steps, validate())
+    run.seconds = time.perf_counter() - started
+    state.save(spec.steps)
 
 
 class _State:

@@ -48,7 +48,8 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
     for path in sorted((settings.root / "notebooks").glob("[0-9]*.py")):
         found[f"notebooks/{path.stem}"] = _notebook(settings, path)
     found["preflight"] = digests.code([LIBRARY / "machine/preflight.py"])
-    found["corpora"] = digests.code([LIBRARY / "text/corpora.py"]) | {"read_from": _packages(settings)}
+    found["corpora"] = digests.code([LIBRARY / "text/corpora.py"]) | {"read_from": _packages(settings), "files": _texts(settings)}
+    found["tasks"] = {"folder": digests.content(settings.root / settings.tasks.folder) if settings.tasks.folder else None}
     return found
 
 
@@ -79,6 +80,14 @@ def _packages(settings: Study) -> dict[str, str]:
     """The versions of the packages whose documentation is read."""
     names = [package for source in settings.corpora.sources.values() for package in source.packages or ()]
     return {name: docstrings.installed_version(name) for name in names}
+
+
+def _texts(settings: Study) -> dict[str, str]:
+    """What is in the reader's own texts."""
+    patterns = [
+        pattern for corpus in settings.corpora.sources.values() if not corpus.dataset for pattern in (corpus.files or {}).values()
+    ]
+    return {pattern: digests.content(settings.root / graph.without_pattern(pattern)) for pattern in patterns}
 
 
 def write(settings: Study) -> None:

@@ -55,11 +55,11 @@ def _reads(settings: Study) -> list[str]:
     sources = [settings.models[name].source for name in asked]
     found = ["requirements.txt", *(source for source in sources if (settings.root / source).is_dir())]
     for corpus in settings.corpora.sources.values():
-        found += [_without_pattern(pattern) for pattern in (corpus.files or {}).values() if corpus.dataset is None]
+        found += [without_pattern(pattern) for pattern in (corpus.files or {}).values() if corpus.dataset is None]
     return list(dict.fromkeys([*found, *([settings.tasks.folder] if settings.tasks.folder else []), *settings.plugins]))
 
 
-def _without_pattern(pattern: str) -> str:
+def without_pattern(pattern: str) -> str:
     """The folder in which a pattern of files is looked for, or the one file that it is."""
     path = Path(pattern).expanduser()
     while glob.has_magic(str(path)):

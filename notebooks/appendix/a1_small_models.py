@@ -35,6 +35,7 @@ from ctp_lib.claims import style
 from ctp_lib.evaluation.scoring import score
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
+from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.spec import require
@@ -84,7 +85,7 @@ checkpoint.unlink(missing_ok=True)
 
 # %%
 network = loading.load_model(settings.model(name), on=loading.device(settings.device))
-rows = score(Subject(network), selection.scored_texts(settings, tokenizer, at_most=10**9), method="none", seed=spec.seed)
+rows = score(Subject(network), selection.scored_texts(settings, tokenizer, at_most=10**9), method=NONE.name, seed=spec.seed)
 kept = settings.root / "results" / "recorded" / "small_models" / f"{name}.json"
 cells.write(kept, {"model": name}, perplexity=rows, curve=run.curve, best_step=run.best_step, seconds=run.seconds)
 for row in rows:

@@ -1,0 +1,146 @@
+"""Methods out of a file of the reader's own go the whole way: compress, learn, score, table, figure; no file of the library is edited."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import repositories
+import small_study
+import torch
+from conftest import HUB
+
+from ctp_lib.claims import c2_c3_recovery
+from ctp_lib.compression import reached, saved
+from ctp_lib.evaluation.continuation import write_on
+from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
+from ctp_lib.model import loading
+from ctp_lib.recovery import asking, scores
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.results import cells, tables
+from ctp_lib.run import digests, graph
+from ctp_lib.settings import study
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
+
+METHODS = {"soft_prompt": {}, "mean_shift": {"strength": 0.5}, "chooser": {}, "norm_scale": {}, "lora": {"rank": 2}}
+HALF = Level.parse("every-second:50%")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copy(Path(__file__).with_name("toys.py"), folder)
+    settings = small_study.make(folder, levels=["full", str(HALF)], methods=METHODS)
+    return replace(settings, plugins=("toys.py",))
+
+
+def test_the_graph_knows_them(project):
+    found = graph.graph(project)
+    assert (
+        found["levels"] == ["full", "every-second-s50"]
+        and found["methods"] == list(METHODS)
+        and found["reads"]["toys.py"] == "toys.py"
+    )
+    code = digests.collect(project)
+    assert "toys.py" in code["compress/every-second-s50"]["modules"] and "toys.py" not in code["compress/full"]["modules"]
+    assert "toys.py" in code["learn/chooser"]["modules"] and "toys.py" not in code["learn/soft_prompt"]["modules"]
+
+
+def test_a_level_of_its_own_is_compressed_counted_and_loaded(project):
+    network = saved.load(project, "own", HALF)
+    assert all((module.weight[:, ::2] == 0).all() for module in loading.compressible(network).values())
+    cell = reached.obtain(project, "own", HALF)["reached"]
+    assert cell["bits_per_weight"] == pytest.approx(9.0) and {layer["sparsity"] for layer in cell["layers"]} == {0.5}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_learned_repairs_comes_off_and_comes_back(project, name):
+    bench = Bench(project, "own", HALF)
+    before = {key: weight.clone() for key, weight in bench.network.state_dict().items()}
+    windows = bench.scored["broad"].windows
+    plain = perplexity(bench.network, windows)
+    learned = bench.learned(name, 0)
+    with learned.on(bench.network) as subject:
+        repaired = perplexity_of(subject, windows)
+        text = write_on(subject, bench.tokenizer, windows[0, :8], 5)
+    assert (
+        repaired.nll != plain.nll and isinstance(text, str) and learned.parameters > 0 and learned.bytes == 4 * learned.parameters
+    )
+    assert perplexity(bench.network, windows) == plain
+    after = bench.network.state_dict()
+    assert set(after) == set(before) and all(torch.equal(after[key], weight) for key, weight in before.items())
+    again = Bench(project, "own", HALF)
+    with again.learned(name, 0).on(again.network) as subject:
+        assert perplexity_of(subject, windows) == repaired
+
+
+def test_a_choice_by_the_input_is_that_of_each_window_alone(project):
+    bench = Bench(project, "own", HALF)
+    windows = bench.scored["broad"].windows
+    with bench.learned("chooser", 0).on(bench.network) as subject:
+        chosen = perplexity_of(subject, windows).window_nll
+    for row, window in enumerate(windows):
+        name = ("soft_prompt", "mean_shift")[int(window[0]) % 2]
+        with bench.learned(name, 0).on(bench.network) as subject:
+            assert chosen[row] == pytest.approx(perplexity_of(subject, window[None]).nll, abs=1e-5)
+
+
+def test_they_stand_in_tables_and_figures_by_their_own_name_and_colour(project):
+    scored = scores.of_study(project, "own")
+    levels = {str(level): reached.obtain(project, "own", level)["reached"] for level in project.levels}
+    for name in METHODS:
+        table = c2_c3_recovery.table(scored, levels, evaluated_on="broad", method=name)
+        assert list(table.index) == ["full", str(HALF)] and table.ppl.gt(0).all()
+    figure = c2_c3_recovery.perplexity_by_level(pd.DataFrame(cells.rows(scored)), evaluated_on="broad", settings=project)
+    axis = figure.axes[0]
+    assert axis.get_title() == "Pruned, and pruned + quantised (every second column)"
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels[1:3] == ["compressed + soft prompt", "compressed + mean shift"] and len(labels) == 2 + len(METHODS)
+    collected = tables.collect(project, "perplexity")
+    assert set(collected.method) == {"none", *METHODS} and collected.bytes_added[collected.method == "none"].eq(0).all()
+
+
+def test_they_are_asked_tasks(project):
+    repositories.build(HUB.root)
+    bench = Bench(project, "own", HALF)
+    rows = [row for name in ("none", "chooser", "lora") for row in asking.ask(bench, bench.learned(name, 0))]
+    assert [(row["method"], row["n"], row["chance"]) for row in rows] == [(name, 8, 0.5) for name in ("none", "chooser", "lora")]
+
+
+def test_a_second_seed_learns_one_seed(project, monkeypatch):
+    bench, asked = Bench(project, "own", HALF), []
+    for seed in (0, 1):
+        bench.learned("soft_prompt", seed)
+    learn = Bench._learn
+    monkeypatch.setattr(Bench, "_learn", lambda self, method, seed, *rest: asked.append(seed) or learn(self, method, seed, *rest))
+    more = replace(project, soft_prompt=replace(project.soft_prompt, seeds=(0, 1, 2)))
+    for seed in more.soft_prompt.seeds:
+        Bench(more, "own", HALF).learned("soft_prompt", seed)
+    assert asked == [2]
+    windows = replace(more, evaluation=replace(more.evaluation, windows={"validation": 4, "test": 6}))
+    for seed in more.soft_prompt.seeds:
+        Bench(windows, "own", HALF).learned("soft_prompt", seed)
+    assert asked == [2], "more test windows learn nothing"
+    other = replace(more, soft_prompt=replace(more.soft_prompt, prompt_tokens=4))
+    Bench(other, "own", HALF).learned("soft_prompt", 0)
+    assert asked == [2, 0], "another prompt is another"
+
+
+def test_what_is_wrong_with_a_plugin_is_said(project, tmp_path):
+    (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
+    for plugins, level, sentence in (
+        (("none.py",), "awq:4bit", "none.py, which is not there"),
+        (("broken.py",), "awq:4bit", "broken.py, which does not run: ModuleNotFoundError"),
+        ((), "every-second:50%", "method 'every-second' is unknown"),
+    ):
+        asked = replace(project, root=tmp_path, plugins=plugins, study=replace(project.study, levels=("full", level)))
+        with pytest.raises(ParameterError, match=sentence):
+            graph.graph(replace(asked, **{name: replace(getattr(asked, name), levels=()) for name in LEVELLED}))
+
+
+LEVELLED = ("cross_dataset", "tasks", "comparison", "another_model")
+assert study
