@@ -58,6 +58,7 @@ CUDA := $(addprefix --no-emit-package ,triton setuptools cuda-bindings cuda-path
 lock: .venv/installed ## requirements.txt anew from pyproject.toml, by uv; versions stay as they are where they can
 	uv pip compile pyproject.toml --extra text --extra test --universal --python-version 3.11 --no-annotate --quiet $(CUDA) \
 		--custom-compile-command "make lock" --output-file requirements.txt
+	sed -i.old -E "s/ ; python_full_version < '3.12'$$//; s/python_full_version < '3.12' and //" requirements.txt && rm requirements.txt.old
 
 record: .venv/installed ## keep what the last run made, under results/recorded and figures/recorded
 	python -m ctp_lib.results.recorded

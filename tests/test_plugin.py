@@ -11,7 +11,7 @@ import pytest
 import repositories
 import small_study
 import torch
-from conftest import HUB
+from conftest import HUB, ROOT
 
 from ctp_lib.claims import c2_c3_recovery
 from ctp_lib.compression import reached, saved
@@ -34,6 +34,7 @@ HALF = Level.parse("every-second:50%")
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copy(Path(__file__).with_name("toys.py"), folder)
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     settings = small_study.make(folder, levels=["full", str(HALF)], methods=METHODS)
     return replace(settings, plugins=("toys.py",))
 

@@ -30,13 +30,19 @@ def card(spec: CorporaSpec, folder: Path, tokenizer: PreTrainedTokenizerBase, lo
     }
     pinned = _pins(lock)
     differing = {
-        package: f"{version} (lock: {pinned[package.lower()]})"
+        package: f"{version} (lock: {pinned[_normal(package)]})"
         for package, version in versions.items()
-        if pinned.get(package.lower(), version) != version.split("+")[0]
+        if pinned.get(_normal(package), version) != version.split("+")[0]
     }
     return {"splits": rows, "versions": versions, "versions_that_differ_from_the_lock": differing}
 
 
 def _pins(lock: Path) -> dict[str, str]:
     lines = (line.split("#")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
-    return {name.lower(): version for name, _, version in (line.partition("==") for line in lines) if version}
+    pairs = (line.partition("==") for line in lines)
+    return {_normal(name): version.split(";")[0].strip() for name, _, version in pairs if version}
+
+
+def _normal(package: str) -> str:
+    """A package's name as the lock has it."""
+    return package.lower().replace("_", "-")
