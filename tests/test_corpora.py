@@ -23,7 +23,8 @@ def test_docstrings_are_those_that_python_itself_reports():
 
 
 def test_methods_and_attached_docstrings_are_read(tmp_path):
-    source = 'class A:\n    def b(self):\n        """Doc of b."""\nadd_docstr(torch.abs, r"""Doc\n    of abs.""")\nadd_newdoc("numpy", "c", ("d", """Doc of d."""))\n'
+    attached = 'add_docstr(torch.abs, r"""Doc\n    of abs.""")\nadd_newdoc("numpy", "c", ("d", """Doc of d."""))\n'
+    source = 'class A:\n    def b(self):\n        """Doc of b."""\n' + attached
     path = tmp_path / "m.py"
     path.write_text(source)
     assert dict(docstrings._documented_objects(path, "m")) == {

@@ -91,8 +91,8 @@ def finished(tmp_path_factory) -> Path:
 OUTPUTS = """
 import json, os
 from dvc.repo import Repo
-repo = Repo()
-print(json.dumps(sorted({os.path.relpath(str(out)) for stage in repo.index.stages if not stage.name.startswith(("reads", "digests")) for out in stage.outs})))
+stages = [stage for stage in Repo().index.stages if not stage.name.startswith(("reads", "digests"))]
+print(json.dumps(sorted({os.path.relpath(str(out)) for stage in stages for out in stage.outs})))
 """
 
 

@@ -14,7 +14,7 @@ import torch
 from conftest import HUB, ROOT
 
 from ctp_lib.claims import c2_c3_recovery
-from ctp_lib.compression import reached, saved
+from ctp_lib.compression import base, reached, saved
 from ctp_lib.evaluation.continuation import write_on
 from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
 from ctp_lib.model import loading
@@ -22,7 +22,6 @@ from ctp_lib.recovery import asking, scores
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.results import cells, tables
 from ctp_lib.run import digests, graph
-from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 
@@ -134,14 +133,10 @@ def test_a_second_seed_learns_one_seed(project, monkeypatch):
 def test_what_is_wrong_with_a_plugin_is_said(project, tmp_path):
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
     for plugins, level, sentence in (
-        (("none.py",), "awq:4bit", "none.py, which is not there"),
-        (("broken.py",), "awq:4bit", "broken.py, which does not run: ModuleNotFoundError"),
-        ((), "every-second:50%", "method 'every-second' is unknown"),
+        (("none.py",), "awq:4bit", r"none\.py, which is not there"),
+        (("broken.py",), "awq:4bit", r"broken\.py, which does not run: ModuleNotFoundError"),
+        ((), "every-second:50%", "method 'every-second' is unknown; the methods of compression are"),
     ):
-        asked = replace(project, root=tmp_path, plugins=plugins, study=replace(project.study, levels=("full", level)))
+        asked = replace(project, root=tmp_path, plugins=plugins)
         with pytest.raises(ParameterError, match=sentence):
-            graph.graph(replace(asked, **{name: replace(getattr(asked, name), levels=()) for name in LEVELLED}))
-
-
-LEVELLED = ("cross_dataset", "tasks", "comparison", "another_model")
-assert study
+            base.method_for(Level.parse(level), base.registry(asked))

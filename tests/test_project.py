@@ -161,8 +161,22 @@ PLATFORMS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-a
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_lock_installs_on_every_platform(platform, tmp_path):
     """uv resolves it for each, as pip would there: a wheel, or a source that every system builds."""
-    command = ["uv", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--python-version", "3.11", "--python-platform", platform]
-    around = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [
+        "uv",
+        "pip",
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--no-deps",
+        "--python-version",
+        "3.11",
+        "--python-platform",
+        platform,
+    ]
+    around = os.environ | {
+        "MACOSX_DEPLOYMENT_TARGET": "14.0",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     asked = [*command, "--target", str(tmp_path), "-r", str(ROOT / "requirements.txt")]
     done = subprocess.run(asked, env=around, capture_output=True, text=True, check=False)
     if "error sending request" in done.stderr or "dns error" in done.stderr:

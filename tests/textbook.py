@@ -1,8 +1,8 @@
 """The published algorithms, column by column in float64, written from the papers and slow on purpose.
 
 GPTQ: Frantar et al. 2022, algorithm 1 with activation order and without lazy batches. SparseGPT: Frantar & Alistarh 2023, algorithm 1.
-Wanda: Sun et al. 2023, equation 1. The first two invert the Hessian afresh for the columns that are left instead of using a Cholesky factor, so that nothing of the fast
-formulation is shared with the code under test.
+Wanda: Sun et al. 2023, equation 1. The first two invert the Hessian afresh for the columns that are left instead of using a Cholesky
+factor, so that nothing of the fast formulation is shared with the code under test.
 """
 
 from __future__ import annotations

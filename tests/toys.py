@@ -83,7 +83,10 @@ class MeanShift(recovery.Method):
         modules = loading.compressible(network)
 
         def see(name: str):
-            return lambda module, inputs: means.setdefault(name, inputs[0].flatten(0, -2).mean(0))
+            def hook(module, inputs) -> None:
+                means[name] = inputs[0].flatten(0, -2).mean(0)
+
+            return hook
 
         hooks = [module.register_forward_pre_hook(see(name)) for name, module in modules.items()]
         with torch.no_grad():
