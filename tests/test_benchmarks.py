@@ -29,6 +29,7 @@ from ctp_lib.model import loading
 from ctp_lib.model.likelihood import token_nll
 from ctp_lib.settings import study
 
+pytestmark = pytest.mark.medium
 TOY = SHAPES["toy"]
 TIMED = {module.BENCHMARK.name: module.BENCHMARK for module in (prompt_step, perplexity, zero_shot, compression, compression_model)}
 

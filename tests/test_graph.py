@@ -19,6 +19,7 @@ from ctp_lib.run import graph
 from ctp_lib.settings import study
 from ctp_lib.settings.spec import ParameterError
 
+pytestmark = pytest.mark.medium
 PARTS = [".dvc/config", ".dvcignore", "ctp_lib", "notebooks", "dvc.yaml", "requirements.txt", "params.yaml"]
 
 
@@ -156,10 +157,13 @@ def test_a_comment_in_every_package_runs_nothing(finished, tmp_path):
     [
         ("ctp_lib/claims/c7_cross_task.py", "1 - 0.05", "1 - 0.04", {"cross_task"}),
         ("ctp_lib/compression/wanda.py", '"Wanda"', '"wanda"', {"compress@own-wanda-2of4", "compress@a_model_1.5--b-wanda-2of4"}),
-        ("ctp_lib/recovery/lora.py", "1_000_003", "1_000_004", {"what_repairs", "metric_audit", "cost", "preflight"}),
-        ("ctp_lib/claims/style.py", "0.35", "0.36", None),
-        ("ctp_lib/results/cells.py", "indent=1", "indent=2", set()),
-        ("notebooks/13_stored_size.py", "round(3)", "round(2)", {"stored_size"}),
+        pytest.param(
+            *("ctp_lib/recovery/lora.py", "1_000_003", "1_000_004", {"what_repairs", "metric_audit", "cost", "preflight"}),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(*("ctp_lib/claims/style.py", "0.35", "0.36", None), marks=pytest.mark.long),
+        pytest.param(*("ctp_lib/results/cells.py", "indent=1", "indent=2", set()), marks=pytest.mark.long),
+        pytest.param(*("notebooks/13_stored_size.py", "round(3)", "round(2)", {"stored_size"}), marks=pytest.mark.long),
         ("requirements.txt", "tqdm==", "sphinx==1.0\ntqdm==", set()),
     ],
 )

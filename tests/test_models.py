@@ -20,6 +20,7 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 
+pytestmark = pytest.mark.medium
 SOLVER = CompressionSpec(corpus="any", windows=4, window=24, dampening=0.01, block_size=16)
 
 

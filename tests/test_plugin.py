@@ -25,6 +25,7 @@ from ctp_lib.run import digests, graph
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 
+pytestmark = pytest.mark.medium
 METHODS = {"soft_prompt": {}, "mean_shift": {"strength": 0.5}, "chooser": {}, "norm_scale": {}, "lora": {"rank": 2}}
 HALF = Level.parse("every-second:50%")
 

@@ -25,6 +25,8 @@ from ctp_lib.settings import paths, study
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read as Linux tells it")
 @pytest.mark.parametrize("family", ["llama", "opt", "gemma2"])

@@ -26,6 +26,7 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 
+pytestmark = pytest.mark.medium
 WINDOWS = random_windows(4, 24)
 
 

@@ -19,6 +19,7 @@ from transformers import GPTNeoXConfig
 from benchmarks import recipe_page
 from ctp_lib.appendix import small_models
 
+pytestmark = pytest.mark.medium
 LEVELS = ["full", "50%+4bit"]
 OWN = "somebody/own-neox"
 JOINT = ["-p", "level", "50%+4bit"]

@@ -26,6 +26,7 @@ from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.text.documents import Document
 
+pytestmark = pytest.mark.medium
 WORDS = [
     "array",
     "axis",

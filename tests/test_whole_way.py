@@ -24,6 +24,7 @@ from ctp_lib.text import sources, windows
 from ctp_lib.text.documents import Document
 from ctp_lib.text.selection import TrainingText
 
+pytestmark = pytest.mark.medium
 TASKS = ["openbookqa", "hellaswag", "piqa", "mmlu_high_school_european_history"]
 SOLVER = CompressionSpec(corpus="c4", windows=4, window=24, dampening=0.01, block_size=16)
 TRAINING = TrainingSpec(steps=12, batch_windows=4, learning_rate=0.1, warmup_steps=1, validate_every=4)
