@@ -100,6 +100,17 @@ def test_lora_without_dropout_takes_the_steps_of_plain_adamw(tmp_path):
         torch.testing.assert_close(learned.weights[name], weight, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2], ids=["lora without dropout", "lora with dropout"])
+def test_dropout_of_the_base_stays_off_and_that_of_lora_is_on(tmp_path, dropout):
+    noisy, recipe = small_model(), replace(LORA, dropout=dropout)
+    for layer in noisy.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    there = LORA_METHOD.learn(noisy, TEXT, recipe, None, 0, checkpoint=tmp_path / "noisy.safetensors", label="t")
+    here, plain = learn(tmp_path / "quiet", recipe), learn(tmp_path / "plain", replace(LORA, dropout=0.0))
+    assert all(torch.equal(there.weights[name], weight) for name, weight in here.weights.items())
+    assert all(torch.equal(plain.weights[name], weight) for name, weight in here.weights.items()) == (dropout == 0.0)
+
+
 def test_a_prompt_keeps_the_base_frozen_and_finds_a_better_place(tmp_path):
     network = small_model()
     before = {name: weight.clone() for name, weight in network.state_dict().items()}

@@ -99,7 +99,10 @@ class Lora(Method):
 
         def batch(step: int) -> Tensor:
             torch.manual_seed(1_000_003 * seed + step)  # of the dropout
-            adapted.train()
+            adapted.eval()
+            for name, module in adapted.named_modules():
+                if name.endswith("lora_dropout"):  # LoRA's alone: OPT has dropout of its own, which a prompt is learned without
+                    module.train()
             return text.batch(step)
 
         def validate() -> float:

@@ -205,8 +205,13 @@ def _checked(kind: type, raw: Any, prefix: str = "") -> Any:
 
 def _names(kind: Any, path: tuple[str, ...]) -> list[str]:
     """The parameters of the section at ``path`` in ``kind``."""
+    named = False
     for part in path:
+        if named:  # the name of one of several sections
+            named = False
+            continue
         hint = typing.get_type_hints(kind)[part] if dataclasses.is_dataclass(kind) else kind
+        named = typing.get_origin(hint) is Mapping
         inner = [argument for argument in typing.get_args(hint) if dataclasses.is_dataclass(argument)]
         kind = inner[0] if inner else hint
     return [field.name for field in dataclasses.fields(kind) if field.name != "root"]
