@@ -99,10 +99,7 @@ class Lora(Method):
 
         def batch(step: int) -> Tensor:
             torch.manual_seed(1_000_003 * seed + step)  # of the dropout
-            adapted.eval()
-            for name, module in adapted.named_modules():
-                if name.endswith("lora_dropout"):  # LoRA's alone: OPT has dropout of its own, which a prompt is learned without
-                    module.train()
+            _drop_in_lora_alone(adapted)
             return text.batch(step)
 
         def validate() -> float:
@@ -158,6 +155,14 @@ def _adapted(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
     from peft import get_peft_model
 
     return get_peft_model(network, config)
+
+
+def _drop_in_lora_alone(adapted: PeftModel) -> None:
+    """Turn LoRA's dropout on and the base's off: OPT has dropout of its own, which a prompt is learned without."""
+    adapted.eval()
+    for name, module in adapted.named_modules():
+        if name.endswith("lora_dropout"):
+            module.train()
 
 
 def _weights(adapted: PeftModel) -> dict[str, Tensor]:
