@@ -13,6 +13,7 @@ import torch
 from conftest import small_model
 from lm_eval.models.huggingface import HFLM
 from peft import PeftModel
+from small_study import WORDS
 
 from ctp_lib.claims import rules as verdicts
 from ctp_lib.evaluation import documentation_tasks
@@ -27,28 +28,6 @@ from ctp_lib.settings.spec import ParameterError
 from ctp_lib.text.documents import Document
 
 pytestmark = pytest.mark.medium
-WORDS = [
-    "array",
-    "axis",
-    "value",
-    "index",
-    "matrix",
-    "frame",
-    "column",
-    "vector",
-    "sum",
-    "mean",
-    "sort",
-    "reshape",
-    "tensor",
-    "weight",
-    "layer",
-    "token",
-    "model",
-    "split",
-    "merge",
-    "count",
-]
 
 
 def documents(number: int) -> list[Document]:

@@ -32,7 +32,7 @@ SHARED = {
 
 def collect(settings: Study) -> dict[str, dict[str, Any]]:
     """Every digest by its path."""
-    found = {f"models/{models.slug(name)}": _model(settings, name) for name in _models(settings)}
+    found = {f"models/{models.slug(name)}": _model(settings, name) for name in graph.models_asked(settings)}
     for level in settings.levels:
         own = compression.registry(settings).file(level.method)
         found[f"compress/{level.slug}"] = {
@@ -51,10 +51,6 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
     found["corpora"] = digests.code([LIBRARY / "text/corpora.py"]) | {"read_from": _packages(settings), "files": _texts(settings)}
     found["tasks"] = {"folder": digests.content(settings.root / settings.tasks.folder) if settings.tasks.folder else None}
     return found
-
-
-def _models(settings: Study) -> list[str]:
-    return list(dict.fromkeys([*settings.study.models, *(pair.other for pair in settings.another_model.pairs)]))
 
 
 def _model(settings: Study, name: str) -> dict[str, Any]:
@@ -84,10 +80,7 @@ def _packages(settings: Study) -> dict[str, str]:
 
 def _texts(settings: Study) -> dict[str, str]:
     """What is in the reader's own texts."""
-    patterns = [
-        pattern for corpus in settings.corpora.sources.values() if not corpus.dataset for pattern in (corpus.files or {}).values()
-    ]
-    return {pattern: digests.content(settings.root / graph.without_pattern(pattern)) for pattern in patterns}
+    return {pattern: digests.content(settings.root / graph.without_pattern(pattern)) for pattern in graph.own_texts(settings)}
 
 
 def write(settings: Study) -> None:

@@ -51,12 +51,22 @@ def graph(settings: Study) -> dict[str, Any]:
 
 def _reads(settings: Study) -> list[str]:
     """Files and folders outside the library that results depend on: the lock, and what the reader brings."""
-    asked = [*settings.study.models, *(pair.other for pair in settings.another_model.pairs)]
-    sources = [settings.models[name].source for name in asked]
+    sources = [settings.models[name].source for name in models_asked(settings)]
     found = ["requirements.txt", *(source for source in sources if (settings.root / source).is_dir())]
-    for corpus in settings.corpora.sources.values():
-        found += [without_pattern(pattern) for pattern in (corpus.files or {}).values() if corpus.dataset is None]
+    found += [without_pattern(pattern) for pattern in own_texts(settings)]
     return list(dict.fromkeys([*found, *([settings.tasks.folder] if settings.tasks.folder else []), *settings.plugins]))
+
+
+def models_asked(settings: Study) -> list[str]:
+    """The study's models, and those that another model's prompt is tried on, each once."""
+    return list(dict.fromkeys([*settings.study.models, *(pair.other for pair in settings.another_model.pairs)]))
+
+
+def own_texts(settings: Study) -> list[str]:
+    """The patterns of the reader's own files of text."""
+    return [
+        pattern for corpus in settings.corpora.sources.values() if not corpus.dataset for pattern in (corpus.files or {}).values()
+    ]
 
 
 def without_pattern(pattern: str) -> str:
