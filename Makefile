@@ -38,24 +38,24 @@ check: .venv/installed ## can a study run here, and what does it take? make chec
 	@python -m ctp_lib.run.graph $(STUDY)
 	@dvc repro --quiet corpora && python -m ctp_lib.machine.preflight $(if $(MODEL),"$(MODEL)")
 
-test: .venv/installed ## the tests, without those that take long
+test: .venv/installed ## all but the slow tests
 	pytest -m "not long"
 
-test-fast: .venv/installed ## those that take two minutes, for whoever edits
+test-fast: .venv/installed ## the fast tests, two minutes
 	pytest -m "not long and not medium"
 
-test-all: .venv/installed ## all of them
+test-all: .venv/installed ## all tests
 	pytest
 
 lint: .venv/installed ## style, by ruff
 	ruff check . && ruff format --check .
 
-# What torch's wheel for CUDA brings with it, where pip takes that one, is no part of the lock.
+# The lock leaves out the packages that torch's CUDA wheel pulls in.
 CUDA := $(addprefix --no-emit-package ,triton setuptools cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
 	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx)
 
-lock: .venv/installed ## requirements.txt anew from pyproject.toml, by uv; versions stay as they are where they can
+lock: .venv/installed ## rebuild requirements.txt from pyproject.toml; versions change only where they must
 	uv pip compile pyproject.toml --extra text --extra test --universal --python-version 3.11 --no-annotate --quiet $(CUDA) \
 		--custom-compile-command "make lock" --output-file requirements.txt
 	sed -i.old -E "s/ ; python_full_version < '3.12'$$//; s/python_full_version < '3.12' and //" requirements.txt && rm requirements.txt.old

@@ -48,7 +48,7 @@ def _over(recipe: SoftPromptSpec, steps: int, warmup: int) -> SoftPromptSpec:
 def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: int) -> dict[str, Any]:
     """One prompt, and what it is worth: a row of the record."""
     bench = Bench(replace(settings, soft_prompt=recipe), settings.study.models[0], Level.parse(level))
-    network, lesson = bench.network, bench.lesson(PROMPT.name)
+    network, lesson = bench.network, bench.lesson(PROMPT.name, 0).settings
     text = selection.training_text(settings, bench.tokenizer, recipe.corpus, recipe.training, seed)
     test = selection.split_windows(settings, bench.tokenizer, recipe.corpus, "test")
     checkpoint = settings.root / "models" / "checkpoints" / f"recipe-{name}-{bench.level.slug}-{seed}.safetensors"

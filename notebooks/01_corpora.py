@@ -46,8 +46,8 @@ folder = paths.corpora(settings)
 
 # %% [markdown]
 # ## Is the text enough?
-# The study asks here, before the long work: are there windows to score, are documents long enough for the written prompts, and has the model
-# read none of the test documents in its training?
+# We check three things before the long work. Are there enough windows to score? Are the documents long enough for the hand-written prompts?
+# Was the model trained on any of the test documents?
 
 # %%
 selection.check_windows(settings, tokenizer)
@@ -71,7 +71,7 @@ tables.write_text(json.dumps(found, indent=1), paths.results(settings) / "corpor
 pd.DataFrame(found["splits"]).set_index(["corpus", "split"])
 
 # %% [markdown]
-# Other versions than the lock's give other documents, and other figures after the decimal point. The study goes on all the same.
+# Other package versions than those in the lock give slightly different documents and figures. The study runs with them all the same.
 
 # %%
 differing = found["versions_that_differ_from_the_lock"]

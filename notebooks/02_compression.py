@@ -19,8 +19,8 @@
 # The paper compresses with GPTQ (4, 3, 2 bits), SparseGPT (50, 62.5, 75 %) and both in one pass, calibrated on C4.
 # For LLaMA-7B it reports WikiText-2 perplexity 6.33 uncompressed and 6.92, 9.45 and 2692.81 at 4, 3 and 2 bits.
 #
-# This notebook does one cell of that table. It compresses `model` to `level`, saves the result, and looks at what was really reached in
-# every layer. A level may name another method: `rtn:3bit`, `wanda:50%`, `magnitude:2:4`; `2bit/g64` quantises in groups of 64 columns.
+# This notebook makes one cell of that table. It compresses `model` to `level`, saves the result, and checks what each layer really reached.
+# A level may name another method: `rtn:3bit`, `wanda:50%` or `magnitude:2:4`. `2bit/g64` quantises in groups of 64 columns.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/02_compression/reference-w3.ipynb), as last recorded.
 
@@ -52,8 +52,7 @@ print(tokenizer.decode(calibration[0][:60]))
 
 # %% [markdown]
 # ## Compress, save
-# A model that was compressed by the same code, from the same text, with the same settings is not compressed again. The manifest says what a
-# compressed model was made by.
+# If the model was compressed before, by the same code, text and settings, it is not compressed again. Its manifest says what made it.
 
 # %%
 manifest = saved.make(settings, model, goal)
@@ -70,7 +69,7 @@ layers = pd.DataFrame(found["layers"])
 layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]]
 
 # %% [markdown]
-# Bits a weight when packed, all told: codes, mask, scales and zero points.
+# Bits a weight when packed. Codes, mask, scales and zero points are all counted.
 
 # %%
 print(f"{level}: {found['bits_per_weight']:.3f} bits a weight, {16 / found['bits_per_weight']:.2f} times smaller than 16 bits")

@@ -16,12 +16,12 @@
 # %% [markdown]
 # # A soft prompt for one compressed model
 #
-# Claim C2 of the paper: a few vectors put before the input, learned through the frozen compressed model on a general
-# corpus, lower its perplexity at every level. For LLaMA-7B at 3 bits it reports 10.74 without and 7.48 with a prompt on
-# C4 (uncompressed: 7.59).
+# Claim C2 of the paper: put a few learned vectors before the input, and the compressed model's perplexity falls at every level. The vectors
+# are learned on a general corpus, through the frozen compressed model. For LLaMA-7B at 3 bits the paper reports 10.74 on C4 without a
+# prompt and 7.48 with one (uncompressed: 7.59).
 #
-# This notebook learns the prompt for `model` at `level` on the broad corpus and keeps the step that is best on the *validation* split. Any
-# other `method` of `ctp_lib/recovery` is learned in the same way, from the same text. Notebook 04 scores all of them on the test split.
+# This notebook learns the prompt for `model` at `level` on the broad corpus. It keeps the step that is best on the *validation* split. Any
+# other `method` in `ctp_lib/recovery` can be learned in the same way, from the same text. Notebook 04 scores all of them on the test split.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/03_soft_prompt/reference-s75-soft_prompt.ipynb), as last recorded.
 
@@ -39,16 +39,15 @@ from ctp_lib.settings.levels import Level
 
 settings = study.load()
 bench = Bench(settings, model, Level.parse(level))
-lesson = bench.lesson(method)
-lesson
+bench.lesson(method, settings.soft_prompt.seeds[0]).settings
 
 # %% [markdown]
 # ## Learn
-# Only what is learned gets a gradient; the model's weights are frozen. By its recipe a prompt's loss is a mean over the real tokens of their
-# plain next-token NLL, as in the paper, or of the divergence from what the uncompressed model predicts. That tells more about each token, so
-# a tenth of the tokens is enough. The uncompressed model itself can only learn from the text.
+# Only the prompt gets a gradient. The model's weights are frozen. The recipe chooses the loss: `paper` uses next-token NLL, `distilled`
+# uses the divergence from the uncompressed model's predictions. Distillation learns more per token, so it needs about a tenth as many. The
+# uncompressed model has no better model to learn from, so its own prompt always uses next-token NLL.
 #
-# A seed decides where the prompt starts and in which order it sees the text. What was learned is saved at once as a PEFT adapter, which
+# A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved at once as a PEFT adapter, which
 # `PeftModel.from_pretrained` opens. A seed that was learned before is not learned again.
 
 # %%

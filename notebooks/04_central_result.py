@@ -19,10 +19,11 @@
 # Claim C2: a soft prompt learned on the compressed model lowers its perplexity at every level. The paper shows it for
 # LLaMA-7B on C4: at 3 bits 10.74 falls to 7.48, below the uncompressed 7.59.
 #
-# Keep two things in mind. The perplexities here are *exact*: the same real tokens are scored with and without a prompt. The released code
-# divides by the prompt's own positions too, which flatters every prompt, even one that learned nothing; its figure stands in the table as
-# `ppl_released`. And the uncompressed model gets a learned prompt too, because a prompt that helps every model equally repairs nothing. It
-# has no better model to learn from, so it learns from the text alone.
+# Keep two things in mind. First, the perplexities here are *exact*: the same real tokens are scored with and without a prompt. The released
+# code also divides by the prompt's own positions. That flatters every prompt, even one that learned nothing. Its figure stands in the table
+# as `ppl_released`.
+#
+# Second, the uncompressed model gets a learned prompt too. A prompt that helps every model equally repairs nothing.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/04_central_result/reference.ipynb), as last recorded.
 
@@ -52,9 +53,9 @@ perplexity = pd.DataFrame(cells.rows(scored))
 style.save(claim.perplexity_by_level(perplexity, evaluated_on=broad, settings=settings), goal, "1_perplexity_by_level")
 
 # %% [markdown]
-# The figures behind it. `recovered` is the share of the lost perplexity that the prompt gives back,
-# (none - prompt) / (none - full); above 1 the prompted model beats the uncompressed one, below 0 the prompt does harm.
-# `gain` is the paired difference in NLL over the same windows; its standard error covers windows and seeds.
+# These are the numbers behind the figure. `recovered` is the share of the lost perplexity that the prompt gives back: (none - prompt) /
+# (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is the paired difference in NLL
+# over the same windows. Its standard error covers windows and seeds.
 
 # %%
 found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) for method in settings.methods}

@@ -16,15 +16,14 @@
 # %% [markdown]
 # # What the released code measures
 #
-# The paper's evaluation puts a label of -100 on the n positions of the prompt, takes the cross-entropy of every position (0 where
-# the label is -100), and averages over *all* of them. The sum runs over the L - 1 real tokens of a window, the divisor is
-# n + L - 1. So it prints exp(NLL (L - 1) / (n + L - 1)): the longer the prompt, the lower the figure, whatever the prompt does. The
-# model without a prompt and the LoRA baseline are divided by L - 1.
+# The paper's evaluation labels the n positions of the prompt with -100, so their cross-entropy is 0. Then it averages over *all* positions.
+# The sum runs over the L - 1 real tokens of a window, but the divisor is n + L - 1. So the code prints exp(NLL (L - 1) / (n + L - 1)). The
+# longer the prompt, the lower this figure, whatever the prompt does. The model without a prompt and the LoRA baseline are divided by L - 1.
 #
-# Here both figures stand side by side: for our prompts by length, learned and *untrained* (the embeddings of the first n ids of the
-# vocabulary), and for the paper's own rows, recomputed.
+# Here we show both figures side by side. We do so for our own prompts of several lengths, learned and *untrained* (the embeddings of the
+# first n ids of the vocabulary). Then we recompute the paper's own rows.
 #
-# [With its tables and figures](../results/recorded/embedded/runs/05_metric_audit/reference.ipynb), as last recorded.
+# [With its tables and figures](../results/recorded/embedded/runs/05_metric_audit/reference-s75.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
@@ -60,7 +59,7 @@ pd.DataFrame(untrained)[["prompt_tokens", "ppl", "ppl_released"]].round(2)
 
 # %% [markdown]
 # ## Learned prompts beside them
-# They are those of notebook 10, which learns prompts of several lengths.
+# Notebook 10 learns prompts of several lengths. We take those.
 
 # %%
 compared = comparison.obtain(settings, model)["perplexity"]
@@ -73,8 +72,8 @@ ours.round(3)
 
 # %% [markdown]
 # ## The paper's rows
-# Printed against LoRA, at 3 bits. If the released code made them with n = 100 and L = 1,024, then `exact` is what stands behind
-# them. Nobody can know that from outside; for the LLaMA-7B tables n is not stated, so those are left as they are.
+# These are the paper's rows against LoRA, at 3 bits. If the released code printed them with n = 100 and L = 1,024, then `exact` is the true
+# perplexity. Nobody can know that from outside. For the LLaMA-7B tables n is not stated, so we leave those as they are.
 
 # %%
 theirs = pd.DataFrame(paper.LORA_3BIT)

@@ -19,14 +19,15 @@
 # Claim C1: a hand-written prompt that tells a compressed model that its weights contain errors improves some of its answers,
 # and not others. The paper shows a few questions and answers of LLaMA-7B.
 #
-# Here the same prompts stand before the beginnings of held-out documents, at every level, and the right continuation is scored with and
-# without. Any text before a document changes the prediction a little, for better or worse; so a neutral text of equal length is the
-# control, and a hard prompt counts only where it beats that.
+# We put the same prompts before the beginnings of held-out documents, at every level. Then we score the right continuation with and without
+# the prompt. Any text before a document changes the prediction a little, for better or worse. So the control is a neutral text of equal
+# length, and a hard prompt counts only where it beats that text.
 #
-# [With its tables and figures](../results/recorded/embedded/runs/06_hard_prompt/reference.ipynb), as last recorded.
+# [With its tables and figures](../results/recorded/embedded/runs/06_hard_prompt/reference-s75.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
+level = "75%"
 
 # %%
 import pandas as pd
@@ -52,7 +53,7 @@ items = selection.beginnings(settings, tokenizer)
 # `change` is the NLL of the right continuation with the text before it, less that without: below zero it helps.
 
 # %%
-rows = [row for level in settings.levels for row in claim.changes(Bench(settings, model, level), items)]
+rows = [row for at in settings.levels for row in claim.changes(Bench(settings, model, at), items)]
 changes = pd.DataFrame(rows)
 cells.write(paths.question(settings, "written_prompts", model), {"model": model}, items=rows)
 
@@ -69,28 +70,28 @@ style.save(claim.figure(changes), paths.figures(settings, model), "2_hard_prompt
 
 # %% [markdown]
 # ## What the models write
-# The items that the paper's long prompt helps and hurts most, and how each model goes on by itself.
+# We show the items that the paper's long prompt helps most and hurts most. Below each stands what the models write.
 
 # %%
 name, text = next(iter(spec.texts.items()))
-at = changes[(changes.level == spec.show_level) & (changes.prompt == name) & (changes.text == "hard prompt")].set_index("item").change
-full, compressed = (Bench(settings, model, Level.parse(level)).network for level in ("full", spec.show_level))
-writers = {"uncompressed": Subject(full), spec.show_level: Subject(compressed)}
-writers[f"{spec.show_level} behind the prompt"] = Subject(compressed, vectors(compressed, tokenizer, text))
-shown = {"helped most": at.nsmallest(spec.show).index, "hurt most": at.nlargest(spec.show).index}
+change = changes[(changes.level == level) & (changes.prompt == name) & (changes.text == "hard prompt")].set_index("item").change
+full, compressed = (Bench(settings, model, Level.parse(at)).network for at in ("full", level))
+writers = {"uncompressed": Subject(full), level: Subject(compressed)}
+writers[f"{level} behind the prompt"] = Subject(compressed, vectors(compressed, tokenizer, text))
+shown = {"helped most": change.nsmallest(spec.show).index, "hurt most": change.nlargest(spec.show).index}
 
 # %%
 for title, numbers in shown.items():
     for number in numbers:
         context, right = items[number, : spec.context], items[number, spec.context :]
-        print(f"=== {title}: {at[number]:+.2f} nats a token\n{tokenizer.decode(context)}\n--- right\n{tokenizer.decode(right)}")
+        print(f"=== {title}: {change[number]:+.2f} nats a token\n{tokenizer.decode(context)}\n--- right\n{tokenizer.decode(right)}")
         for writer, subject in writers.items():
             print(f"--- {writer}\n{write_on(subject, tokenizer, context, spec.continuation)}")
 
 # %% [markdown]
 # ## Verdict on C1
-# Some items are always helped and some hurt. The claim holds where a hard prompt of the paper beats the neutral text at every compressed
-# level, is mixed where it does at some, and does not hold where it does nowhere.
+# Some items are always helped and some are always hurt. So the claim holds if a prompt of the paper beats the neutral text at every
+# compressed level. It is mixed if it wins at some levels. It fails if it wins at none.
 
 # %%
 verdict = claim.verdict(table)

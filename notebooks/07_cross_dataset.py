@@ -16,12 +16,17 @@
 # %% [markdown]
 # # From one corpus to another
 #
-# Claim C5: a prompt learned on a broad corpus helps on others that it never saw; a prompt learned directly on one of those is better there
-# and does not transfer. For LLaMA-7B at 3 bits the paper reports PTB 15.74 and C4 10.74 without a prompt; 10.81 and 7.48 with the
-# one learned on C4; 294.16 and 160.64 with the one learned on WikiText-2.
+# Claim C5: a prompt learned on a broad corpus helps on corpora that it never saw. A prompt learned directly on one of those is better
+# there, and does not transfer. The paper reports, for LLaMA-7B at 3 bits:
 #
-# Here each of the three corpora takes its turn. The prompts of the broad one were learned in
-# notebook 03; this one learns the others, directly on their corpus, and scores everything on everything.
+# | prompt learned on | PTB | C4 |
+# |---|---|---|
+# | none | 15.74 | 10.74 |
+# | C4 | 10.81 | 7.48 |
+# | WikiText-2 | 294.16 | 160.64 |
+#
+# Notebook 03 learned the prompts of the broad corpus. This notebook learns a prompt on each other corpus, and scores every prompt on every
+# corpus.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/07_cross_dataset/reference.ipynb), as last recorded.
 
@@ -47,7 +52,7 @@ others = [corpus for corpus in settings.corpora.sources if corpus != broad]
 
 # %% [markdown]
 # ## Learn directly
-# The same recipe, the same number of tokens; a small corpus is read more than once.
+# The recipe and the number of tokens are the same. A small corpus is read more than once.
 
 # %%
 rows = []

@@ -16,11 +16,10 @@
 # %% [markdown]
 # # From one compression level to another
 #
-# Claim C6: a prompt learned at one level helps at another, also across families; from more to less compressed works best. The paper
-# draws it for LLaMA-7B, pruned to quantised and back.
+# Claim C6: a prompt learned at one level helps at another, also between quantised and pruned models. Prompts transfer best from higher to
+# lower compression. The paper plots this for LLaMA-7B.
 #
-# The prompt of every level, and that of the uncompressed model, goes before every other level. A prompt
-# that was learned on the *uncompressed* model is the control: what it gives is not repair.
+# We test each level's prompt at every other level. The prompt of the *uncompressed* model is the control: what it gives is not repair.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/08_cross_compression/reference.ipynb), as last recorded.
 
@@ -44,7 +43,7 @@ seeds, broad, levels = settings.cross_compression.seeds, settings.soft_prompt.co
 
 # %% [markdown]
 # ## Stitch
-# What lies on the diagonal, a prompt on its own level, was scored for notebook 04.
+# The diagonal, a prompt at its own level, was scored for notebook 04.
 
 # %%
 rows = []
@@ -57,7 +56,7 @@ cells.write(paths.question(settings, "cross_compression", model), {"model": mode
 
 # %% [markdown]
 # ## The matrix
-# Rows: where the prompt was learned. Columns: where it is used. `gain` as everywhere: negative is better.
+# A row is a level where a prompt was learned. A column is a level where it is used. A negative `gain` is better, as everywhere.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))
@@ -69,7 +68,7 @@ style.save(claim.figure(table, levels), paths.figures(settings, model), "4_cross
 
 # %% [markdown]
 # ## More to less, or less to more?
-# Levels are ordered by what they cost without a prompt. A transferred gain is set against the gain of the level's own prompt.
+# Levels are ordered by what they cost without a prompt. We compare a transferred prompt with the level's own prompt.
 
 # %%
 directions = claim.directions(table)

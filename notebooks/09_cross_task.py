@@ -19,11 +19,18 @@
 # Claim C7: the prompt learned on a broad corpus helps zero-shot tasks. The paper reports OpenBookQA, HellaSwag, PIQA and MMLU's European
 # history; at 75 % sparsity HellaSwag rises from 0.280 to 0.344 and OpenBookQA falls from 0.366 to 0.358 (standard errors 0.005 and 0.022).
 #
-# The embedded study asks three tasks made from documentation, four choices each, through lm-eval: how a text goes on (held-out
-# text, as HellaSwag), which summary a body belongs to (held-out text, as OpenBookQA), and which function does this, closed book, asked
-# about text the model *was* trained on. The last is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
-# Where a hub can be reached, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of your profile;
-# tasks of your own, as YAML that lm-eval reads, lie in `tasks.folder`.
+# The embedded study makes three tasks from documentation. Each has four choices, and lm-eval asks them.
+#
+# | task | the question | the text |
+# |---|---|---|
+# | continuation, like HellaSwag | How does the text go on? | held out |
+# | summary, like OpenBookQA | Which summary belongs to this text? | held out |
+# | recall, closed book | Which function does a description fit? | the model saw it in training, and must answer from memory |
+#
+# The last one is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
+#
+# If you can reach the Hugging Face Hub, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of
+# your profile. Put tasks of your own, as YAML for lm-eval, into `tasks.folder`.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09_cross_task/reference.ipynb), as last recorded.
 
@@ -44,7 +51,7 @@ spec, broad = settings.tasks, settings.soft_prompt.corpus
 
 # %% [markdown]
 # ## The tasks
-# The first item of each that is made here; a star marks the right answer.
+# This is the first item of each. A star marks the right answer.
 
 # %%
 for name, item in asking.prepare(settings).items():
@@ -53,7 +60,7 @@ for name, item in asking.prepare(settings).items():
 
 # %% [markdown]
 # ## Ask them
-# With and without the prompt the same items in the same window: the prompt's tokens come on top. Its keys and values are computed once.
+# Both runs use the same items and the same window length. The prompt adds its tokens on top. Its keys and values are computed once.
 
 # %%
 rows = []
@@ -66,7 +73,7 @@ cells.write(paths.question(settings, "cross_task", model), {"model": model}, tas
 
 # %% [markdown]
 # ## With and without
-# `difference` is that of the shares of right answers, with its 95 % interval from a paired bootstrap over the same items.
+# `difference` is the difference of the shares of right answers. Its 95 % interval comes from a paired bootstrap over the items.
 
 # %%
 table = claim.table(rows)

@@ -16,14 +16,14 @@
 # %% [markdown]
 # # What repairs: a soft prompt or LoRA, with as many parameters
 #
-# Claim C8: on the same compressed model a soft prompt has fewer trainable parameters than LoRA and a lower perplexity, also when
-# transferred. The paper's LoRA has rank 32 on queries and values: LLaMA-2-13B at 3 bits, C4: 6.75 with a prompt (0.5 million parameters)
-# against 8.15 with LoRA (26 million). If the figures were printed by the released code with n = 100, which cannot be known from outside,
-# undoing its averaging over prompt positions (notebook 05) makes that 8.14 against 8.15.
+# Claim C8: on the same compressed model, a soft prompt has fewer trainable parameters than LoRA and lower perplexity, even on other
+# corpora. The paper's LoRA has rank 32 on queries and values. For LLaMA-2-13B at 3 bits on C4 it reports 6.75 with a prompt (0.5 million
+# parameters) and 8.15 with LoRA (26 million). If the released code printed these figures with n = 100, the exact perplexity with the prompt
+# would be 8.14 (notebook 05). That cannot be known from outside.
 #
-# The paper's reviewers asked: were both learning rates swept? What about LoRA with as few parameters as the prompt? What about the
-# *uncompressed* model? Here both get the same loop, loss, text and number of tokens. The
-# learning rate is the best on validation, swept for each method at one of its sizes; LoRA's alpha is its rank, so that one rate suits all.
+# The paper's reviewers asked three things. Were both learning rates swept? What about a LoRA with as few parameters as the prompt? What
+# about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. Each method's learning rate is swept
+# at one of its sizes, and the best on validation is used for all sizes. LoRA's alpha is its rank, so that one rate suits all ranks.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/10_what_repairs/reference.ipynb), as last recorded.
 
@@ -44,14 +44,14 @@ broad = settings.soft_prompt.corpus
 
 # %% [markdown]
 # ## Sweep each learning rate, then run every size at the best
-# Each is learned, scored on every corpus, and taken off again. The prompts of notebook 03 are not learned again.
+# We train each one, score it on every corpus, and remove it. The prompts of notebook 03 are not learned again.
 
 # %%
 rows = comparison.obtain(settings, model)["perplexity"]
 
 # %% [markdown]
 # ## The sweep
-# Validation NLL. While the best rate is at an end of its list, one more is tried beyond it, up to `comparison.further_rates`.
+# The table shows validation NLL. While the best rate is at an end of its list, we try one more beyond it, up to `comparison.further_rates`.
 
 # %%
 swept = pd.DataFrame(rows).groupby(["level", "method", "point", "learning_rate"], sort=False).validation_nll.mean()
@@ -71,8 +71,8 @@ style.save(claim.figure(here), paths.figures(settings, model), "6_prompt_or_lora
 
 # %% [markdown]
 # ## Verdict on C8
-# Each method's best size by *validation*, on the corpus of training and transferred; and every prompt beside the LoRA whose number of
-# parameters is nearest (`lead` below zero: the prompt is better).
+# We compare the size of each method that is best on *validation*, on the training corpus and on the others. The table sets every prompt
+# beside the LoRA with the nearest number of parameters. A `lead` below zero means that the prompt is better.
 
 # %%
 nearest = claim.nearest_lora(table)

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # What it takes to store, and what that buys
 #
-# Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller, and a prompt
-# recovers it as it does the others. But 4 bits at 50 % sparsity need a mask, scales and zero points as well, and a prompt has bytes of its own.
-# Here every level stands at the size that its file really has.
+# Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller, and a prompt recovers it as it does
+# the others. But such a model also needs a mask, scales and zero points, and a prompt has bytes of its own. Here every level stands at the
+# size it would take when packed, counted bit by bit.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/13_stored_size/reference.ipynb), as last recorded.
 
@@ -40,7 +40,8 @@ recovery = c2_c3_recovery.table(scored, levels, evaluated_on=settings.soft_promp
 
 # %% [markdown]
 # ## Bits a weight, and bytes all told
-# `times_smaller` compares the compressed matrices with 16 bits a weight; embeddings and norms are not compressed, and count in `megabytes`.
+# `times_smaller` compares the compressed matrices with 16 bits a weight. `megabytes` also counts embeddings and norms, which are not
+# compressed.
 
 # %%
 table = claim.table(levels, recovery, max(row["bytes_added"] for row in cells.rows(scored)))

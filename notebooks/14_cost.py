@@ -16,27 +16,27 @@
 # %% [markdown]
 # # What learning a prompt costs
 #
-# Claim C9: a prompt needs gradients of the input alone: none of the weights, and no activations kept for them. The paper took about 5 hours
-# on four RTX 8000 for a model of 7 billion parameters.
+# Claim C9: training a prompt needs gradients for the prompt only. No activations are kept for the weights. The paper took about 5 hours on
+# four RTX 8000 for a model of 7 billion parameters.
 #
-# One step of each method on the same batch of the same compressed model: the seconds (median of several, taken in turn), and the
-# bytes of activations that the backward pass has to keep, counted tensor by tensor, so that they are the same on every machine. All by the
-# plain loss; distillation adds the uncompressed model's forward pass to each alike, and keeps nothing of it.
+# We take the same step with each method, on the same batch and the same compressed model. We measure seconds (the median of 15 steps)
+# and the bytes of activations that the backward pass keeps. The bytes are counted tensor by tensor, so they are the same on every machine.
+# All methods use the plain loss. Distillation would add the same forward pass to each.
 #
-# [With its tables and figures](../results/recorded/embedded/runs/14_cost/reference.ipynb), as last recorded.
+# [With its tables and figures](../results/recorded/embedded/runs/14_cost/reference-s75.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
 level = "75%"
-repeats = 15
 
 # %%
 from ctp_lib.claims import c9_cost as claim
 from ctp_lib.claims import style
 from ctp_lib.claims.transfer import transfer_table
-from ctp_lib.machine import step_cost
+from ctp_lib.machine import preflight, step_cost
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.comparison import lora_at
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
@@ -44,11 +44,11 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.text import selection
 
 settings = study.load()
-recipe, comparison, at = settings.soft_prompt, settings.comparison, Level.parse(level)
+recipe, at = settings.soft_prompt, Level.parse(level)
 
 # %% [markdown]
 # ## One step of each
-# Behind a frozen head no logits are kept: their gradient is computed with them. Full fine-tuning trains its head, and keeps them.
+# A frozen head keeps no logits, because their gradient is computed at once. Full fine-tuning trains the head, so it keeps them.
 
 # %%
 def network():
@@ -56,15 +56,20 @@ def network():
     return Bench(settings, model, at).network
 
 
-candidates = {f"soft prompt, {recipe.prompt_tokens} vectors": step_cost.soft_prompt(network(), recipe.prompt_tokens)}
-for point in comparison.lora_points:
-    candidates[f"LoRA {point}"] = step_cost.lora(network(), comparison.lora(point, recipe, 0.01))
-candidates["full fine-tuning"] = step_cost.full(network())
+candidates = {f"soft prompt, {recipe.prompt_tokens} vectors": lambda: step_cost.soft_prompt(network(), recipe.prompt_tokens)}
+for point in settings.comparison.lora_points:
+    spec = lora_at(settings.comparison, point, recipe, rate=0.01)
+    candidates[f"LoRA {point}"] = lambda spec=spec: step_cost.lora(network(), spec)
+weights = sum(weight.nbytes for weight in network().parameters())
+if 4 * weights < preflight.available(settings):  # they, their gradients, and AdamW's two averages of each
+    candidates["full fine-tuning"] = lambda: step_cost.full(network())
+else:
+    print(f"Full fine-tuning takes {4 * weights / 1e9:.0f} GB and more. This machine has less, so it is left out.")
 
 # %%
 tokenizer = Bench(settings, model, at).tokenizer
 batch = selection.training_text(settings, tokenizer, recipe.corpus, recipe.training, settings.seed).batch(0)
-table = step_cost.table(candidates, batch, repeats=repeats)
+table = step_cost.table(candidates, batch, repeats=15)
 table.drop(columns="by").round(3)
 
 # %%
@@ -72,7 +77,8 @@ style.save(claim.figure(table), paths.figures(settings, model), "9_cost")
 
 # %% [markdown]
 # ## What a transferred prompt saves
-# Seconds of training for a prompt of every level, against that of the costliest level for all of them, and what the one keeps of the gain.
+# We compare two plans. The first trains one prompt for each level. The second trains one prompt at the costliest level and uses it
+# everywhere. The table shows the seconds of each, and how much of the gain the single prompt keeps.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))

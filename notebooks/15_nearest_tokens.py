@@ -18,11 +18,11 @@
 #
 # Claim C12: the nearest vocabulary embeddings of each learned vector show what the prompt says. The paper prints them in its appendix.
 #
-# A vector that hardly moved is nearest to the token it started from, and then its neighbours say where it began, not what it learned. So
-# the start is shown beside the end; and what is really learned should not depend on the seed: prompts of different seeds should
-# name the same tokens.
+# A vector that hardly moved is still nearest to the token it started from. Then its neighbours say where it began, not what it learned. So
+# we show the start beside the end. What a prompt really learns should not depend on the seed, so prompts of different seeds should name the
+# same tokens.
 #
-# [With its tables and figures](../results/recorded/embedded/runs/15_nearest_tokens/reference.ipynb), as last recorded.
+# [With its tables and figures](../results/recorded/embedded/runs/15_nearest_tokens/reference-s75.ipynb), as last recorded.
 
 # %% tags=["parameters"]
 model = "reference"
@@ -56,23 +56,24 @@ for bench in (Bench(settings, model, at) for at in settings.levels):
 
 # %% [markdown]
 # ## One prompt, vector by vector
-# `moved` is the distance from the start over the start's own length.
+# `moved` is the distance from the start, divided by the start's own length.
 
 # %%
 seed = recipe.seeds[0]
-claim.one_prompt(learned[str(Level.parse(level)), seed], start[seed], vocabulary, tokenizer).round(2)
+one = Bench(settings, model, Level.parse(level)).learned(PROMPT.name, seed, onto=network).vectors
+claim.one_prompt(one, start[seed], vocabulary, tokenizer).round(2)
 
 # %% [markdown]
 # ## How far they went
-# And the share of vectors whose nearest token is still the one they started from.
+# `still_start` is the share of vectors whose nearest token is still the one they started from.
 
 # %%
 moves = claim.movement_table(learned, start, vocabulary)
 moves.groupby(level="level", sort=False).mean().round(3)
 
 # %% [markdown]
-# Vectors that left their start name another token. How many of those two seeds share, at the same level, and how many as
-# many random directions would.
+# Some vectors now lie nearest to a new token. The table counts how many new tokens two seeds share at one level, and how many the same
+# number of random vectors would share.
 
 # %%
 agreement = claim.agreement_table(learned, start, vocabulary)

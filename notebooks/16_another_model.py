@@ -19,8 +19,8 @@
 # Claim C11: a prompt can be stitched to any other model with the same tokenizer and hidden size. The paper names it as possible and shows
 # no figure.
 #
-# The prompts of `model` go before `other`, which has the same tokenizer and width, another seed and fewer layers. What its own prompt gives
-# there is the measure.
+# We put the prompts of `model` before `other`. It has the same tokenizer and width, another seed and fewer layers. We compare them with
+# prompts that `other` learned itself.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/16_another_model/reference-second.ipynb), as last recorded.
 

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Findings
 #
-# The ledger: every claim of the paper, what was measured here, and whether the claim holds. Each verdict was computed in the notebook of its
-# experiment, by rules that stand in `ctp_lib/claims`; this page only collects them.
+# This is the ledger: every claim of the paper, what was measured here, and whether the claim holds. The notebook of each experiment
+# computed its verdict, by the rules in `ctp_lib/claims`. This page only collects them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/17_findings/reference.ipynb), as last recorded.
 
@@ -38,7 +38,7 @@ folder = paths.results(settings)
 
 # %% [markdown]
 # ## All tables
-# One row a measurement, of every model of the study.
+# Each table has one row for each measurement, for all models of the study.
 
 # %%
 for section in tables.COLUMNS:
@@ -68,7 +68,7 @@ for name in ("1_perplexity_by_level", "8_metric_audit", "6_prompt_or_lora", "4_c
 # %% [markdown]
 # ## What this scale can say, and what it cannot
 #
-# That the method works as described, that its measurement is sound or not, that a formula flatters, that a file has so many bits: these
-# do not depend on the size of the model. How much a prompt gives back does. The reference model has four million parameters and knows
-# documentation; at seven billion, prompts are longer, compression bites elsewhere, and the shares recovered here are no estimate of those
-# there. C10 asks for other model families and is not judged by the embedded study: put their hub ids into `params.yaml`.
+# Some findings do not depend on model size: whether the method works as described, whether the metric is sound, how many bits a model
+# needs. The size of the recovery does depend on it. The reference model has four million parameters and knows only documentation. A model
+# of seven billion loses different things to compression, so the shares recovered here are no estimate for it. C10 asks for other model
+# families. The embedded study does not judge it: put their hub ids into `params.yaml`.

@@ -16,11 +16,12 @@
 # %% [markdown]
 # # Beside a run on real English, and the paper
 #
-# The embedded study reads documentation, because that is what every machine has. Does another text change its verdicts? A reference model of
-# the same design was trained on English Wikipedia and Wikinews, and the whole study was run on C4, WikiText-2 and Wikinews, with HellaSwag,
-# OpenBookQA and MMLU's European history as tasks. Its tables and figures are kept under `results/recorded/english/`, with its settings and how
-# they were made; nothing here computes them again. The embedded run and the paper stand beside it, to see which way each goes: neither run took
-# the paper's own recipe, so no figure of theirs is to be held against one of the paper's.
+# The embedded study reads documentation, because every machine has it. Does another text change its verdicts? To find out, we trained a
+# model of the same design on English Wikipedia and Wikinews. Then we ran the whole study on C4, WikiText-2 and Wikinews, with HellaSwag,
+# OpenBookQA and MMLU's European history as tasks. Its tables, figures and settings are kept under `results/recorded/english/`. This
+# notebook does not compute them again.
+#
+# Neither run used the paper's recipe, so do not compare their numbers with the paper's. Compare only which way each result goes.
 #
 # `python -m ctp_lib.results.recorded NAME` keeps a run of yours in the same way.
 #
@@ -54,10 +55,10 @@ print(f"prompt     {recipe.prompt_tokens} vectors, {recipe.training.steps} steps
 
 # %% [markdown]
 # ## How much of the loss a prompt gives back
-# On the text it was learned on, and on another one. The paper has the first for 3 bits alone. Its perplexities with a prompt are shown as
-# printed, and as they would be exactly if the released code printed them with 100 vectors and windows of 1,024 tokens (notebook 05).
-# Levels that cost less than one per cent of perplexity have no bar. Not all that is given back is repair: what a prompt teaches the
-# *uncompressed* model as well is told further down.
+# The first panel shows the text that a prompt was learned on, the second another text. The paper reports the first only for 3 bits. Its
+# perplexities with a prompt are shown as printed. They are also shown as they would be if the released code printed them with 100 vectors
+# and windows of 1,024 tokens (notebook 05). A level that costs less than one per cent of perplexity has no bar. Part of the gain is not
+# repair, because the uncompressed model gains too. A later section shows how much.
 
 # %%
 panels = claim.panels(both)
@@ -68,7 +69,7 @@ pd.concat(panels, axis=1).round(3)
 
 # %% [markdown]
 # ## Verdicts side by side
-# Each was computed by the same rules.
+# The same rules computed both.
 
 # %%
 theirs = other.claims.set_index("claim")[["measured", "verdict"]].add_suffix(f", {recorded}")
@@ -77,7 +78,7 @@ HTML(verdicts.style.set_uuid("verdicts").to_html())  # named, else its ids are d
 
 # %% [markdown]
 # ## Real tasks
-# Accuracy on the recorded run's tasks, a quarter being chance. The paper's for LLaMA-7B are drawn in grey.
+# The figure shows accuracy on the recorded run's tasks. Grey points are the paper's, for LLaMA-7B.
 
 # %%
 other.tasks.pivot_table(index=["task", "metric", "level"], columns="method", values="value", aggfunc="mean", sort=False).round(3)
@@ -88,16 +89,16 @@ for name in ("1_perplexity_by_level", "3_cross_dataset", "4_cross_compression", 
 
 # %% [markdown]
 # ## What a prompt learns from text of a peculiar form
-# WikiText-2 as it was released is tokenised: ` @-@ ` for a hyphen, `<unk>` for a rare word. A prompt learned on it can teach a model that form,
-# whether it is compressed or not. The change in NLL, nats a token, by where the prompt was learned; `net` is what is left beyond the
-# change on the uncompressed model.
+# WikiText-2 was released in tokenised form, with ` @-@ ` for a hyphen and `<unk>` for a rare word. A prompt learned on it can teach any
+# model that form, compressed or not. The table shows the change in NLL, in nats a token, by where the prompt was learned. `net` leaves out
+# the change on the uncompressed model.
 
 # %%
 pd.concat({run: claim.direct_prompts(one) for run, one in both.items()}).round(3)
 
 # %% [markdown]
 # ## What agrees
-# The claims on which both runs come to the same verdict, and those on which they do not.
+# These are the claims on which both runs reach the same verdict, and those on which they do not.
 
 # %%
 both_asked = verdicts.dropna()

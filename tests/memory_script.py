@@ -15,6 +15,7 @@ from benchmarks import measure
 from ctp_lib.compression.base import method_for
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import preflight, step_cost
+from ctp_lib.recovery import comparison
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
@@ -73,7 +74,7 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
         candidate = (
             step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens)
             if name == "soft_prompt"
-            else step_cost.lora(network, asked.comparison.lora("8@qv", asked.soft_prompt, 1.0))
+            else step_cost.lora(network, comparison.lora_at(asked.comparison, "8@qv", asked.soft_prompt, 1.0))
         )
         optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
         if asked.soft_prompt.loss == "distillation":

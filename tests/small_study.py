@@ -52,7 +52,7 @@ def params(**profile: Any) -> dict[str, Any]:
     small["compression"] |= {"corpus": "broad", "windows": 4, "window": 24, "block_size": 16}
     small["soft_prompt"] |= {"corpus": "broad", "prompt_tokens": 5, "seeds": [0, 1], "training": training}
     small["evaluation"] = {"window": 24, "windows": {"validation": 4, "test": 4}}
-    small["hard_prompt"] |= {"items": 8, "context": 12, "continuation": 6, "show": 1, "show_level": levels[-1]}
+    small["hard_prompt"] |= {"items": 8, "context": 12, "continuation": 6, "show": 1}
     small["cross_dataset"] = {"levels": levels, "seeds": [0]}
     small["cross_compression"] = {"seeds": [0, 1]}
     small["tasks"] |= {"names": ["piqa"], "items": 8, "levels": levels, "seeds": [0]}

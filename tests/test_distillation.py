@@ -123,9 +123,12 @@ def test_a_checkpoint_of_another_teacher_is_not_taken_up(model, tmp_path):
 def test_what_is_learned_on_the_uncompressed_model_has_the_plain_loss():
     settings = study.load(ROOT / "params.yaml")
     assert settings.soft_prompt.loss == "distillation"
-    assert Bench(settings, "reference", Level.parse("75%")).lesson(PROMPT.name).loss == "distillation"
-    assert Bench(settings, "reference", Level()).lesson(PROMPT.name).loss == "next-token"
-    assert Bench(settings, "reference", Level.parse("75%")).lesson(LORA.name).loss == "distillation"
+    assert Bench(settings, "reference", Level.parse("75%")).lesson(PROMPT.name, 0).settings.loss == "distillation"
+    assert Bench(settings, "reference", Level()).lesson(PROMPT.name, 0).settings.loss == "next-token"
+    assert (
+        Bench(settings, "reference", Level.parse("75%")).lesson(LORA.name, 0, {"training": {"learning_rate": 0.01}}).settings.loss
+        == "distillation"
+    )
     dense = Bench(settings, "reference", Level.parse("75%")).dense
     assert loading.fingerprint(dense) == loading.fingerprint(loading.load_model(settings.model("reference")))
 

@@ -215,7 +215,7 @@ def test_another_study_and_back_runs_nothing(finished, tmp_path):
         raw = yaml.safe_load((folder / "params.yaml").read_text())
         raw["profiles"]["second"] = {**raw["profiles"]["embedded"], "levels": ["full", "3bit"]}
         for section in ("cross_dataset", "tasks", "comparison"):
-            raw["profiles"]["second"][section] = {**raw["profiles"]["second"][section], "levels": ["full"]}
+            raw["profiles"]["second"][section] = {**raw["profiles"]["second"][section], "levels": ["full", "3bit"]}
         (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
         call(folder, sys.executable, "-m", "ctp_lib.run.graph", "second")
         call(folder, "dvc", "repro", "--quiet", "reads", "digests")
@@ -235,6 +235,21 @@ def test_a_graph_that_is_out_of_date_is_written_anew(finished, tmp_path):
     assert done.returncode == 1 and "graph.yaml is written anew, so type the same once more" in done.stderr
     subprocess.run(command, cwd=folder, env=around, check=True)
     assert "w4" in (folder / "graph.yaml").read_text()
+
+
+def test_what_would_make_the_graph_circular_or_ambiguous_is_refused(tmp_path):
+    raw = small_study.params()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert graph.graph(study.load(tmp_path / "params.yaml"))["shown"] == "s50"
+    raw["corpora"]["sources"]["broad"]["files"] = {"train": "*.txt"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ParameterError, match=r"corpora\.sources: files is '\*\.txt'; allowed is a path into a folder"):
+        graph.graph(study.load(tmp_path / "params.yaml"))
+    raw["corpora"]["sources"]["broad"]["files"] = {"train": "a b/*.txt"}
+    raw["corpora"]["sources"]["narrow"]["files"] = {"train": "a_b/*.txt"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ParameterError, match="allowed is names that differ in more than slashes and spaces"):
+        graph.graph(study.load(tmp_path / "params.yaml"))
 
 
 def test_an_unknown_study_and_a_level_that_nobody_can_do_are_refused(finished, tmp_path):

@@ -150,9 +150,9 @@ def test_kept_bytes_of_one_matrix_by_hand():
 def test_a_prompt_keeps_less_than_lora_and_lora_less_than_all_weights():
     batch = random_windows(4, 30)
     candidates = {
-        "soft prompt": step_cost.soft_prompt(small_model(), 2),
-        "LoRA": step_cost.lora(small_model(), LoraSpec(2, ("q_proj", "v_proj", "down_proj"), TRAINING)),
-        "full": step_cost.full(small_model()),
+        "soft prompt": lambda: step_cost.soft_prompt(small_model(), 2),
+        "LoRA": lambda: step_cost.lora(small_model(), LoraSpec(2, ("q_proj", "v_proj", "down_proj"), TRAINING)),
+        "full": lambda: step_cost.full(small_model()),
     }
     table = step_cost.table(candidates, batch, repeats=1).set_index("method")
     assert table.activation_bytes["soft prompt"] < table.activation_bytes["LoRA"]

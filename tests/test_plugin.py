@@ -20,13 +20,15 @@ from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
 from ctp_lib.model import loading
 from ctp_lib.recovery import asking, scores
 from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.lesson import Lesson
 from ctp_lib.results import cells, tables
 from ctp_lib.run import digests, graph
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 
 pytestmark = pytest.mark.medium
-METHODS = {"soft_prompt": {}, "mean_shift": {"strength": 0.5}, "chooser": {}, "norm_scale": {}, "lora": {"rank": 2}}
+LORA = {"rank": 2, "training": {"learning_rate": 0.01}}
+METHODS = {"soft_prompt": {}, "mean_shift": {"strength": 0.5}, "chooser": {}, "norm_scale": {}, "lora": LORA}
 HALF = Level.parse("every-second:50%")
 
 
@@ -48,7 +50,9 @@ def test_the_graph_knows_them(project):
     )
     code = digests.collect(project)
     assert "toys.py" in code["compress/every-second-s50"]["modules"] and "toys.py" not in code["compress/full"]["modules"]
-    assert "toys.py" in code["learn/chooser"]["modules"] and "toys.py" not in code["learn/soft_prompt"]["modules"]
+    chooser, prompt = code["learn/chooser"], code["learn/soft_prompt"]
+    assert "toys.py" in chooser["own_code"]["modules"] and "toys.py" not in prompt["own_code"]["modules"]
+    assert chooser["others"]["mean_shift"]["own_settings"] == {"strength": 0.5}
 
 
 def test_a_level_of_its_own_is_compressed_counted_and_loaded(project):
@@ -116,8 +120,8 @@ def test_a_second_seed_learns_one_seed(project, monkeypatch):
     bench, asked = Bench(project, "own", HALF), []
     for seed in (0, 1):
         bench.learned("soft_prompt", seed)
-    learn = Bench._learn
-    monkeypatch.setattr(Bench, "_learn", lambda self, method, seed, *rest: asked.append(seed) or learn(self, method, seed, *rest))
+    teach = Lesson.teach
+    monkeypatch.setattr(Lesson, "teach", lambda self, *rest, **more: asked.append(self.seed) or teach(self, *rest, **more))
     more = replace(project, soft_prompt=replace(project.soft_prompt, seeds=(0, 1, 2)))
     for seed in more.soft_prompt.seeds:
         Bench(more, "own", HALF).learned("soft_prompt", seed)
@@ -141,3 +145,66 @@ def test_what_is_wrong_with_a_plugin_is_said(project, tmp_path):
         asked = replace(project, root=tmp_path, plugins=plugins)
         with pytest.raises(ParameterError, match=sentence):
             base.method_for(Level.parse(level), base.registry(asked))
+
+
+@pytest.mark.parametrize(
+    ("methods", "sentence"),
+    [
+        ({"none": {}}, "methods is 'none'; allowed is a method that learns"),
+        ({"hard_prompt": {}}, "methods is 'hard_prompt'; allowed is a method that learns"),
+        ({"lora": {"rank": 2}}, r"methods\.lora\.training is {}; allowed is a section with learning_rate"),
+        ({"lora": LORA | {"rang": 2}}, r"methods\.lora\.rang is not a parameter; allowed here are rank, targets"),
+        ({"soft_prompt": {"prompt_tokens": 20}}, r"methods\.soft_prompt is {'prompt_tokens': 20}; allowed is {}"),
+        ({"chooser": {}}, r"methods is \['soft_prompt', 'chooser'\]; allowed is a list with mean_shift, which chooser learns from"),
+        ({"lorra": {}}, "method 'lorra' is unknown; the methods of recovery are"),
+    ],
+)
+def test_a_method_that_cannot_be_learned_is_refused_before_any_work(project, methods, sentence):
+    with pytest.raises(ParameterError, match=sentence):
+        graph.graph(replace(project, methods={"soft_prompt": {}} | methods))
+
+
+def test_a_plugin_that_takes_a_name_of_the_library_is_refused(project, tmp_path):
+    text = Path(__file__).with_name("toys.py").read_text().replace('"norm_scale"', '"lora"')
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ParameterError, match="the name of a method is 'lora'; allowed is one that no other method has"):
+        graph.graph(replace(project, root=tmp_path, plugins=("mine.py",), methods={"soft_prompt": {}, "chooser": {}}))
+
+
+def identities(project, level=HALF):
+    return {name: Bench(project, "own", level).lesson(name, 0).identity for name in METHODS}
+
+
+def differ(one, other):
+    return {name for name in METHODS if one[name] != other[name]}
+
+
+def test_what_was_learned_depends_on_all_that_it_was_learned_from(project):
+    before, full = identities(project), identities(project, Level())
+    prompt = project.soft_prompt
+    vectors = replace(project, soft_prompt=replace(prompt, prompt_tokens=4))
+    assert differ(before, identities(vectors)) == {"soft_prompt", "norm_scale", "chooser"}
+    steps = replace(project, soft_prompt=replace(prompt, training=replace(prompt.training, steps=3)))
+    assert differ(before, identities(steps)) == set(METHODS), "also a method that has no training of its own reads as much text"
+    strength = replace(project, methods=METHODS | {"mean_shift": {"strength": 0.1}})
+    assert differ(before, identities(strength)) == {"mean_shift", "chooser"}
+    calibration = replace(project, compression=replace(project.compression, windows=3))
+    assert differ(full, identities(calibration, Level())) == {"mean_shift", "chooser"}, "who looks at that text, also uncompressed"
+    assert differ(before, identities(calibration)) == set(METHODS)
+    assert "recovery/lesson.py" in before["soft_prompt"]["code"]["modules"]
+
+
+def test_only_what_a_method_says_it_needs_is_given(project):
+    bench = Bench(project, "own", HALF)
+    given = {}
+
+    class Nosy(type(bench.lesson("norm_scale", 0).method)):
+        def learn(self, network, text, settings, teacher, seed, *, others, **_):
+            given.update(text=text, teacher=teacher)
+            return others("soft_prompt")
+
+    lesson = bench.lesson("norm_scale", 0)
+    vars(lesson)["method"] = Nosy()
+    with pytest.raises(ParameterError, match="method 'norm_scale' asks for 'soft_prompt'; name it in `others`"):
+        lesson.teach(bench.network, lambda: bench.dense, bench.tokenizer, bench.learned, checkpoint=project.root / "c", label="t")
+    assert given["text"].calibration is None

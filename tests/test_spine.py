@@ -27,7 +27,7 @@ QUESTIONS = {
     "04_central_result": [],
     "10_what_repairs": [],
     "05_metric_audit": JOINT,
-    "06_hard_prompt": [],
+    "06_hard_prompt": JOINT,
     "07_cross_dataset": [],
     "08_cross_compression": [],
     "09_cross_task": [],
@@ -49,7 +49,6 @@ def project(tmp_path_factory) -> Path:
     shutil.copy(ROOT / "requirements.txt", folder)
     own_model(HUB.root / "models" / OWN)
     run(folder, "ctp_lib.run.cell", "notebooks/appendix/a1_small_models.py")
-    run(folder, "ctp_lib.run.cell", "notebooks/appendix/a2_shape_comparison.py")
     run(folder, "ctp_lib.run.cell", "notebooks/01_corpora.py")
     for level in LEVELS:
         for notebook in ("02_compression", "03_soft_prompt"):
@@ -71,17 +70,10 @@ def small_params() -> dict:
     for shipped in params["shipped_models"].values():
         shipped["shape"] = shape
         shipped["training"] = shipped["training"] | {"steps": 3, "batch_windows": 2, "warmup_steps": 1}
-    params["shape_comparison"] = {"shapes": {"1 x 32": shape}, "steps": 2, "levels": ["2bit"]}
     profile["compression"] |= {"windows": 4, "window": 48}
     training = {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
     profile["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1], "training": training}
-    params["shape_comparison"]["prompt"] = {
-        "corpus": "documentation",
-        "prompt_tokens": 4,
-        "seeds": [0, 1],
-        "training": training | {"learning_rate": 0.3},
-    }
-    profile["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1, "show_level": "50%+4bit"}
+    profile["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1}
     profile["cross_dataset"] |= {"levels": LEVELS}
     profile["cross_compression"] = {"seeds": [0, 1]}
     profile["tasks"] |= {"items": 8, "levels": LEVELS}
@@ -155,10 +147,6 @@ def test_the_reference_model_is_trained_measured_and_described(project):
     assert sorted(path.name for path in (project / "models/reference").iterdir() if path.suffix == ".safetensors") == [
         "model.safetensors"
     ]
-    compared = json.loads((project / "results" / "recorded" / "small_models" / "shapes.json").read_text())["shapes"]
-    assert [(row["shape"], row["seed"]) for row in compared] == [("1 x 32", 0), ("1 x 32", 1)] and compared[0][
-        "cost_nats"
-    ] != 0 != compared[0]["gain_nats"]
     card = json.loads((project / "results" / "embedded" / "corpora.json").read_text())
     assert len(card["splits"]) == 9 and all(row["tokens"] > row["documents"] > 0 for row in card["splits"])
     assert set(card["versions"]) == {"seaborn", "nltk", "narwhals", "mpmath"}

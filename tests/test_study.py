@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from ctp_lib.recovery import comparison
 from ctp_lib.run import graph
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
@@ -142,9 +143,9 @@ BAD = [
     (
         "study.levels",
         ["4bit"],
-        "study.levels is ['4bit']; allowed is full, which all others are compared with, and each level once",
+        "study.levels is ['4bit']; allowed is full, which all others are compared with, another level, and each once",
     ),
-    ("study.levels", ["full", "4bit", "4bit"], "and each level once"),
+    ("study.levels", ["full", "4bit", "4bit"], "and each once"),
     ("study.levels", ["full", "1:3"], "compression.block_size is 128; allowed is a multiple of 3 for level 1:3"),
     ("study.evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
     ("study.soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
@@ -163,7 +164,17 @@ BAD = [
     ("device", "gpu", "device is 'gpu'; allowed is auto or cpu or cuda or mps"),
     ("corpora.sources.documentation", {"dataset": "a/b", "packages": ["numpy"]}, "allowed is packages, or dataset"),
     ("study.tasks.names", [], "tasks.names is []; allowed is one task or more"),
-    ("study.hard_prompt.show_level", "x", "level 'x' is not a level"),
+    ("study.methods", {"lora": {}}, "methods is ['lora']; allowed is a section with soft_prompt"),
+    ("study.comparison.levels", ["75%"], "comparison.levels is ['75%']; allowed is full and a compressed level or more"),
+    ("study.soft_prompt.recipe", ["paper"], "soft_prompt.recipe is ['paper']; allowed is one of paper, distilled"),
+    (
+        "study.models",
+        ["reference", "reference"],
+        "study.models is ['reference', 'reference']; allowed is one model or more, each once",
+    ),
+    ("study.another_model.pairs", [{"model": "reference", "other": "second"}] * 2, "allowed is each model once"),
+    ("profiles", None, "study is 'embedded'; allowed is one of profiles, which has none"),
+    ("profiles.embedded", None, "profiles.embedded is None; allowed is sections with values"),
     (
         "recipes.distilled.training.learning_rate",
         float("inf"),
@@ -235,5 +246,5 @@ def test_the_papers_profile_is_the_papers_protocol(tmp_path):
     assert (recipe.prompt_tokens, recipe.initialisation, settings.evaluation.window) == (100, "first", 1024)
     assert (recipe.training.steps, recipe.training.learning_rate, recipe.training.warmup_steps) == (30000, 1e-3, 500)
     assert (recipe.training.schedule, recipe.training.clip, recipe.training.weight_decay) == ("linear", 1.0, 0.0)
-    lora = settings.comparison.lora("32@qv", recipe, 1e-4)
+    lora = comparison.lora_at(settings.comparison, "32@qv", recipe, 1e-4)
     assert (lora.rank, lora.alpha, lora.dropout) == (32, 32.0, 0.1) and {"q_proj", "v_proj"} <= set(lora.targets)

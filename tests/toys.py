@@ -73,7 +73,8 @@ class Strength:
 
 
 class MeanShift(recovery.Method):
-    name, label, colour, needs_dense = "mean_shift", "compressed + mean shift", "#2b8a3e", True
+    name, label, colour = "mean_shift", "compressed + mean shift", "#2b8a3e"
+    needs_dense = needs_calibration = True
 
     def settings(self, study: Any, own: dict[str, Any]) -> Strength:
         return Strength(**own)
@@ -133,10 +134,10 @@ class Choosing(Subject):
 
 class Chooser(recovery.Method):
     name, label, colour = "chooser", "compressed + one of two", "#5f3dc4"
-    pool = ("soft_prompt", "mean_shift")
+    others = ("soft_prompt", "mean_shift")
 
     def learn(self, network, text, settings, teacher, seed, *, others, **_: Any) -> ByFirstToken:
-        return ByFirstToken([others(name) for name in self.pool])
+        return ByFirstToken([others(name) for name in self.others])
 
     def load(self, folder: Path, network: PreTrainedModel) -> ByFirstToken:
         return ByFirstToken(

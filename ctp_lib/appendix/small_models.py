@@ -4,8 +4,6 @@ It is an ordinary checkpoint of transformers' own classes, so that everything th
 models of a hub. It ships with the project; this module is what made it and what makes it again.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from pathlib import Path

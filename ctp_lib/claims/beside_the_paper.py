@@ -1,7 +1,5 @@
 """This study's run, a recorded one and the paper side by side: the share of the lost perplexity that a prompt gives back."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

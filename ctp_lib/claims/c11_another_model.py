@@ -1,7 +1,5 @@
 """C11: the same prompt on another model."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any

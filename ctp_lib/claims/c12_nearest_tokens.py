@@ -1,7 +1,5 @@
 """C12: what a learned prompt says: the vocabulary embeddings nearest to its vectors, how far they moved, whether seeds agree."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics

@@ -1,7 +1,5 @@
 """C1: telling a compressed model in words that it is compressed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

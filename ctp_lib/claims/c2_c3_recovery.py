@@ -1,7 +1,5 @@
 """C2 and C3: what a learned prompt, or anything else, gives back at every level."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """C4: what a level takes on disk, and what that buys."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

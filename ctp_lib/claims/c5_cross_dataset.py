@@ -1,7 +1,5 @@
 """C5: a prompt learned on one corpus, used on another."""
 
-from __future__ import annotations
-
 import math
 import statistics
 
@@ -18,8 +16,11 @@ def verdict(table: pd.DataFrame, *, broad: str) -> Verdict:
     """C5, at compressed levels, in three parts: the broad prompt helps elsewhere; a direct one is better on its own corpus; and does
     not help on the others.
     """
+    says = "a prompt learned on a broad corpus helps on others; one learned directly is better there and does not transfer"
     flat = table.reset_index()
     flat = flat[flat.level != "full"]
+    if flat.evaluated_on.nunique() < 3:
+        return Verdict("C5", says, "it takes three corpora, and a compressed level to compare them at", "not measured")
     transferred = flat[(flat.trained_on == broad) & (flat.evaluated_on != broad)]
     direct = flat[(flat.trained_on != broad) & (flat.evaluated_on == flat.trained_on)]
     elsewhere = flat[(flat.trained_on != broad) & (flat.evaluated_on != flat.trained_on)]
@@ -37,12 +38,7 @@ def verdict(table: pd.DataFrame, *, broad: str) -> Verdict:
         f"(lead {statistics.fmean(d.mean for d in better):+.3f}); taken to yet another corpus it clearly helps in {sum(spoilt)} of "
         f"{len(spoilt)} (mean {elsewhere.gain.mean():+.3f}); {direct.seeds.min()} to {transferred.seeds.max()} seeds a cell"
     )
-    return Verdict(
-        "C5",
-        "a prompt learned on a broad corpus helps on others; one learned directly is better there and does not transfer",
-        measured,
-        together(parts.values()),
-    )
+    return Verdict("C5", says, measured, together(parts.values()))
 
 
 def figure(table: pd.DataFrame) -> Figure:

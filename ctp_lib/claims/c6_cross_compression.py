@@ -1,7 +1,5 @@
 """C6: a prompt learned at one level, used at another."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """C7: does the prompt of a broad corpus help zero-shot tasks?"""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """C8: a soft prompt against LoRA on the same compressed model."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable, Mapping

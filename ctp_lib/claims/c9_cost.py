@@ -1,7 +1,5 @@
 """C9: what a step of learning takes, and what a transferred prompt saves."""
 
-from __future__ import annotations
-
 import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt

@@ -1,7 +1,5 @@
 """All verdicts of a study, as a table and as a page."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the released code's perplexity measures: the same prompts by two formulas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 From arXiv 2305.11186. Perplexities with a prompt are as the paper prints them; notebook 05 says what the released code averages over.
 """
 
-from __future__ import annotations
-
 PROMPT_TOKENS, WINDOW = 100, 1024
 """Vectors of the paper's prompts and tokens of its windows, by the released code. For the LLaMA-7B tables n is not stated."""
 

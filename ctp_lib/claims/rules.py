@@ -1,7 +1,5 @@
 """The rules by which a claim holds or not. No verdict is typed anywhere: each is a function of what was measured."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

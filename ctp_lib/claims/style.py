@@ -3,8 +3,6 @@
 Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is written.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib.pyplot as plt

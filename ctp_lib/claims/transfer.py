@@ -1,7 +1,5 @@
 """What a prompt does where it was not learned: the table behind C5, C6 and what a transfer saves (C9)."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,11 +22,11 @@ def transfer_table(
     none: dict[tuple[str, str], Mapping[str, Any]] = {}
     prompted: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["level"] in levels and evaluated_on in (None, row["evaluated_on"]):
+        if evaluated_on in (None, row["evaluated_on"]):
             at = row["level"], row["evaluated_on"]
             if row["method"] == NONE.name:
                 none[at] = row
-            elif row["seed"] in seeds:
+            elif row["level"] in levels and row["seed"] in seeds:
                 prompted.setdefault((row[by], *at), []).append(row)
     table = {}
     for (source, level, corpus), found in prompted.items():

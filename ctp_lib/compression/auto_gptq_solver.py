@@ -5,11 +5,8 @@ auto-gptq 0.7.1 is archived and its package no longer imports beside a current t
 are put into ``sys.modules``: there is no other way to import a module without its package. It has a wheel for Linux on x86-64 alone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
-import importlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -38,7 +35,9 @@ def _solver() -> types.ModuleType:
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(Path(found.origin).parent.joinpath(*name.split(".")[1:]))]
         sys.modules[name] = importlib.util.module_from_spec(spec)
-    return importlib.import_module("auto_gptq.quantization.gptq")
+    from auto_gptq.quantization import gptq
+
+    return gptq
 
 
 @contextlib.contextmanager

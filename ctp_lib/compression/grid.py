@@ -1,7 +1,5 @@
 """The grid of quantised weights: a scale and an integer zero point for a row, or for each group of columns in a row."""
 
-from __future__ import annotations
-
 from compressed_tensors.quantization import QuantizationArgs
 
 

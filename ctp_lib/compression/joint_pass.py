@@ -5,8 +5,6 @@ become zero, the others are rounded to their row's grid, and the error of both m
 llmcompressor lets a later quantiser refill the zeros, so this pass is a modifier of ours in its pipeline.
 """
 
-from __future__ import annotations
-
 import torch
 from compressed_tensors.offload import update_offload_parameter
 from compressed_tensors.quantization import fake_quantize

@@ -1,7 +1,5 @@
 """What compression reached, matrix by matrix, and what it takes to store."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

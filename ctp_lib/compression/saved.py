@@ -1,7 +1,5 @@
 """Compressed models on disk: plain dense Hugging Face folders, each with a manifest of what it was made by."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -31,10 +29,15 @@ def identity(settings: Study, model: str, level: Level) -> dict[str, Any]:
     found = {"base": source(settings.model(model)), "level": str(level), "method": level.method}
     if level.family == "full":
         return found
+    made_by = digests.code([registry(settings).file(level.method), Path(__file__)])
+    return {**found, "calibration": calibration(settings), "code": made_by}
+
+
+def calibration(settings: Study) -> dict[str, Any]:
+    """What a compression is calibrated on, and how."""
     spec = settings.compression
     text = digests.content(paths.corpora(settings) / spec.corpus / "train.jsonl.gz")
-    made_by = digests.code([registry(settings).file(level.method), Path(__file__)])
-    return {**found, "calibration": {**asdict(spec), "seed": settings.seed, "text": text}, "code": made_by}
+    return {**asdict(spec), "seed": settings.seed, "text": text}
 
 
 def source(spec: ModelSpec) -> dict[str, Any]:

@@ -1,26 +1,28 @@
 """llmcompressor's pipeline, one matrix after the other: with one bar, on models as transformers makes them."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
+import inspect
 import io
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from compressed_tensors.offload import remove_dispatch
 from llmcompressor import oneshot
 from llmcompressor.modifiers import Modifier
 from torch import Tensor
+from torch.fx import Proxy
 from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from ctp_lib.compression.tracing import traceable_masks
 from ctp_lib.model import loading
+
+BUILDERS = ("create_causal_mask", "create_sliding_window_causal_mask")
 
 
 def run(network: PreTrainedModel, modifier: Modifier, batches: Sequence[Tensor], label: str) -> PreTrainedModel:
@@ -73,3 +75,38 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
             module.__dict__.pop(name, None)
     model.config.__dict__.pop("quantization_config", None)
     return model.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def traceable_masks(model: PreTrainedModel) -> Iterator[None]:
+    """Let the mask builders of ``model`` be one step of a trace, where they are called through ``mask_function``.
+
+    llmcompressor cuts a model into steps by tracing it. What builds a causal mask branches on shapes, so it has to be one step.
+    llmcompressor knows the builders by name; Mistral and its kin call theirs through a local variable, where it does not find them.
+    """
+    forward = inspect.unwrap(type(model.base_model).forward)
+    module = sys.modules[type(model).__module__]
+    if "mask_function" not in forward.__code__.co_varnames:
+        yield
+        return
+    builders = {name: getattr(module, name) for name in BUILDERS if hasattr(module, name)}
+    try:
+        for name, build in builders.items():
+            setattr(module, name, _one_step(build))
+        yield
+    finally:
+        for name, build in builders.items():
+            setattr(module, name, build)
+
+
+def _one_step(build: Callable[..., Any]) -> Callable[..., Any]:
+    """``build``, called as it is with tensors, and noted as one call when a tracer comes by. The configuration is not traced."""
+
+    def build_mask(*, config: Any, **inputs: Any) -> Any:
+        def with_config(**values: Any) -> Any:
+            return build(config=config, **values)
+
+        traced = [value for value in inputs.values() if isinstance(value, Proxy)]
+        return traced[0].tracer.create_proxy("call_function", with_config, (), inputs) if traced else with_config(**inputs)
+
+    return build_mask

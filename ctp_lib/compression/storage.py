@@ -4,8 +4,6 @@
 to give the dense matrix back.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What follows a context: how likely the right continuation is, and what the model itself would write."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -22,8 +20,8 @@ def continuation_nll(subject: Subject, items: Tensor, continuation: int) -> Tens
         before = None if part.prompt is None else PromptCache(part.network, part.prompt)
         batches = items[rows].split(BATCH)
         found[rows] = torch.cat(
-            [token_nll(part.network, batch, before)[:, -continuation:].double().mean(1) for batch in batches]
-        ).cpu()
+            [token_nll(part.network, batch, before)[:, -continuation:].cpu().double().mean(1) for batch in batches]
+        )
     return found
 
 

@@ -10,8 +10,6 @@ The four choices of an item are the right answers of four items of one group, so
 frequent words) tells which one is right: every choice is right exactly once.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -1,7 +1,5 @@
 """Perplexity that counts the same tokens with and without a prompt, and the released code's figure beside it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -91,7 +89,7 @@ def perplexity(
     for batch in windows.split(batch_windows or windows_at_once(length, model.device)):
         nll = token_nll(model, batch, before)
         assert nll.shape[1] == length - 1, "every window must be scored whole"
-        scored += nll.double().mean(1).tolist()
+        scored += nll.cpu().double().mean(1).tolist()  # where there is fp64
     assert len(scored) == number, "every window must be scored"
     if not all(map(math.isfinite, scored)):
         raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")

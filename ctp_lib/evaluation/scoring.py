@@ -1,7 +1,5 @@
 """Score a subject on every corpus: the rows of ``perplexity.csv``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

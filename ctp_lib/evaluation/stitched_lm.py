@@ -5,8 +5,6 @@ computed once: the prompt by all, a context by its answers. Rows are padded on t
 there is no mask to get wrong, and logits are computed only where a token is scored.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,5 +147,5 @@ def _likelihoods(model: PreTrainedModel, cache: Cache, rows: Sequence[_Row]) -> 
     logits = states[places, positions]
     logits = logits.float() if head is None else head(logits)
     likelihood, greedy = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0], logits.argmax(-1) == wanted
-    for values, best in zip(likelihood.split(lengths), greedy.split(lengths), strict=True):
+    for values, best in zip(likelihood.cpu().split(lengths), greedy.cpu().split(lengths), strict=True):
         yield values.double().sum().item(), bool(best.all())

@@ -1,7 +1,5 @@
 """Zero-shot tasks through lm-eval, with or without a stitched prompt, on the same items in the same window."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Bytes that a piece of work takes at its peak, counted tensor by tensor on shapes alone: nothing is computed or allocated."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

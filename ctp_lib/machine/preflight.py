@@ -3,8 +3,6 @@
 Nothing is loaded. The model is built on shapes alone, and a training step and an evaluation are run on it so, counted tensor by tensor.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import shutil
@@ -22,8 +20,8 @@ from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import loading
 from ctp_lib.model.likelihood import ROWS_AT_ONCE, token_nll
 from ctp_lib.model.prompt_cache import PromptCache
-from ctp_lib.recovery import lora
-from ctp_lib.settings import names, paths, study
+from ctp_lib.recovery import comparison, lora
+from ctp_lib.settings import paths, study
 from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line
@@ -156,7 +154,7 @@ def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
     largest = 0
     for point in settings.comparison.lora_points:
         try:
-            adapted = lora.with_lora(network, settings.comparison.lora(point, settings.soft_prompt, rate=1.0))
+            adapted = lora.with_lora(network, comparison.lora_at(settings.comparison, point, settings.soft_prompt, rate=1.0))
         except ValueError as error:
             raise ParameterError(
                 f"comparison.lora_points has {point}: {first_line(error)}; name modules that the model has"
@@ -268,7 +266,7 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         settings = study.load()
-        chosen = [names.model(settings, asked.model)] if asked.model else settings.study.models
+        chosen = [settings.model_called(asked.model)] if asked.model else settings.study.models
         for model in chosen:
             print(report(settings, model))
         if asked.into:

@@ -4,12 +4,11 @@ The bytes are those of the tensors that a forward pass leaves behind, the model'
 the machine, the allocator, or what ran before.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,9 +17,9 @@ from transformers import PreTrainedModel
 
 from ctp_lib.machine.memory import PeakBytes
 from ctp_lib.model import loading
+from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.lora import with_lora
-from ctp_lib.recovery.losses import token_loss
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import SoftPrompt
 from ctp_lib.settings.learning import LoraSpec
@@ -76,24 +75,25 @@ def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
     return counted.now - loss.nbytes
 
 
-def table(candidates: Mapping[str, Candidate], batch: Tensor, *, repeats: int) -> pd.DataFrame:
-    """One row a method: trainable parameters, median seconds of ``repeats`` steps taken in turn after one to warm up, kept bytes."""
-    optimizers = {name: torch.optim.AdamW(candidate.trainable, lr=0.0) for name, candidate in candidates.items()}
-    taken: dict[str, list[float]] = {name: [] for name in candidates}
+def table(candidates: Mapping[str, Callable[[], Candidate]], batch: Tensor, *, repeats: int) -> pd.DataFrame:
+    """One row a method: trainable parameters, median seconds of ``repeats`` steps after one to warm up, kept bytes.
+
+    One is made ready when the one before it is gone, so that one model alone is in memory.
+    """
+    return pd.DataFrame({"method": name, **_row(ready(), batch, repeats)} for name, ready in candidates.items())
+
+
+def _row(candidate: Candidate, batch: Tensor, repeats: int) -> dict[str, Any]:
+    optimizer, taken = torch.optim.AdamW(candidate.trainable, lr=0.0), []
     for _ in range(repeats + 1):
-        for name, candidate in candidates.items():
-            started = time.perf_counter()
-            candidate.step(batch, optimizers[name])
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken[name].append(time.perf_counter() - started)
-    return pd.DataFrame(
-        {
-            "method": name,
-            "by": candidate.by,
-            "trainable_parameters": sum(weight.numel() for weight in candidate.trainable),
-            "seconds": statistics.median(taken[name][1:]),
-            "activation_bytes": kept_bytes(candidate, batch),
-        }
-        for name, candidate in candidates.items()
-    )
+        started = time.perf_counter()
+        candidate.step(batch, optimizer)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return {
+        "by": candidate.by,
+        "trainable_parameters": sum(weight.numel() for weight in candidate.trainable),
+        "seconds": statistics.median(taken[1:]),
+        "activation_bytes": kept_bytes(candidate, batch),
+    }

@@ -3,8 +3,6 @@
 The plain loss knows one next token; the uncompressed model knows how likely each would have been (Hinton et al. 2015, at temperature 1).
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -12,7 +10,12 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from ctp_lib.model.likelihood import FrozenHeadLoss, Head, predicting_rows
+from ctp_lib.model.likelihood import FrozenHeadLoss, Head, predicting_rows, token_nll
+
+
+def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: PreTrainedModel | None) -> Tensor:
+    """The loss of every token but the first of each window, fp32, number x (length - 1): its NLL, or its divergence from ``teacher``."""
+    return token_nll(network, windows, prompt) if teacher is None else token_divergence(network, windows, prompt, teacher)
 
 
 def token_divergence(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: PreTrainedModel) -> Tensor:

@@ -1,7 +1,5 @@
 """Files of a model on the hub: fetched once into the hub client's own cache, checked, and read from there, also offline."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from pathlib import Path
@@ -51,7 +49,7 @@ def fetch(repository: str, revision: str | None = None, patterns: list[str] = MO
 
 def commit(folder: Path) -> str | None:
     """The commit that a folder of the cache holds; None for any other folder."""
-    return folder.name if folder.parent.name == "snapshots" else None
+    return folder.name if folder.parent.name == "snapshots" and folder.is_relative_to(constants.HF_HUB_CACHE) else None
 
 
 def _cache(repository: str) -> Path:

@@ -1,7 +1,5 @@
 """A causal LM and its tokenizer, from a hub id or a folder."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from pathlib import Path
@@ -136,7 +134,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """A digest of sums over every weight: equal models have it in common, a change of one weight shows."""
     digest = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        weight = weight.double()
+        weight = (weight.cpu() if weight.is_mps else weight).double()  # a Mac's GPU has no fp64
         digest.update(f"{name} {weight.sum().item()!r} {weight.square().sum().item()!r}".encode())
     return digest.hexdigest()
 

@@ -3,8 +3,6 @@
 A window of 256 tokens behind 100 vectors has 356 positions, of which 100 are the same for every window.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

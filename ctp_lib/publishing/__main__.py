@@ -1,7 +1,5 @@
 """Write a hub-ready folder under ``published/``, and upload it if asked: ``python -m ctp_lib.publishing prompt reference 75%``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

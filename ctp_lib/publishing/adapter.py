@@ -1,7 +1,5 @@
 """A learned prompt as a folder that a hub takes: a PEFT adapter with a card."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The page of what is published: what it is made from, with its revision, how, what was measured, how to open it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ likewise along a row; scales in fp16. It is the second version (``gptq_v2``): th
 took for an overflow where it was zero.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

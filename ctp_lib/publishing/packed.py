@@ -1,7 +1,5 @@
 """A compressed model as a folder that a hub takes: packed in the GPTQ format where its grid allows it, dense otherwise."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

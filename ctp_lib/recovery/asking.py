@@ -1,7 +1,5 @@
 """Zero-shot tasks, with and without what repairs: the same items in the same window."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ctp_lib.evaluation import documentation_tasks, tasks

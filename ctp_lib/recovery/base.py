@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctp_lib.settings.registry import Registry
+from ctp_lib.settings.spec import require
+from ctp_lib.settings.study import PROMPT, Study
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
     from ctp_lib.evaluation.subject import Subject
     from ctp_lib.recovery.training import TrainingRun
     from ctp_lib.settings.models import ModelSpec
-    from ctp_lib.settings.study import Study
     from ctp_lib.text.selection import TrainingText
 
 
@@ -40,18 +42,21 @@ class Learned(ABC):
 class Method(ABC):
     """``name`` in tables and in ``methods`` of ``params.yaml``, ``label`` and ``colour`` in figures.
 
-    ``needs_dense``: it looks at the uncompressed model whatever its loss. ``trains``: it depends on a text and a seed, and what it learns is
-    kept in a folder.
+    ``needs_dense``: it looks at the uncompressed model whatever its loss; ``needs_calibration``: at the text of the compression; ``others``: at
+    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept in a folder.
     """
 
     name: ClassVar[str]
     label: ClassVar[str]
     colour: ClassVar[str]
     needs_dense: ClassVar[bool] = False
+    needs_calibration: ClassVar[bool] = False
+    others: ClassVar[tuple[str, ...]] = ()
     trains: ClassVar[bool] = True
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> Any:
-        """What it learns with: those of the study's soft prompts, unless it has settings of its own (``own``, as written)."""
+        """What it learns with, by ``own``, as ``methods`` of ``params.yaml`` has them; a method that has none learns as soft prompts do."""
+        require(not own, f"methods.{self.name}", dict(own), "{}, since it learns by the section soft_prompt")
         return study.soft_prompt
 
     @abstractmethod
@@ -70,7 +75,7 @@ class Method(ABC):
         """Learn on ``network``, which stays as it is.
 
         ``teacher`` is the uncompressed model, where the loss or the method asks for it and there is one. ``checkpoint`` is the place of an
-        unfinished training, ``label`` the name of its bar; ``others`` gives what another method, by name, learned here with this seed.
+        unfinished training, ``label`` the name of its bar; ``others`` gives what one of the method's ``others`` learned here with this seed.
         """
 
     @abstractmethod
@@ -81,3 +86,18 @@ class Method(ABC):
 def registry(settings: Study | None = None) -> Registry[Method]:
     """The methods of the library, and those that the study brings."""
     return Registry("recovery", Method, *((settings.root, settings.plugins) if settings else ()))
+
+
+def settings_of(study: Study, name: str) -> dict[str, Any] | None:
+    """What the study's method ``name`` learns with, all told; None for the soft prompt, which imports nothing.
+
+    Raises :class:`ParameterError` where the study cannot learn it.
+    """
+    own = study.methods[name]
+    if name == PROMPT and not own:
+        return None
+    method = registry(study).get(name)
+    require(method.trains, "methods", name, "a method that learns; the compressed model alone and written prompts are always there")
+    for other in method.others:
+        require(other in study.methods, "methods", list(study.methods), f"a list with {other}, which {name} learns from")
+    return asdict(method.settings(study, own))

@@ -1,7 +1,5 @@
 """Methods at several sizes on one compressed model: each method's learning rate is swept on validation at one size, then all are run at it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +11,8 @@ from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.results import cells
 from ctp_lib.settings import digests, paths
+from ctp_lib.settings.experiments import ComparisonSpec
+from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
@@ -32,7 +32,7 @@ def obtain(settings: Study, model: str) -> dict[str, Any]:
     levels = [Level.parse(level) for level in spec.levels]
     wanted = {
         "base": digests.short(
-            [Bench(settings, model, level).identity(PROMPT.name, seed) for level in levels for seed in spec.seeds]
+            [Bench(settings, model, level).lesson(PROMPT.name, seed).identity for level in levels for seed in spec.seeds]
         ),
         "comparison": asdict(spec),
         "evaluation": scores.evaluation(settings),
@@ -61,7 +61,16 @@ def prompts(bench: Bench) -> list[Size]:
 def loras(bench: Bench) -> list[Size]:
     """LoRA at every rank and set of modules that is compared."""
     spec, recipe = bench.study.comparison, bench.study.soft_prompt
-    return [Size(LORA.name, point, lambda rate, point=point: spec.lora(point, recipe, rate)) for point in spec.lora_points]
+    return [Size(LORA.name, point, lambda rate, point=point: lora_at(spec, point, recipe, rate)) for point in spec.lora_points]
+
+
+def lora_at(spec: ComparisonSpec, point: str, prompts: SoftPromptSpec, rate: float) -> LoraSpec:
+    """The LoRA of one ``<rank>@<set>`` at a learning rate, by the loss and training of ``prompts``. Alpha is the rank, so that one rate suits
+    all ranks; dropout as in the paper.
+    """
+    rank, _, targets = point.partition("@")
+    training = replace(prompts.training, learning_rate=rate)
+    return LoraSpec(int(rank), spec.lora_targets[targets], training, alpha=float(rank), loss=prompts.loss)
 
 
 def run(bench: Bench, size: Size, rate: float, seed: int) -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """The paper's first observation (section 3.1): a sentence before the input that tells the model what has become of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -16,17 +16,20 @@ from transformers import PreTrainedModel
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
+from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
-from ctp_lib.recovery.losses import identity, token_loss
 from ctp_lib.settings.learning import LoraSpec
 from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import ParameterError, require
 from ctp_lib.settings.study import Study, with_settings
 from ctp_lib.text.selection import TrainingText
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
+
+QUERIES_AND_VALUES = ("q_proj", "v_proj", "query_key_value")
+"""By the names of several architectures; each has some of them."""
 
 
 class Adapter(Learned):
@@ -62,22 +65,21 @@ class Adapter(Learned):
 
 
 class Lora(Method):
-    """Learned by the loop, loss and text of a soft prompt. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and what of
-    ``training`` differs.
+    """Learned by the loop, loss and text of a soft prompt. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and of
+    ``training`` its learning rate and what else differs.
     """
 
     name, label, colour = "lora", "compressed + LoRA", "#1c7ed6"
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> LoraSpec:
-        """Rank 8 on the first set of ``comparison.lora_targets`` unless said; alpha is the rank."""
-        shared, rank = study.soft_prompt, own.get("rank", 8)
-        usual = {
-            "rank": rank,
-            "alpha": float(rank),
-            "targets": next(iter(study.comparison.lora_targets.values())),
-            "loss": shared.loss,
-        }
-        changed = {**asdict(shared.training), **own.get("training", {})}
+        """Rank 8 on queries and values (paper) unless said; alpha is the rank. A prompt's learning rate is none for LoRA, so it must be said."""
+        shared, rank, training = study.soft_prompt, own.get("rank", 8), own.get("training") or {}
+        said = "learning_rate" in training
+        require(
+            said, f"methods.{self.name}.training", dict(training), "a section with learning_rate; a prompt's is too high for LoRA"
+        )
+        usual = {"rank": rank, "alpha": float(rank), "targets": QUERIES_AND_VALUES, "loss": shared.loss}
+        changed = {**asdict(shared.training), **training}
         return with_settings(LoraSpec, usual | dict(own) | {"training": changed}, f"methods.{self.name}.")
 
     def learn(
@@ -93,7 +95,7 @@ class Lora(Method):
         **_: Any,
     ) -> Adapter:
         """LoRA matrices on ``network`` by the soft prompt's loss, at the step that was best on ``text.validation``."""
-        base = identity(network, teacher)
+        base = training.identity(network, teacher)
         torch.manual_seed(seed)
         adapted = with_lora(network, settings)
 

@@ -1,7 +1,5 @@
 """Nothing at all: the compressed model by itself, with which all else is compared."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,10 @@
-"""What each method at each level was scored to be on the test text of every corpus: once, and never again for the same reason."""
+"""What each method at each level was scored to be on the test text of every corpus: once, and never again for the same reason.
 
-from __future__ import annotations
+``python -m ctp_lib.recovery.scores MODEL LEVEL METHOD`` is a cell of the graph.
+"""
 
+import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +15,9 @@ from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
 from ctp_lib.results.provenance import measured
-from ctp_lib.settings import digests, paths
+from ctp_lib.settings import digests, paths, study
 from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
 
 
@@ -32,32 +36,52 @@ def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) 
 
 
 def _identity(bench: Bench, method: str) -> dict[str, Any]:
-    study = bench.study
-    learned = [bench.identity(method, seed) for seed in _seeds(bench, method)]
+    learned = [bench.lesson(method, seed).identity for seed in _seeds(bench, method)]
     return {
         "subject": digests.short(learned),
-        "evaluation": evaluation(study),
-        "code": digests.code([registry(study).file(method), Path(__file__)]),
+        "evaluation": evaluation(bench.study),
+        "code": digests.code([registry(bench.study).file(method), Path(__file__)]),
     }
 
 
-def evaluation(study: Study) -> dict[str, Any]:
+def evaluation(settings: Study) -> dict[str, Any]:
     """What a score depends on beside its subject: the test text, and how much of it."""
-    texts = {corpus: digests.content(paths.corpora(study) / corpus / "test.jsonl.gz") for corpus in study.corpora.sources}
-    return {"texts": texts, "window": study.evaluation.window, "windows": study.evaluation.windows["test"]}
+    texts = {corpus: digests.content(paths.corpora(settings) / corpus / "test.jsonl.gz") for corpus in settings.corpora.sources}
+    return {"texts": texts, "window": settings.evaluation.window, "windows": settings.evaluation.windows["test"]}
 
 
 def _seeds(bench: Bench, method: str) -> Sequence[int]:
-    return bench.study.soft_prompt.seeds if bench.method(method).trains else (bench.study.seed,)
+    return bench.study.soft_prompt.seeds if registry(bench.study).get(method).trains else (bench.study.seed,)
 
 
 def _score(bench: Bench, name: str, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    method, level, rows = bench.method(name), str(bench.level), []
-    taught = {"trained_on": bench.study.soft_prompt.corpus, "trained_at_level": level} if method.trains else {}
+    lesson, level, rows = bench.lesson(name, bench.study.seed), str(bench.level), []
+    taught = {"trained_on": lesson.text, "trained_at_level": level} if lesson.method.trains else {}
     with measured("evaluate") as cost:
         for seed in _seeds(bench, name):
             rows += bench.score(bench.learned(name, seed), **taught, seed=seed)
     cost.tokens = sum(row["tokens_scored"] for row in rows)
     cell = {"model": bench.model, "level": level, "method": name, "trained_on": taught.get("trained_on", "")}
     cells.write_cost(bench.study, path, cell, [cost])
-    return cells.write(path, cell, identity=identity, recipe=asdict(bench.lesson(name)), perplexity=rows)
+    return cells.write(path, cell, identity=identity, recipe=asdict(lesson.settings), perplexity=rows)
+
+
+def main() -> None:
+    """The command line; one sentence on stderr when it cannot be done."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ctp_lib.recovery.scores", description="Score one method on one model at one level."
+    )
+    for what in ("model", "level", "method"):
+        parser.add_argument(what)
+    asked = parser.parse_args()
+    try:
+        settings = study.load()
+        model, level = settings.model_called(asked.model), Level.parse(settings.level_called(asked.level))
+        for row in obtain(settings, model, level, asked.method)["perplexity"]:
+            print(f"{row['evaluated_on']:20} seed {row['seed']}: perplexity {row['ppl']:.3f}, {row['windows']} windows")
+    except ParameterError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

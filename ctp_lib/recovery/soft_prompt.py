@@ -21,9 +21,9 @@ from transformers import PreTrainedModel
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
+from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
-from ctp_lib.recovery.losses import identity, token_loss
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
@@ -122,7 +122,7 @@ class PromptTuning(Method):
             loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
             batch=text.batch,
             spec=settings.training,
-            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **identity(network, teacher)},
+            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
             validate=lambda: perplexity(network, text.validation, prompt()).nll,
             checkpoint=checkpoint,
             label=label,

@@ -2,7 +2,8 @@
 
 The loop knows nothing of what it trains. It gets a module whose trainable parameters it may change, a loss
 of one batch, and the batch that belongs to a step; everything random is a function of (seed, step), so a run that was
-killed goes on from its checkpoint to the same bytes.
+killed goes on from its checkpoint to the same bytes. A checkpoint is one safetensors file with plain values, never pickled; it is renamed
+into its place when it is complete.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
-from ctp_lib.recovery import checkpoints
+from ctp_lib.model import loading
+from ctp_lib.settings import paths
 from ctp_lib.settings.learning import TrainingSpec
 
 
@@ -34,6 +39,11 @@ class TrainingRun:
     best_nll: float = math.inf
     tokens: int = 0
     seconds: float = 0.0
+
+
+def identity(network: PreTrainedModel, teacher: PreTrainedModel | None) -> dict[str, str | None]:
+    """Whose weights an unfinished training depends on."""
+    return {"base": loading.fingerprint(network), "teacher": None if teacher is None else loading.fingerprint(teacher)}
 
 
 def learning_rate_factor(step: int, spec: TrainingSpec) -> float:
@@ -165,16 +175,14 @@ class _State:
         tensors = {f"now.{name}": parameter for name, parameter in self.trainable.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for number, optimizer in enumerate(self.optimizers):
-            tensors |= checkpoints.pack_optimizer(optimizer, f"optimizer{number}")
-        checkpoints.save(
-            self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)}
-        )
+            tensors |= pack_optimizer(optimizer, f"optimizer{number}")
+        save_state(self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)})
 
     def resume(self) -> int:
         """Take up the checkpoint, if there is one of the same training; the step to go on from."""
         if not self.path.exists():
             return 0
-        tensors, values = checkpoints.load(self.path)
+        tensors, values = load_state(self.path)
         if values["identity"] != self.identity:
             return 0
         with torch.no_grad():
@@ -182,7 +190,42 @@ class _State:
                 parameter.copy_(tensors[f"now.{name}"])
                 self.best[name] = tensors[f"best.{name}"].to(parameter.device)
         for number, optimizer in enumerate(self.optimizers):
-            checkpoints.unpack_optimizer(optimizer, tensors, f"optimizer{number}")
+            unpack_optimizer(optimizer, tensors, f"optimizer{number}")
         self.run = TrainingRun(**values["run"])
         self.losses = values["losses"]
         return values["step"]
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Write ``tensors`` and JSON-able ``values`` to ``path``, replacing what was there in one step."""
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with paths.replacing(path) as incoming:
+        save_file(contiguous, incoming, metadata={"values": json.dumps(values)})
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read back what :func:`save_state` wrote. Raises :class:`ValueError` for a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return tensors, json.loads((file.metadata() or {})["values"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it and run again") from None
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """The tensors of an optimizer's state, named ``<prefix>.<parameter number>.<state name>``."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{number}.{name}": torch.as_tensor(value) for number, entries in state.items() for name, value in entries.items()
+    }
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Put back what :func:`pack_optimizer` took; learning rates are the caller's business."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith(prefix + "."):
+            number, name = key.removeprefix(prefix + ".").split(".", 1)
+            state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,7 +1,5 @@
 """One JSON a cell, with its numbers alone; another, under ``costs``, with seconds, memory, machine and commit."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,10 +1,7 @@
 """Where, when and with what something was made: it changes with every run, so it is never kept beside a number."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -14,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 RECORDED_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "peft", "tokenizers", "numpy")
@@ -86,5 +84,9 @@ def _processor() -> str:
 def _peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # of Unix alone
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -4,8 +4,6 @@
 are committed; what a run of one's own makes lies beside them, out of git.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import json

@@ -1,7 +1,5 @@
 """Cells -> tidy tables: ``perplexity.csv``, ``tasks.csv``, ``cost.csv`` and ``curve.csv`` of a study, a row a measurement."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +106,8 @@ def _costs(settings: Study) -> Iterator[dict[str, Any]]:
     for kind in ("compressed", "learned", "scores", "direct", "comparison"):
         for path in sorted((paths.results(settings) / "costs" / kind).rglob("*.json")):
             cell, model = cells.read(path), path.relative_to(paths.results(settings)).parts[2].removesuffix(".json")
-            if cell["cell"]["level"] in settings.study.levels and model in own:
+            asked = cell["cell"].get("method", "none") in ("none", *settings.methods) or kind == "comparison"
+            if cell["cell"]["level"] in settings.study.levels and model in own and asked:
                 yield cell
 
 

@@ -5,8 +5,6 @@ The ``.py`` file is the notebook's source. Parameters are checked against its ce
 defaults, and without the times that would make equal runs differ.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import datetime
@@ -22,7 +20,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from ctp_lib.compression.base import method_for, registry
-from ctp_lib.settings import models, names, paths, study
+from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
@@ -30,7 +28,7 @@ from ctp_lib.settings.study import Study
 SECONDS = Path("data/seconds.jsonl")
 """A line a run: what it spent its time on. `benchmarks/overhead.py` reads it."""
 PARAMETERS = "parameters"
-KNOWN = {"model": names.model, "other": names.model, "level": names.level}
+KNOWN = {"model": Study.model_called, "other": Study.model_called, "level": Study.level_called}
 """Parameters that the graph gives as paths."""
 
 

@@ -4,8 +4,6 @@
 packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stages depend on these, never on a folder of code or on the lock.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -25,7 +23,7 @@ from ctp_lib.text import docstrings
 SHARED = {
     "compress": ("compression/saved.py", "compression/reached.py"),
     "learn": ("recovery/bench.py",),
-    "score": ("recovery/scores.py", "run/score.py"),
+    "score": ("recovery/scores.py",),
 }
 """What all methods share, by stage."""
 
@@ -39,12 +37,11 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
             "level": asdict(level),
             **_code("compress", own, settings.root / "notebooks/02_compression.py"),
         }
-    for name in ("none", *settings.methods):
-        own = recovery.registry(settings).file(name)
-        found[f"score/{name}"] = _code("score", own)
-        if name in settings.methods:
-            made = _code("learn", own, settings.root / "notebooks/03_soft_prompt.py")
-            found[f"learn/{name}"] = {"settings": dict(settings.methods[name]), **made}
+    found["score/none"] = _code("score", recovery.registry(settings).file("none"))
+    for name in settings.methods:
+        learned = _learned(settings, name)
+        found[f"score/{name}"] = learned | _code("score", recovery.registry(settings).file(name))
+        found[f"learn/{name}"] = learned | _code("learn", settings.root / "notebooks/03_soft_prompt.py")
     for path in sorted((settings.root / "notebooks").glob("[0-9]*.py")):
         found[f"notebooks/{path.stem}"] = _notebook(settings, path)
     found["preflight"] = digests.code([LIBRARY / "machine/preflight.py"])
@@ -58,6 +55,14 @@ def _model(settings: Study, name: str) -> dict[str, Any]:
     folder = settings.root / spec.source
     content = digests.content(folder) if folder.is_dir() else None
     return {"source": spec.source, "revision": spec.revision, "dtype": spec.dtype, "content": content}
+
+
+def _learned(settings: Study, name: str) -> dict[str, Any]:
+    """A method's settings, wherever they come from, its code, and the same of those it learns from."""
+    registry = recovery.registry(settings)
+    found = {"own_settings": recovery.settings_of(settings, name), "own_code": digests.code([registry.file(name)])}
+    others = registry.get(name).others if name != study.PROMPT else ()
+    return found | {"others": {other: _learned(settings, other) for other in others}}
 
 
 def _code(stage: str, *own: Path) -> dict[str, Any]:

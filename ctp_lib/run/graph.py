@@ -4,8 +4,6 @@ DVC takes no name apart: a dot in one is a step into a section, and a level such
 names of the study that ``params.yaml`` chooses stand once more in ``graph.yaml``, as paths.
 """
 
-from __future__ import annotations
-
 import argparse
 import glob
 import re
@@ -27,25 +25,30 @@ HEAD = "# The names of the study as paths, which dvc.yaml reads. Made from param
 
 
 def graph(settings: Study) -> dict[str, Any]:
-    """All that ``dvc.yaml`` runs over. Raises :class:`ParameterError` for a method that nobody has, or one that cannot do its level."""
+    """All that ``dvc.yaml`` runs over. Raises :class:`ParameterError` for a method that nobody has, one that cannot do its level, or one
+    whose settings are wrong.
+    """
     methods = compression.registry(settings)
     for level in settings.levels:
         compression.method_for(level, methods)
     for name in settings.methods:
-        recovery.registry(settings).file(name)
-    slugs = [models.slug(name) for name in settings.models]
-    require(len(set(slugs)) == len(slugs), "models", list(settings.models), "names that differ in more than slashes and spaces")
+        recovery.settings_of(settings, name)
+    reads = _reads(settings)
+    for field, names in (("models", list(settings.models)), ("files, folders and plugins", reads)):
+        differ = len({models.slug(name) for name in names}) == len(names)
+        require(differ, field, names, "names that differ in more than slashes and spaces")
     run = settings.study
     return {
         "study": run.name,
         "recipe": settings.soft_prompt.recipe or next(iter(settings.recipes)),
         "models": [models.slug(name) for name in run.models],
         "levels": [level.slug for level in settings.levels],
+        "shown": settings.shown_level.slug,
         "methods": list(settings.methods),
         "calibrated_on": settings.compression.corpus,
         "learned_on": settings.soft_prompt.corpus,
         "pairs": {models.slug(pair.model): models.slug(pair.other) for pair in settings.another_model.pairs},
-        "reads": {models.slug(path): path for path in _reads(settings)},
+        "reads": {models.slug(path): path for path in reads},
     }
 
 
@@ -53,7 +56,9 @@ def _reads(settings: Study) -> list[str]:
     """Files and folders outside the library that results depend on: the lock, and what the reader brings."""
     sources = [settings.models[name].source for name in models_asked(settings)]
     found = ["requirements.txt", *(source for source in sources if (settings.root / source).is_dir())]
-    found += [without_pattern(pattern) for pattern in own_texts(settings)]
+    for pattern in own_texts(settings):
+        found.append(without_pattern(pattern))
+        require(found[-1] != ".", "corpora.sources: files", pattern, "a path into a folder that holds texts alone")
     return list(dict.fromkeys([*found, *([settings.tasks.folder] if settings.tasks.folder else []), *settings.plugins]))
 
 

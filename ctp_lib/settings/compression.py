@@ -1,7 +1,5 @@
 """What a model is compressed with."""
 
-from __future__ import annotations
-
 from pydantic.dataclasses import dataclass
 
 from ctp_lib.settings.spec import SPEC, Count, Positive, Window

@@ -1,7 +1,5 @@
 """Texts by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from pydantic.dataclasses import dataclass

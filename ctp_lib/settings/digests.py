@@ -72,9 +72,10 @@ def _read(path: Path, changed: int) -> tuple[str, list[Path], set[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             outer |= {alias.name.split(".")[0] for alias in node.names}
+            inner += [path for alias in node.names for path in _modules(alias.name)]
         elif isinstance(node, ast.ImportFrom) and node.module:
             outer.add(node.module.split(".")[0])
-            inner += _modules(node)
+            inner += _modules(node.module, *(alias.name for alias in node.names))
     return short(ast.dump(tree)), inner, outer
 
 
@@ -85,12 +86,13 @@ def _says_nothing(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING"
 
 
-def _modules(node: ast.ImportFrom) -> list[Path]:
-    package, *parts = node.module.split(".")
+def _modules(module: str, *names: str) -> list[Path]:
+    """The library's files that ``from module import names`` reads."""
+    package, *parts = module.split(".")
     if package != LIBRARY.name:
         return []
     base = LIBRARY.joinpath(*parts)
-    candidates = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
+    candidates = [base.with_suffix(".py"), *(base / f"{name}.py" for name in names)]
     return [candidate for candidate in candidates if candidate.is_file()]
 
 

@@ -1,7 +1,5 @@
 """What is measured, and on how much text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from pydantic.dataclasses import dataclass

@@ -1,16 +1,12 @@
 """What each question of the study asks for: one section a notebook."""
 
-from __future__ import annotations
-
-import dataclasses
 from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec, TrainingSpec
-from ctp_lib.settings.levels import Level
+from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.spec import SPEC, Count, Seeds, require, require_seeds
 
 
@@ -27,10 +23,6 @@ class HardPromptSpec:
     context: Count
     continuation: Count
     show: Count
-    show_level: str
-
-    def __post_init__(self) -> None:
-        Level.parse(self.show_level)
 
 
 @dataclass(**SPEC)
@@ -98,14 +90,6 @@ class ComparisonSpec:
         for name in ("prompt_tokens", "prompt_rates", "lora_points", "lora_rates"):
             require(len(getattr(self, name)) > 0, name, [], "at least one value")
 
-    def lora(self, point: str, prompts: SoftPromptSpec, rate: float) -> LoraSpec:
-        """The LoRA of one point at a learning rate, by the loss and training of ``prompts``. Alpha is the rank, so one rate suits all ranks;
-        dropout as in the paper.
-        """
-        rank, _, targets = point.partition("@")
-        training = dataclasses.replace(prompts.training, learning_rate=rate)
-        return LoraSpec(int(rank), self.lora_targets[targets], training, alpha=float(rank), loss=prompts.loss)
-
 
 @dataclass(**SPEC)
 class Pair:
@@ -150,17 +134,3 @@ class ShippedModelSpec:
     seed: int
     shape: Shape
     training: TrainingSpec
-
-
-@dataclass(**SPEC)
-class ShapeComparisonSpec:
-    """Candidates for the shape of the reference model: each trained for ``steps``, compressed to ``levels``, and given a ``prompt``."""
-
-    shapes: Mapping[str, Shape]
-    steps: Count
-    levels: tuple[str, ...]
-    prompt: SoftPromptSpec
-
-    def __post_init__(self) -> None:
-        for level in self.levels:
-            Level.parse(level)

@@ -1,7 +1,5 @@
 """How something is learned on a frozen model."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic.dataclasses import dataclass

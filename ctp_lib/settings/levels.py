@@ -56,7 +56,8 @@ class Level:
         if match["by"] and match["by"] != USUAL[level.family]:
             level = dataclasses.replace(level, by=match["by"])
         if str(level) != text or level.group == 0 or (level.group and not level.bits):
-            raise ParameterError(f"level {text!r} is not a level (did you mean {level}?); write {GRAMMAR}")
+            meant = f" (did you mean {level}?)" if str(level) != text else ""
+            raise ParameterError(f"level {text!r} is not a level{meant}; write {GRAMMAR}")
         return level
 
     def _with(self, part: str, text: str) -> Level:

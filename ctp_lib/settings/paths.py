@@ -1,7 +1,5 @@
 """Where each thing of a study lies: under the study's name, the model's, and the level's slug."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

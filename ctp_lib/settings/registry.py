@@ -4,8 +4,6 @@ file of the reader's own, which ``plugins`` in ``params.yaml`` names.
 A file is read when its method is asked for, so that a cell depends on its own method and on no other.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import re
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ctp_lib.settings.digests import LIBRARY
-from ctp_lib.settings.spec import ParameterError, first_line
+from ctp_lib.settings.spec import ParameterError, first_line, require
 
 Kind = TypeVar("Kind")
 
@@ -33,8 +31,7 @@ class Registry(Generic[Kind]):
 
     def file(self, name: str) -> Path:
         """Where the method ``name`` is written. Raises :class:`ParameterError` where there is none."""
-        own = LIBRARY / self.package / f"{name.replace('-', '_')}.py"
-        if own.is_file() and _ends_in_a_method(own):
+        if own := self._own(name):
             return own
         if name in (brought := self._brought()):
             return brought[name][0]
@@ -47,13 +44,23 @@ class Registry(Generic[Kind]):
             return importlib.import_module(f"{LIBRARY.name}.{self.package}.{path.stem}").METHOD
         return self._brought()[name][1]
 
+    def _own(self, name: str) -> Path | None:
+        """The library's file of that name, if it is a method."""
+        path = LIBRARY / self.package / f"{name.replace('-', '_')}.py"
+        return path if path.is_file() and _ends_in_a_method(path) else None
+
     def _brought(self) -> dict[str, tuple[Path, Kind]]:
         found = {}
         for path in self.plugins:
             if not path.is_file():
                 raise ParameterError(f"plugins has {path}, which is not there")
-            methods = _run(path, path.stat().st_mtime_ns).get("METHODS", [])
-            found |= {method.name: (path, method) for method in methods if isinstance(method, self.kind)}
+            for method in _run(path, path.stat().st_mtime_ns).get("METHODS", []):
+                if isinstance(method, self.kind):
+                    taken = method.name in found or self._own(method.name) is not None
+                    require(
+                        not taken, f"plugins has {path}, where the name of a method", method.name, "one that no other method has"
+                    )
+                    found[method.name] = (path, method)
         return found
 
 

@@ -1,7 +1,5 @@
 """How a section of ``params.yaml`` is written down and checked: a pydantic dataclass, and one sentence when a value is wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 

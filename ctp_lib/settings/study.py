@@ -4,8 +4,6 @@ Everything that a notebook may ask for by name (a model, a level, a corpus) is r
 value raises :class:`ParameterError` with one sentence: the field, the value, what is allowed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re
@@ -28,7 +26,6 @@ from ctp_lib.settings.experiments import (
     CrossCompressionSpec,
     CrossDatasetSpec,
     HardPromptSpec,
-    ShapeComparisonSpec,
     ShippedModelSpec,
     TasksSpec,
 )
@@ -36,6 +33,9 @@ from ctp_lib.settings.learning import RecipeSpec, SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import SPEC, ParameterError, require, sentence
+
+PROMPT = "soft_prompt"
+"""The paper's method: every study has it, and its settings are a section of their own."""
 
 
 @dataclass(**SPEC)
@@ -48,8 +48,11 @@ class RunSpec:
     levels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        once = "full" in self.levels and len(set(self.levels)) == len(self.levels)
-        require(once, "levels", list(self.levels), "full, which all others are compared with, and each level once")
+        once = "full" in self.levels and len(set(self.levels)) == len(self.levels) > 1
+        require(once, "levels", list(self.levels), "full, which all others are compared with, another level, and each once")
+        require(len(set(self.models)) == len(self.models) > 0, "models", list(self.models), "one model or more, each once")
+        named = re.fullmatch(r"[A-Za-z0-9_-]+", self.name)
+        require(named is not None, "study", self.name, "a name of letters, digits, - and _")
         for level in self.levels:
             Level.parse(level)
 
@@ -69,7 +72,6 @@ class Study:
     study: RunSpec
     corpora: CorporaSpec
     shipped_models: Mapping[str, ShippedModelSpec]
-    shape_comparison: ShapeComparisonSpec
     compression: CompressionSpec
     soft_prompt: SoftPromptSpec
     hard_prompt: HardPromptSpec
@@ -90,6 +92,9 @@ class Study:
         for name in self.study.models:
             require(name in self.models, "study.models", name, f"a name under models: {', '.join(self.models)}")
         self._check_levels()
+        require(
+            PROMPT in self.methods, "methods", list(self.methods), f"a section with {PROMPT}, which the paper's claims are about"
+        )
         for section in ("compression", "soft_prompt"):
             self._check_subset(f"{section}.corpus", (getattr(self, section).corpus,), self.study.corpora)
         documented = self.corpora.sources[self.soft_prompt.corpus].packages is not None
@@ -98,11 +103,18 @@ class Study:
             require(
                 possible, "tasks.names", name, "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
             )
+        for side in ("model", "other"):
+            listed = [getattr(pair, side) for pair in self.another_model.pairs]
+            require(len(set(listed)) == len(listed), "another_model.pairs", listed, f"each {side} once")
         for pair in self.another_model.pairs:
             self._check_subset("another_model.pairs", (pair.model,), self.study.models)
             self._check_subset("another_model.pairs", (pair.other,), tuple(self.models))
         for section in ("cross_dataset", "tasks", "comparison", "another_model"):
             self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
+        compared = self.comparison.levels
+        require(
+            "full" in compared and len(compared) > 1, "comparison.levels", list(compared), "full and a compressed level or more"
+        )
         for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
             self._check_subset(f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds)
 
@@ -121,10 +133,23 @@ class Study:
         """The levels that the study runs over, in its order."""
         return [Level.parse(level) for level in self.study.levels]
 
+    @property
+    def shown_level(self) -> Level:
+        """The level that is looked at closely where one is enough: the last of ``comparison.levels``."""
+        return Level.parse([level for level in self.comparison.levels if level != "full"][-1])
+
     def prompts_by(self, recipe: str) -> SoftPromptSpec:
         """The study's prompts, learned in another way: by one of ``recipes``."""
         said = {field.name: getattr(self.recipes[recipe], field.name) for field in dataclasses.fields(RecipeSpec)}
         return dataclasses.replace(self.soft_prompt, recipe=recipe, **said)
+
+    def model_called(self, slug: str) -> str:
+        """The model whose slug is ``slug``, as the graph passes it on, or ``slug`` itself."""
+        return next((name for name in self.models if models.slug(name) == slug), slug)
+
+    def level_called(self, slug: str) -> str:
+        """The level whose slug is ``slug``, as the graph passes it on, or ``slug`` itself."""
+        return next((str(level) for level in self.levels if level.slug == slug), slug)
 
     def model(self, name: str) -> ModelSpec:
         """The model ``name`` of ``params.yaml``, or any folder or hub id that is not listed there."""
@@ -168,10 +193,13 @@ def find() -> Path:
 
 def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
     """``raw`` with the sections of the profile that ``study`` names beside the others, and of the corpora those that it names."""
-    profiles, name, corpora = raw.pop("profiles", {}), raw.get("study"), raw.get("corpora")
+    profiles, name, corpora = raw.pop("profiles", None) or {}, raw.get("study"), raw.get("corpora")
     if name is None:
         return raw
-    require(isinstance(name, str) and name in profiles, "study", name, f"one of {', '.join(profiles)}")
+    require(
+        isinstance(name, str) and name in profiles, "study", name, f"one of {', '.join(profiles) or 'profiles, which has none'}"
+    )
+    require(isinstance(profiles[name], dict), f"profiles.{name}", profiles[name], "sections with values")
     over = {"models", "corpora", "levels"}
     sections = {section: value for section, value in profiles[name].items() if section not in over}
     named = profiles[name].get("corpora")
@@ -189,10 +217,11 @@ def _with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
     prompt, recipes = raw.get("soft_prompt"), raw.get("recipes")
     if not (isinstance(prompt, dict) and isinstance(recipes, dict) and prompt.get("recipe") is not None):
         return raw
-    require(prompt["recipe"] in recipes, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(recipes)}")
+    known = isinstance(prompt["recipe"], str) and prompt["recipe"] in recipes
+    require(known, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(recipes)}")
     recipe = recipes[prompt["recipe"]]
     _checked(RecipeSpec, recipe, f"recipes.{prompt['recipe']}.")  # what is wrong is said where it stands
-    return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **prompt.get("training", {})}}}
+    return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **(prompt.get("training") or {})}}}
 
 
 def _checked(kind: type, raw: Any, prefix: str = "") -> Any:
@@ -220,6 +249,3 @@ def _names(kind: Any, path: tuple[str, ...]) -> list[str]:
 def with_settings(kind: type, raw: Mapping[str, Any], prefix: str) -> Any:
     """A method's own settings as its class ``kind``, with the same sentences; ``prefix`` says where they stand."""
     return _checked(kind, dict(raw), prefix)
-
-
-__all__ = ["Level", "ParameterError", "Study", "load", "models"]

@@ -1,7 +1,5 @@
 """What the corpora hold, for a card: documents, characters and tokens, and the packages they were read from."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

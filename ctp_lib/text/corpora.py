@@ -5,8 +5,6 @@ packages carry lands in one split of one corpus only; others come from the hub o
 as ``<folder>/<corpus>/<split>.jsonl.gz``, one ``{"name", "text"}`` object a line.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import sys

@@ -5,8 +5,6 @@ Python language reference (``pydoc_data.topics``). Source files are parsed with 
 imported, so reading a package has no side effects and needs none of its dependencies.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import inspect

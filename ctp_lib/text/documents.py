@@ -1,7 +1,5 @@
 """The documents of a study, as they lie on disk: ``<folder>/<corpus>/<split>.jsonl.gz``, one ``{"name", "text"}`` object a line."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Test text that a model was trained on is no test. The models that ship with the study say which documents they have read."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which tokens an experiment reads: for calibration, for training, for validation, for the test."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Callable, Iterable

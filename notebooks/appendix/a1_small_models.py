@@ -19,9 +19,9 @@
 # The study needs a model worth compressing that fits a laptop and needs no hub. This notebook makes it: a byte-level BPE and a
 # Llama of a few million parameters, trained from scratch on the train splits of the three corpora.
 #
-# It ships with the project and no stage of the study makes it again, so this notebook refuses to replace a model that is there unless
-# `replace_it` says so. Training takes hours on two cores; a run that is killed goes on from its last checkpoint. A second, smaller model
-# of another seed is made in the same way, for the question whether a prompt works on another model with the same tokenizer.
+# The model ships with the project, and no stage of the study makes it again. So this notebook refuses to replace an existing model unless
+# `replace_it` is true. Training takes hours on two cores. A killed run goes on from its last checkpoint. A second, smaller model with
+# another seed is made in the same way. It answers whether a prompt works on another model with the same tokenizer.
 
 # %% tags=["parameters"]
 name = "reference"
@@ -69,7 +69,7 @@ run = small_models.train(model, tokens, validation, spec.training, seed=spec.see
 
 # %% [markdown]
 # ## Save
-# Safetensors in 16 bits, with a mark for every document that was read, under a temporary name until it is complete.
+# The model is saved as safetensors in 16 bits, with a mark for every document it read. It has a temporary name until it is complete.
 
 # %%
 with paths.replacing(goal) as incoming:

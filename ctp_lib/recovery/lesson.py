@@ -1,0 +1,118 @@
+"""How a method is taught: with which settings, on which text, below which teacher; and what the result depends on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ctp_lib.compression import saved
+from ctp_lib.recovery.base import Learned, Method, registry
+from ctp_lib.results.provenance import Cost, measured
+from ctp_lib.settings import digests, paths
+from ctp_lib.settings.learning import TrainingSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study
+from ctp_lib.text import selection
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Method ``name`` on ``model`` at ``level``, with ``own`` settings in place of the study's, on ``corpus`` in place of the broad one."""
+
+    study: Study
+    model: str
+    level: Level
+    name: str
+    seed: int
+    own: Any = None
+    corpus: str | None = None
+
+    @cached_property
+    def method(self) -> Method:
+        """The method itself."""
+        return registry(self.study).get(self.name)
+
+    @cached_property
+    def settings(self) -> Any:
+        """What the method learns with here.
+
+        There is nothing above the uncompressed model to learn from, so what is learned on it has the plain loss.
+        """
+        found = self.own
+        if found is None or isinstance(found, Mapping):
+            found = self.method.settings(self.study, self.study.methods.get(self.name, {}) if found is None else found)
+        return replace(found, loss="next-token") if self.level.family == "full" and hasattr(found, "loss") else found
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How much text is read, and how: that of the settings, or of the study's soft prompts."""
+        return getattr(self.settings, "training", self.study.soft_prompt.training)
+
+    @property
+    def text(self) -> str:
+        """The corpus that it learns on."""
+        return self.corpus or self.study.soft_prompt.corpus
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on: the compressed model's manifest (not its bytes), the text, settings, seed, code, packages."""
+        settings = {key: value for key, value in asdict(self.settings).items() if key not in ("seeds", "recipe", "corpus")}
+        made_by = {
+            "base": saved.identity(self.study, self.model, self.level),
+            "method": self.name,
+            "settings": settings,
+            "code": digests.code([registry(self.study).file(self.name), Path(__file__)]),
+        }
+        if not self.method.trains:
+            return made_by
+        folder, evaluation = paths.corpora(self.study) / self.text, self.study.evaluation
+        read = {split: digests.content(folder / f"{split}.jsonl.gz") for split in ("train", "validation")}
+        return {
+            **made_by,
+            "training": asdict(self.training),
+            "text": {"corpus": self.text, **read, "window": evaluation.window, "validated_on": evaluation.windows["validation"]},
+            "calibration": saved.calibration(self.study) if self.method.needs_calibration else None,
+            "others": {name: replace(self, name=name, own=None).identity for name in self.method.others},
+            "seed": self.seed,
+        }
+
+    def teach(
+        self,
+        network: PreTrainedModel,
+        dense: Callable[[], PreTrainedModel],
+        tokenizer: PreTrainedTokenizerBase,
+        others: Callable[[str], Learned],
+        *,
+        checkpoint: Path,
+        label: str,
+    ) -> tuple[Learned, Cost]:
+        """Learn on ``network``; ``dense`` gives the uncompressed model, where it is needed, and ``others`` what another method learned."""
+        text = selection.training_text(self.study, tokenizer, self.text, self.training, self.seed)
+        if not self.method.needs_calibration:
+            text = replace(text, calibration=None)
+        distilled = self.method.needs_dense or getattr(self.settings, "loss", "") == "distillation"
+
+        def other(name: str) -> Learned:
+            if name not in self.method.others:
+                raise ParameterError(f"method {self.name!r} asks for {name!r}; name it in `others` of its class")
+            return others(name)
+
+        with measured("train", seed=self.seed) as cost:
+            learned = self.method.learn(
+                network,
+                text,
+                self.settings,
+                dense() if distilled and self.level.family != "full" else None,
+                self.seed,
+                checkpoint=checkpoint,
+                label=f"{label or self.name}, {self.level}, seed {self.seed}",
+                others=other,
+            )
+        if learned.run:
+            cost.tokens, cost.seconds = learned.run.tokens, learned.run.seconds
+        learned.method = self.name
+        return learned, cost
