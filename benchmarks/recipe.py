@@ -52,7 +52,7 @@ def learn(settings: Study, name: str, recipe: SoftPromptSpec, level: str, seed: 
     text = selection.training_text(settings, bench.tokenizer, recipe.corpus, recipe.training, seed)
     test = selection.split_windows(settings, bench.tokenizer, recipe.corpus, "test")
     checkpoint = settings.root / "models" / "checkpoints" / f"recipe-{name}-{bench.level.slug}-{seed}.safetensors"
-    teacher = bench.dense if lesson.loss == "distillation" else None
+    teacher = bench.teacher if lesson.loss == "distillation" else None
     learned = PROMPT.learn(network, text, lesson, teacher, seed, checkpoint=checkpoint, label=f"{name}, {level}, seed {seed}")
     run = learned.run
     row = {

@@ -34,9 +34,9 @@ model = "reference"
 import pandas as pd
 
 from ctp_lib.claims import c8_lora as claim
-from ctp_lib.claims import style
+from ctp_lib.claims import repair, style
 from ctp_lib.recovery import comparison, scores
-from ctp_lib.results import cells
+from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
 
 settings = study.load()
@@ -68,6 +68,22 @@ here.drop(columns=["evaluated_on", "runs"]).round(4)
 
 # %%
 style.save(claim.figure(here), paths.figures(settings, model), "6_prompt_or_lora")
+
+# %% [markdown]
+# ## Repair, or adaptation to the text?
+# A repair brings the compressed model nearer to the uncompressed one, so the KL divergence between the two falls. An adaptation to the text
+# lowers the NLL alone, and it would help the uncompressed model as well. Controls learn nothing: a repair has to beat them.
+
+# %%
+scored = cells.rows(scores.of_study(settings, model))
+stitched = cells.read(paths.question(settings, "cross_compression", model))["perplexity"]
+repaired = repair.table(settings, scored, stitched, rows)
+tables.write(repaired, paths.table(settings, "repair", model))
+repaired.round(3)
+
+# %%
+shown = [level for level in settings.comparison.levels if level != "full"]
+style.save(repair.figure(repaired, shown, settings), paths.figures(settings, model), "6b_repair_or_adaptation")
 
 # %% [markdown]
 # ## Verdict on C8

@@ -15,6 +15,7 @@ from benchmarks import measure
 from ctp_lib.compression.base import method_for
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import preflight, step_cost
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery import comparison
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
@@ -78,7 +79,7 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
         )
         optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
         if asked.soft_prompt.loss == "distillation":
-            candidate = replace(candidate, teacher=made(network.config))
+            candidate = replace(candidate, teacher=Teacher(made(network.config)))
         for _ in range(2):
             candidate.step(windows, optimizer)
 

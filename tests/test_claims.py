@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from test_results import cell, row
 
 from ctp_lib.claims import (
@@ -24,6 +25,7 @@ from ctp_lib.claims import (
     ledger,
     metric_audit,
     paper,
+    repair,
     rules,
     transfer,
 )
@@ -347,3 +349,41 @@ def test_a_verdict_of_another_study_is_not_in_the_ledger(tmp_path):
     assert list(ledger.collect(settings).claim) == ["C1", "C11"]
     without = replace(settings, another_model=replace(settings.another_model, pairs=()))
     assert list(ledger.collect(without).claim) == ["C1"]
+
+
+def test_repair_is_told_from_adaptation_row_by_row():
+    settings = study.load(ROOT / "params.yaml")
+    settings = replace(settings, methods={"soft_prompt": {}, "sink": {}})
+
+    def found(level, method, nll, kl, seed=0, **more):
+        return {
+            "level": level,
+            "method": method,
+            "nll": nll,
+            "kl": kl,
+            "ppl": math.exp(nll),
+            "seed": seed,
+            "evaluated_on": "documentation",
+            **more,
+        }
+
+    scored = [found("full", "none", 2.0, 0.0), found("75%", "none", 3.0, 0.8), found("75%", "sink", 2.9, 0.7)]
+    scored += [found("75%", "soft_prompt", nll, 0.5, seed) for seed, nll in enumerate((2.5, 2.7))]
+    stitched = [
+        found("full", "soft_prompt", 1.9, 0.2, trained_at_level="75%"),
+        found("2bit", "soft_prompt", 9.0, 9.0, trained_at_level="75%"),
+    ]
+    compared = [found("75%", "lora", 2.4, 0.4, point="8@qv", learning_rate=0.1, validation_nll=2.6)]
+    compared += [found("75%", "lora", 2.3, 0.3, point="1@qv", learning_rate=0.1, validation_nll=2.7)]
+    compared += [
+        found("full", "soft_prompt", 1.8, 0.3, point="20 vectors", learning_rate=rate, validation_nll=rate) for rate in (0.1, 0.2)
+    ]
+    table = repair.table(settings, scored, stitched, compared).loc["75%"]
+    assert list(table.index) == [
+        "uncompressed", "uncompressed, behind its own prompt", "uncompressed, behind that prompt", "compressed", "compressed + soft prompt",
+        "compressed + one end-of-text token", "compressed + LoRA, 8@qv",
+    ]  # fmt: skip
+    assert table.nll.tolist() == pytest.approx([2.0, 1.8, 1.9, 3.0, 2.6, 2.9, 2.4])
+    assert table.kl.tolist() == pytest.approx([0.0, 0.3, 0.2, 0.8, 0.5, 0.7, 0.4]) and table.seeds["compressed + soft prompt"] == 2
+    figure = repair.figure(repair.table(settings, scored, stitched, compared), ["2bit", "75%"], settings)
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["2bit", "75%"]

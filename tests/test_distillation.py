@@ -12,8 +12,11 @@ from conftest import ROOT, learn_prompt, random_windows, small_model
 from torch.nn.functional import kl_div
 from transformers import CohereConfig, PreTrainedModel
 
+from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import step_cost
 from ctp_lib.model import divergence, likelihood, loading
+from ctp_lib.model import teacher as teaching
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -62,7 +65,7 @@ def test_value_and_gradient_are_those_of_the_full_logits_in_float64(family):
     weights = torch.linspace(-1, 2, expected.numel()).view_as(expected)  # every token by its own weight
     (expected * weights).sum().backward()
     prompt.requires_grad_()
-    found = divergence.token_divergence(network, WINDOWS, prompt, teacher)
+    found = divergence.token_divergence(network, WINDOWS, prompt, Teacher(teacher))
     (found * weights).sum().backward()
     assert found.dtype == torch.float32 and found.shape == (3, 19)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
@@ -73,16 +76,16 @@ def test_logits_that_are_scaled_after_the_head_are_taken_whole():
     teacher = small_model(kind=CohereConfig, pad_token_id=0, logit_scale=0.5)
     network, prompt = damaged(teacher), torch.randn(4, 32)
     assert likelihood.frozen_head(network) is None
-    found = divergence.token_divergence(network, WINDOWS, prompt, teacher)
+    found = divergence.token_divergence(network, WINDOWS, prompt, Teacher(teacher))
     torch.testing.assert_close(found, plain(network, teacher, prompt), rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_is_not_far_from_itself_and_the_teacher_stays_as_it_is(model):
-    nothing = divergence.token_divergence(model, WINDOWS, None, model)
+    nothing = divergence.token_divergence(model, WINDOWS, None, Teacher(model))
     torch.testing.assert_close(nothing, torch.zeros(3, 19), rtol=0, atol=1e-5)
     trained = copy.deepcopy(model).requires_grad_(True)
     prompt = torch.randn(4, 32, requires_grad=True)
-    divergence.token_divergence(model, WINDOWS, prompt, trained).mean().backward()
+    divergence.token_divergence(model, WINDOWS, prompt, Teacher(trained)).mean().backward()
     assert prompt.grad.abs().sum() > 0 and all(weight.grad is None for weight in trained.parameters())
 
 
@@ -93,9 +96,9 @@ def test_a_distilled_prompt_and_lora_bring_the_model_nearer_to_its_teacher(model
     text = TrainingText(lambda step: said.roll(2 * step, 0)[:2], said, "digest")
 
     def distance(of: PreTrainedModel, prompt: torch.Tensor | None = None) -> float:
-        return divergence.token_divergence(of, said, prompt, model).mean().item()
+        return divergence.token_divergence(of, said, prompt, Teacher(model)).mean().item()
 
-    settings = {"seed": 0, "label": "t", "teacher": model}
+    settings = {"seed": 0, "label": "t", "teacher": Teacher(model)}
     start = SoftPrompt.from_vocabulary(network, 4, "sampled", 0)()
     prompt, run = learn_prompt(network, RECIPE, text, checkpoint=tmp_path / "p.safetensors", **settings)
     assert run.best_step > 0 and distance(network, prompt()) < distance(network, start)
@@ -104,7 +107,7 @@ def test_a_distilled_prompt_and_lora_bring_the_model_nearer_to_its_teacher(model
         distance(network),
         LoraSpec(4, ("q_proj", "v_proj", "down_proj"), replace(TRAINING, learning_rate=0.01), alpha=4.0, dropout=0.0),
     )
-    adapter = LORA.learn(network, text, lora, model, 0, checkpoint=tmp_path / "l.safetensors", label="t")
+    adapter = LORA.learn(network, text, lora, Teacher(model), 0, checkpoint=tmp_path / "l.safetensors", label="t")
     with adapter.on(network) as subject:
         assert distance(subject.network) < bare
     assert distance(network) == bare
@@ -115,7 +118,7 @@ def test_a_checkpoint_of_another_teacher_is_not_taken_up(model, tmp_path):
     recipe = replace(RECIPE, training=replace(TRAINING, steps=2))
     learned = [
         learn_prompt(network, recipe, text, teacher=teacher, seed=0, checkpoint=checkpoint)[0]()
-        for teacher in (model, damaged(network), None)
+        for teacher in (Teacher(model), Teacher(damaged(network)), None)
     ]
     assert not torch.equal(learned[0], learned[1]) and not torch.equal(learned[1], learned[2])
 
@@ -129,11 +132,44 @@ def test_what_is_learned_on_the_uncompressed_model_has_the_plain_loss():
         Bench(settings, "reference", Level.parse("75%")).lesson(LORA.name, 0, {"training": {"learning_rate": 0.01}}).settings.loss
         == "distillation"
     )
-    dense = Bench(settings, "reference", Level.parse("75%")).dense
-    assert loading.fingerprint(dense) == loading.fingerprint(loading.load_model(settings.model("reference")))
+    dense = Bench(settings, "reference", Level.parse("75%")).teacher
+    assert loading.fingerprint(dense.network) == loading.fingerprint(loading.load_model(settings.model("reference")))
 
 
 def test_a_distilled_step_keeps_no_more_for_its_backward_pass(model):
     by_text = step_cost.soft_prompt(small_model(), 4)
-    distilled = replace(by_text, teacher=model)
+    distilled = replace(by_text, teacher=Teacher(model))
     assert step_cost.kept_bytes(distilled, WINDOWS) == step_cost.kept_bytes(by_text, WINDOWS)
+
+
+def test_what_the_teacher_predicts_is_computed_once_and_kept_in_16_bits(model, tmp_path, monkeypatch):
+    network, prompt = damaged(model), torch.randn(4, 32)
+    exact = divergence.token_divergence(network, WINDOWS, prompt, Teacher(model))
+    first = divergence.token_divergence(network, WINDOWS, prompt, Teacher(model, tmp_path))
+    (kept,) = tmp_path.glob("*.safetensors")
+    assert kept.stat().st_size < 2 * 3 * 19 * 32 + 200 and first.mean() == pytest.approx(exact.mean().item(), rel=1e-3)
+    hook = model.model.register_forward_pre_hook(lambda *_: pytest.fail("asked again"))
+    assert torch.equal(divergence.token_divergence(network, WINDOWS, prompt, Teacher(model, tmp_path)), first)
+    hook.remove()
+    kept.write_bytes(kept.read_bytes()[:50])
+    assert torch.equal(divergence.token_divergence(network, WINDOWS, prompt, Teacher(model, tmp_path)), first), (
+        "damaged, so made again"
+    )
+    monkeypatch.setattr(teaching, "AT_MOST", 100)
+    full = Teacher(model, tmp_path / "full")
+    assert torch.equal(divergence.token_divergence(network, WINDOWS, prompt, full), first), "the same where nothing can be kept"
+    assert not list((tmp_path / "full").glob("*"))
+
+
+def test_nll_and_divergence_of_one_pass_are_those_of_two(model):
+    network, prompt = damaged(model), torch.randn(4, 32)
+    with torch.inference_mode():
+        nll, apart = divergence.nll_and_divergence(network, WINDOWS, prompt, Teacher(model))
+        assert torch.equal(nll, likelihood.token_nll(network, WINDOWS, prompt))
+        torch.testing.assert_close(apart, divergence.token_divergence(network, WINDOWS, prompt, Teacher(model)))
+        scored = perplexity(network, WINDOWS, prompt, Teacher(model), batch_windows=1)
+    assert scored.record()["kl"] == pytest.approx(apart.double().mean().item(), rel=1e-5)
+    assert (
+        scored.nll == perplexity(network, WINDOWS, prompt, batch_windows=1).nll
+        and perplexity(network, WINDOWS).record()["kl"] is None
+    )

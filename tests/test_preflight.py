@@ -21,6 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from benchmarks import measure
 from ctp_lib.machine import memory, preflight, step_cost
 from ctp_lib.model import loading
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
@@ -63,7 +64,7 @@ def test_nothing_but_shapes_is_needed(family, tmp_path):
     families.save(family, tmp_path)
     network = loading.load_model(ModelSpec(str(tmp_path)))
     teacher = loading.load_model(ModelSpec(str(tmp_path)))
-    candidate, windows = replace(step_cost.soft_prompt(network, 5), teacher=teacher), random_windows(3, 20)
+    candidate, windows = replace(step_cost.soft_prompt(network, 5), teacher=Teacher(teacher)), random_windows(3, 20)
     optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
     candidate.step(windows, optimizer)
     with memory.PeakBytes([*network.parameters(), *teacher.parameters()]) as real:

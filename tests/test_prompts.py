@@ -12,11 +12,16 @@ from torch import nn
 
 from ctp_lib.evaluation.perplexity import Perplexity, bits_per_byte, perplexity
 from ctp_lib.model.likelihood import token_nll
+from ctp_lib.recovery.base import registry
 from ctp_lib.recovery.soft_prompt import METHOD, WEIGHTS_FILE, Prompt, SoftPrompt
+from ctp_lib.settings.learning import SoftPromptSpec, TrainingSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text.selection import TrainingText
 
 WINDOWS = random_windows(3, 12)
+TRAINING = TrainingSpec(steps=2, batch_windows=2, learning_rate=0.1, warmup_steps=0, validate_every=1)
+RECIPE = SoftPromptSpec(prompt_tokens=4, training=TRAINING, corpus="broad", seeds=(0,))
 
 
 def naive_nll(network, ids: torch.Tensor) -> torch.Tensor:
@@ -136,3 +141,21 @@ def test_prompts_that_do_not_fit_or_are_damaged_are_refused(model, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes(b"torn")
     with pytest.raises(ParameterError, match="not a readable prompt"):
         METHOD.load(tmp_path, model)
+
+
+def test_controls_are_tokens_of_the_vocabulary_that_nobody_learned(model, tokenizer, tmp_path):
+    batch = random_windows(2, 12)
+    text = TrainingText(lambda step: batch, batch, "digest", tokenizer=tokenizer)
+    embed, found = model.get_input_embeddings().weight, {}
+    for name in ("sink", "random_prefix", "text_prefix"):
+        method = registry().get(name)
+        learned = method.learn(model, text, RECIPE, None, 3, checkpoint=tmp_path / "c", label="t", others=None)
+        assert (learned.parameters, learned.bytes, learned.run, method.control) == (0, 4 * learned.vectors.numel(), None, True)
+        (tmp_path / name).mkdir()
+        learned.save(tmp_path / name, ModelSpec("base"), model)
+        assert torch.equal(method.load(tmp_path / name, model).vectors, learned.vectors)
+        found[name] = learned.vectors
+    assert torch.equal(found["sink"], embed[[tokenizer.eos_token_id]])
+    assert torch.equal(found["text_prefix"], embed[batch[0][: RECIPE.prompt_tokens]])
+    start = SoftPrompt.from_vocabulary(model, RECIPE.prompt_tokens, "sampled", 3)()
+    assert torch.equal(found["random_prefix"], start), "where a prompt of that seed starts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from conftest import HUB, random_windows
 from huggingface_hub import ModelCard, snapshot_download
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ctp_lib.compression import saved
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.model import loading
-from ctp_lib.publishing import adapter, gptq_format, packed
+from ctp_lib.model import likelihood, loading
+from ctp_lib.publishing import adapter, baked, gptq_format, packed
 from ctp_lib.publishing.__main__ import push
 from ctp_lib.recovery import scores
 from ctp_lib.settings.levels import Level
@@ -162,3 +164,39 @@ def test_a_folder_goes_to_the_hub_and_comes_back(project):
     HUB.gated.add("somebody/closed")
     with pytest.raises(ParameterError, match="was not uploaded: .*log in with"):
         push(folder, "somebody/closed")
+
+
+@pytest.mark.parametrize("family", [name for name in families.FAMILIES])
+def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, tokenizer, tmp_path):
+    network, plain = families.model(family), families.model(family)
+    width = plain.get_input_embeddings().weight.shape[1]
+    vectors = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    baked.bake(network, own, vectors)
+    network.save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    again, reads = AutoModelForCausalLM.from_pretrained(tmp_path).eval(), AutoTokenizer.from_pretrained(tmp_path)
+    text = "Return the sum of the axis."
+    ids, words = reads(text, return_tensors="pt"), tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    assert reads.convert_ids_to_tokens(ids["input_ids"][0])[:3] == ["<prompt_0>", "<prompt_1>", "<prompt_2>"]
+    chat = reads.apply_chat_template([{"role": "user", "content": text}], return_tensors="pt", return_dict=True)
+    assert torch.equal(chat["input_ids"], ids["input_ids"]) and ids["input_ids"].shape[1] == 3 + words.shape[1]
+    with torch.inference_mode():
+        expected = plain(inputs_embeds=likelihood.stitched(plain, words, vectors)).logits
+        found = again(**ids).logits
+    torch.testing.assert_close(found[..., :300], expected, rtol=1e-4, atol=1e-4)
+    made = again.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=0)[0, ids["input_ids"].shape[1] :]
+    with torch.inference_mode():
+        wanted = plain.generate(
+            inputs_embeds=likelihood.stitched(plain, words, vectors), max_new_tokens=8, do_sample=False, pad_token_id=0
+        )[0]
+    assert torch.equal(made, wanted) and made.max() < 300
+
+
+def test_a_baked_folder_is_written_with_its_card(project):
+    prepare(project, LEVEL := Level.parse("50%"))
+    folder = baked.model(project, "own", LEVEL, 0)
+    text = (folder / "README.md").read_text()
+    assert "with a learned prompt inside" in text and "| broad |" in text and "puts the prompt's 5 tokens before every text" in text
+    assert AutoModelForCausalLM.from_pretrained(folder).config.tie_word_embeddings is False

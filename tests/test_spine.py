@@ -25,11 +25,11 @@ OWN = "somebody/own-neox"
 JOINT = ["-p", "level", "50%+4bit"]
 QUESTIONS = {
     "04_central_result": [],
-    "10_what_repairs": [],
-    "05_metric_audit": JOINT,
     "06_hard_prompt": JOINT,
     "07_cross_dataset": [],
     "08_cross_compression": [],
+    "10_what_repairs": [],
+    "05_metric_audit": JOINT,
     "09_cross_task": [],
     "13_stored_size": [],
     "14_cost": JOINT,
@@ -135,7 +135,7 @@ def test_the_ledger_has_a_verdict_for_every_claim_but_one(project):
 
 def test_every_experiment_drew_its_figure(project):
     drawn = {path.stem for path in (project / "figures" / "embedded" / "own.model").glob("*.svg")}
-    assert {name.split("_")[0] for name in drawn} == {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "s1"}
+    assert {name.split("_")[0] for name in drawn} == {"1", "2", "3", "4", "5", "6", "6b", "7", "8", "9", "10", "s1"}
     assert all(path.stat().st_size > 1000 for path in (project / "figures" / "embedded" / "own.model").iterdir())
     assert not list((project / "models" / "embedded" / "checkpoints").glob("*.safetensors")), "finished, so nothing to go on from"
 

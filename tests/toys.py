@@ -94,7 +94,7 @@ class MeanShift(recovery.Method):
             network(text.calibration())
         for hook in hooks:
             hook.remove()
-        dense = loading.compressible(teacher or network)
+        dense = loading.compressible(teacher.network if teacher else network)
         lacks = {name: dense[name].weight - module.weight for name, module in modules.items()}
         return Shifted({name: settings.strength * lacks[name] @ means[name] for name in modules})
 

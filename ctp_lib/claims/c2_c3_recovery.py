@@ -20,7 +20,7 @@ from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
-PANELS = {("quantised",): "Quantised", ("pruned", "joint"): "Pruned, and pruned + quantised"}
+PANELS = {("quantised",): "Quantised", ("pruned", "joint"): "Pruned, and pruned + quantised", ("given",): "Brought"}
 MILD = 0.10
 """A level is mild when it costs at most this share in perplexity."""
 MATCHES = 0.01
@@ -133,7 +133,7 @@ def curves_by_level(table: pd.DataFrame) -> Figure:
     ``table``: ``curve.csv``.
     """
     style.use()
-    levels = _levels(table, ("full", "quantised", "pruned", "joint"))
+    levels = list(table.level.drop_duplicates())
     columns = 3
     lines = -(-len(levels) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(11, 2.5 * lines), squeeze=False, layout="constrained")
@@ -185,7 +185,7 @@ def _levels(table: pd.DataFrame, families: tuple[str, ...]) -> list[str]:
 
 
 def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float, settings: Study | None) -> None:
-    methods = list(rows.method.drop_duplicates())
+    methods = [name for name in rows.method.drop_duplicates() if not recovery.registry(settings).get(name).control]
     for number, name in enumerate(methods):
         method, shift = (
             recovery.registry(settings).get(name),

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ctp_lib.compression import saved, storage
+from ctp_lib.compression import own, saved, storage
 from ctp_lib.compression.base import method_for, registry
 from ctp_lib.model import loading
 from ctp_lib.results import cells
@@ -22,21 +22,26 @@ def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
     found = cells.known(path, wanted)
     if found is None:
         cell = {"model": model, "level": str(level)}
-        found = cells.write(path, cell, identity=wanted, reached=describe(settings, level, saved.load(settings, model, level)))
+        found = cells.write(
+            path, cell, identity=wanted, reached=describe(settings, model, level, saved.load(settings, model, level))
+        )
     return found
 
 
-def describe(settings: Study, level: Level, network: PreTrainedModel) -> dict[str, Any]:
+def describe(settings: Study, model: str, level: Level, network: PreTrainedModel) -> dict[str, Any]:
     """What was reached in every matrix of ``network``, and the bits it takes by its method."""
     weights = {name: module.weight.detach() for name, module in loading.compressible(network).items()}
-    bits = method_for(level, registry(settings)).bits(weights, level)
     count = sum(weight.numel() for weight in weights.values())
     rest = loading.parameter_count(network) - count
+    if level.given:  # all of its files, spread over all of its weights
+        bits = own.stored_bits(settings.model(model), level) / (count + rest)
+    else:
+        bits = method_for(level, registry(settings)).bits(weights, level)
     return {
         "bits_per_weight": bits,
         "compressed_weights": count,
         "other_parameters": rest,
-        "stored_bytes": round(bits * count + storage.FLOAT_BITS * rest) // 8,
+        "stored_bytes": round(bits * count + (bits if level.given else storage.FLOAT_BITS) * rest) // 8,
         "mask_digest": storage.mask_digest(weights) if level.sparsity else None,
         "layers": [asdict(report) for report in storage.inspect(weights)],
     }

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from ctp_lib.compression import own
 from ctp_lib.compression.base import method_for, registry
-from ctp_lib.model import hub, loading
+from ctp_lib.model import gguf, hub, loading
 from ctp_lib.results import cells
 from ctp_lib.results.provenance import Cost, measured
 from ctp_lib.settings import digests, paths
@@ -29,6 +30,12 @@ def identity(settings: Study, model: str, level: Level) -> dict[str, Any]:
     found = {"base": source(settings.model(model)), "level": str(level), "method": level.method}
     if level.family == "full":
         return found
+    if level.given:
+        return {
+            **found,
+            "brought": source(own.source(settings.model(model), level)),
+            "code": digests.code([Path(own.__file__), Path(__file__)]),
+        }
     made_by = digests.code([registry(settings).file(level.method), Path(__file__)])
     return {**found, "calibration": calibration(settings), "code": made_by}
 
@@ -45,7 +52,8 @@ def source(spec: ModelSpec) -> dict[str, Any]:
     folder = loading.folder(spec)
     commit = hub.commit(folder)
     named = {"source": spec.source, "revision": spec.revision, "dtype": spec.dtype}
-    return {**named, "commit": commit, "content": None if commit else digests.content(folder)}
+    content = None if commit else digests.content(folder / gguf.MANIFEST if spec.gguf else folder)
+    return {**named, "commit": commit, "content": content}
 
 
 def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
@@ -66,7 +74,10 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
             _check_groups(network, level)
             windows = selection.calibration_windows(settings, tokenizer)
             with measured("compress", tokens=windows.numel()) as cost:
-                method.compress(network, level, windows, settings.compression)
+                if level.given:
+                    network = own.bring(spec, level, network)
+                else:
+                    method.compress(network, level, windows, settings.compression)
             network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16).save_pretrained(incoming)
             tokenizer.save_pretrained(incoming)
             costs.append(cost)

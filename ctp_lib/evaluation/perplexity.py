@@ -9,8 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.divergence import nll_and_divergence
 from ctp_lib.model.likelihood import token_nll
 from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.teacher import Teacher
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
 """Real tokens that go through the model together."""
@@ -20,12 +22,14 @@ TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
 class Perplexity:
     """``window_nll`` holds the mean over the window - 1 scored tokens of each window, in nats a token.
 
-    All windows are equally long, so paired differences between two models need nothing but these.
+    All windows are equally long, so paired differences between two models need nothing but these. ``window_kl`` holds the same mean of the
+    divergence KL(uncompressed || model), where it was asked for.
     """
 
     window_nll: tuple[float, ...]
     window: int
     prompt_tokens: int
+    window_kl: tuple[float, ...] | None = None
 
     @property
     def windows(self) -> int:
@@ -65,6 +69,7 @@ class Perplexity:
             "ppl": self.ppl,
             "ppl_released": self.ppl_released,
             "tokens_scored": self.tokens_scored,
+            "kl": None if self.window_kl is None else math.fsum(self.window_kl) / self.windows,
         }
 
 
@@ -75,9 +80,15 @@ def windows_at_once(window: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def perplexity(
-    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, *, batch_windows: int | None = None
+    model: PreTrainedModel,
+    windows: Tensor,
+    prompt: Tensor | None = None,
+    teacher: Teacher | None = None,
+    *,
+    batch_windows: int | None = None,
 ) -> Perplexity:
-    """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each.
+    """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each, and with a ``teacher`` the
+    divergence from it.
 
     Windows stream through ``batch_windows`` at a time behind the prompt's keys and values, by default as many as hold
     :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises :class:`FloatingPointError` when the model answers with anything but finite
@@ -85,29 +96,34 @@ def perplexity(
     """
     number, length = windows.shape
     scored: list[float] = []
+    apart: list[float] = []
     before = None if prompt is None else PromptCache(model, prompt)
     for batch in windows.split(batch_windows or windows_at_once(length, model.device)):
-        nll = token_nll(model, batch, before)
+        if teacher is None:
+            nll = token_nll(model, batch, before)
+        else:
+            nll, divergence = nll_and_divergence(model, batch, before, teacher)
+            apart += divergence.cpu().double().mean(1).tolist()
         assert nll.shape[1] == length - 1, "every window must be scored whole"
         scored += nll.cpu().double().mean(1).tolist()  # where there is fp64
     assert len(scored) == number, "every window must be scored"
-    if not all(map(math.isfinite, scored)):
+    if not all(map(math.isfinite, [*scored, *apart])):
         raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")
-    return Perplexity(tuple(scored), length, 0 if prompt is None else len(prompt))
+    return Perplexity(tuple(scored), length, 0 if prompt is None else len(prompt), tuple(apart) or None)
 
 
-def perplexity_of(subject: Subject, windows: Tensor) -> Perplexity:
+def perplexity_of(subject: Subject, windows: Tensor, teacher: Teacher | None = None) -> Perplexity:
     """Score ``windows`` (int64, number x length), each by the part of ``subject`` that it is routed to.
 
     ``prompt_tokens`` is the longest of their prompts.
     """
-    scored, longest = [0.0] * len(windows), 0
+    scored, apart, longest = [0.0] * len(windows), [0.0] * len(windows), 0
     for rows, part in subject.routed(windows):
-        found = perplexity(part.network, windows[rows], part.prompt)
+        found = perplexity(part.network, windows[rows], part.prompt, teacher)
         longest = max(longest, found.prompt_tokens)
-        for row, nll in zip(rows, found.window_nll, strict=True):
-            scored[row] = nll
-    return Perplexity(tuple(scored), windows.shape[1], longest)
+        for row, nll, kl in zip(rows, found.window_nll, found.window_kl or found.window_nll, strict=True):
+            scored[row], apart[row] = nll, kl
+    return Perplexity(tuple(scored), windows.shape[1], longest, tuple(apart) if teacher else None)
 
 
 def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:

@@ -5,12 +5,14 @@ from typing import Any
 
 from ctp_lib.evaluation.perplexity import bits_per_byte, perplexity_of
 from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.text.selection import ScoredText
 
 
 def score(
     subject: Subject,
     texts: Mapping[str, ScoredText],
+    teacher: Teacher | None = None,
     *,
     method: str,
     trainable_parameters: int | None = None,
@@ -19,13 +21,15 @@ def score(
 ) -> list[dict[str, Any]]:
     """Score each of ``texts``; one row a corpus, by the names of ``perplexity.csv``, with ``fields`` in each row.
 
+    With a ``teacher``, the divergence from it stands in each row as well.
+
     ``text_digest`` tells which tokens were scored. ``trainable_parameters`` and ``bytes_added`` are by default those of the subject's
     prompt.
     """
     vectors = 0 if subject.prompt is None else subject.prompt.numel()
     rows = []
     for corpus, text in texts.items():
-        result = perplexity_of(subject, text.windows)
+        result = perplexity_of(subject, text.windows, teacher)
         rows.append(
             {
                 "method": method,

@@ -20,6 +20,7 @@ from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import loading
 from ctp_lib.model.likelihood import ROWS_AT_ONCE, token_nll
 from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery import comparison, lora
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.learning import TrainingSpec
@@ -176,7 +177,7 @@ def _trained(candidate: step_cost.Candidate, settings: Study, windows: int) -> i
     own = [*candidate.network.parameters(), *candidate.trainable]
     beside = 3 * trained + _more_logits(candidate.network, settings)
     if settings.soft_prompt.loss == "distillation":  # the uncompressed model has the same shapes
-        candidate = replace(candidate, teacher=candidate.network)
+        candidate = replace(candidate, teacher=Teacher(candidate.network))
         beside += sum(weight.nbytes for weight in candidate.network.parameters())
     return beside + memory.peak_bytes(lambda: candidate.step(batch, optimizer), own)
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from ctp_lib.machine.memory import PeakBytes
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import token_loss
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.lora import with_lora
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -34,7 +35,7 @@ class Candidate:
     network: PreTrainedModel
     trainable: list[nn.Parameter]
     prompt: SoftPrompt | None = None
-    teacher: PreTrainedModel | None = None
+    teacher: Teacher | None = None
     by: str = ""
 
     def loss(self, batch: Tensor) -> Tensor:

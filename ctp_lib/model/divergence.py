@@ -10,22 +10,23 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from ctp_lib.model.likelihood import FrozenHeadLoss, Head, predicting_rows, token_nll
+from ctp_lib.model.likelihood import ROWS_AT_ONCE, FrozenHeadLoss, Head, nll_of_chunk, predicting_rows, token_nll
+from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.teacher import Teacher
 
 
-def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: PreTrainedModel | None) -> Tensor:
+def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: Teacher | None) -> Tensor:
     """The loss of every token but the first of each window, fp32, number x (length - 1): its NLL, or its divergence from ``teacher``."""
     return token_nll(network, windows, prompt) if teacher is None else token_divergence(network, windows, prompt, teacher)
 
 
-def token_divergence(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: PreTrainedModel) -> Tensor:
+def token_divergence(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: Teacher) -> Tensor:
     """KL(teacher || model) in nats of the distribution of every token of ``windows`` but the first of each: fp32, number x (length - 1).
 
     The tokens are those of :func:`ctp_lib.model.likelihood.token_nll`; ``prompt`` (n x hidden) stands before them for ``model`` alone. Only
     ``model`` and ``prompt`` get gradients, and logits are in memory some rows at a time.
     """
-    with torch.no_grad():
-        known, knows = predicting_rows(teacher, windows, None)
+    known, knows = teacher.predicts(windows)
     rows, head = predicting_rows(model, windows, prompt)
     if head is None:
         wanted = _log_probabilities(known, knows, slice(None))
@@ -33,6 +34,23 @@ def token_divergence(model: PreTrainedModel, windows: Tensor, prompt: Tensor | N
     else:
         divergence = FrozenHeadLoss.apply(rows, head, partial(_divergence_of_chunk, known, knows))
     return divergence.view(len(windows), -1)
+
+
+@torch.inference_mode()
+def nll_and_divergence(
+    model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCache | None, teacher: Teacher
+) -> tuple[Tensor, Tensor]:
+    """What :func:`ctp_lib.model.likelihood.token_nll` and :func:`token_divergence` give, of one pass through ``model``."""
+    known, knows = teacher.predicts(windows)
+    targets = windows.to(model.device)[:, 1:].flatten()
+    rows, head = predicting_rows(model, windows, prompt)
+    nll, divergence = (torch.empty(len(rows), dtype=torch.float32, device=rows.device) for _ in range(2))
+    for first in range(0, len(rows), ROWS_AT_ONCE[rows.device.type]):
+        part = slice(first, first + ROWS_AT_ONCE[rows.device.type])
+        logits = rows[part] if head is None else head(rows[part])
+        divergence[part] = _divergence_of_chunk(known, knows, logits, part, False)[0]
+        nll[part] = nll_of_chunk(targets, logits, part, False)[0]
+    return nll.view(len(windows), -1), divergence.view(len(windows), -1)
 
 
 @torch.no_grad()

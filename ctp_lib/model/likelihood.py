@@ -38,7 +38,7 @@ def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCa
     if head is None:
         nll = cross_entropy(rows, targets, reduction="none")
     else:
-        nll = FrozenHeadLoss.apply(rows, head, partial(_nll_of_chunk, targets))
+        nll = FrozenHeadLoss.apply(rows, head, partial(nll_of_chunk, targets))
     return nll.view(len(windows), -1)
 
 
@@ -160,7 +160,8 @@ class FrozenHeadLoss(torch.autograd.Function):
         return (gradient * of_losses[:, None]).to(gradient.dtype), None, None
 
 
-def _nll_of_chunk(targets: Tensor, logits: Tensor, part: slice, slope: bool) -> tuple[Tensor, Tensor | None]:
+def nll_of_chunk(targets: Tensor, logits: Tensor, part: slice, slope: bool) -> tuple[Tensor, Tensor | None]:
+    """The NLL of the rows ``part`` by their ``logits``, which are written over, and with ``slope`` its gradient."""
     chosen = targets[part, None]
     of_target, largest = logits.gather(1, chosen), logits.amax(1, keepdim=True)
     weights = logits.sub_(largest).exp_()  # in place: logsumexp would make this once more

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.logging import disable_progress_bar
 
-from ctp_lib.model import hub
+from ctp_lib.model import gguf, hub
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line
 
@@ -140,9 +140,12 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def folder(spec: ModelSpec) -> Path:
-    """The files of a model: its folder, or those of the hub in the local cache, fetched when they are not there.
+    """The files of a model: its folder, that into which its GGUF file was imported, or those of the hub in the local cache, fetched when
+    they are not there.
 
     Raises :class:`ParameterError` when there is no such folder and the hub does not give them.
     """
+    if spec.gguf:
+        return gguf.folder(spec)
     local = spec.root / spec.source
     return local if local.is_dir() else hub.fetch(spec.source, spec.revision)

@@ -8,7 +8,7 @@ import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from ctp_lib.publishing import adapter, packed
+from ctp_lib.publishing import adapter, baked, packed
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError, first_line
@@ -32,7 +32,9 @@ def push(folder: Path, repository: str) -> str:
 def main() -> None:
     """The command line; one sentence on stderr when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.publishing", description="Write a hub-ready folder under published/.")
-    parser.add_argument("what", choices=["prompt", "model"])
+    parser.add_argument(
+        "what", choices=["prompt", "model", "baked"], help="the prompt alone, the compressed model alone, or both in one"
+    )
     parser.add_argument("model", help="as in params.yaml, or a folder or hub id that notebooks 02 and 03 were run with")
     parser.add_argument("level")
     parser.add_argument("--seed", type=int, help="of the prompt; the first of soft_prompt.seeds unless given")
@@ -40,9 +42,11 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         settings, level = study.load(), Level.parse(asked.level)
+        seed = settings.soft_prompt.seeds[0] if asked.seed is None else asked.seed
         if asked.what == "prompt":
-            seed = settings.soft_prompt.seeds[0] if asked.seed is None else asked.seed
             folder = adapter.prompt(settings, asked.model, level, seed)
+        elif asked.what == "baked":
+            folder = baked.model(settings, asked.model, level, seed)
         else:
             folder = packed.compressed_model(settings, asked.model, level)
         print(folder.relative_to(settings.root))

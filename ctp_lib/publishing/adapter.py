@@ -30,23 +30,27 @@ def prompt(settings: Study, model: str, level: Level, seed: int) -> Path:
 
     Raises :class:`ParameterError` when it was not learned yet.
     """
+    rows, protocol = described(settings, model, level, seed)
     source = paths.learned(settings, model, level, PROMPT.name, seed)
-    if not (source / WEIGHTS_FILE).exists():
-        raise ParameterError(
-            f"there is no prompt of {model} at {level} with seed {seed}; run notebooks/03_soft_prompt with these first"
-        )
-    cell = scores.obtain(settings, model, level, PROMPT.name)
-    rows = [row for row in cell["perplexity"] if row["seed"] == seed]
     goal = settings.root / "published" / f"{models.slug(model)}-{level.slug}-prompt-{seed}"
-    about = card.About(
-        settings, model, level, f"A soft prompt for {model} at {level}", "peft", _protocol(cell["recipe"], rows[0], seed)
-    )
+    about = card.About(settings, model, level, f"A soft prompt for {model} at {level}", "peft", protocol)
     with paths.replacing(goal) as folder:
         folder.mkdir()
         for file in ("adapter_config.json", WEIGHTS_FILE):
             shutil.copy(source / file, folder / file)
         card.write(folder, about, rows, USE.format(level=level))
     return goal
+
+
+def described(settings: Study, model: str, level: Level, seed: int) -> tuple[list[dict[str, Any]], str]:
+    """The scores of a prompt, and how it was learned, in words. Raises :class:`ParameterError` when it was not learned yet."""
+    if not (paths.learned(settings, model, level, PROMPT.name, seed) / WEIGHTS_FILE).exists():
+        raise ParameterError(
+            f"there is no prompt of {model} at {level} with seed {seed}; run notebooks/03_soft_prompt with these first"
+        )
+    cell = scores.obtain(settings, model, level, PROMPT.name)
+    rows = [row for row in cell["perplexity"] if row["seed"] == seed]
+    return rows, _protocol(cell["recipe"], rows[0], seed)
 
 
 def _protocol(recipe: dict[str, Any], row: dict[str, Any], seed: int) -> str:

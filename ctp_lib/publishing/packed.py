@@ -44,6 +44,8 @@ def compressed_model(settings: Study, model: str, level: Level) -> Path:
     source = paths.compressed(settings, model, level)
     if level.family == "full":
         raise ParameterError(f"{model} at full is the model as it came; publish a level that compresses it")
+    if level.given:
+        raise ParameterError(f"{model} at {level} is published already, by whom it came from; publish a prompt of it")
     if not source.exists():
         raise ParameterError(
             f"{model} at {level} is not compressed yet; run notebooks/02_compression with model {model!r}, level '{level}'"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ctp_lib.evaluation.subject import Subject
+    from ctp_lib.model.teacher import Teacher
     from ctp_lib.recovery.training import TrainingRun
     from ctp_lib.settings.models import ModelSpec
     from ctp_lib.text.selection import TrainingText
@@ -43,7 +44,8 @@ class Method(ABC):
     """``name`` in tables and in ``methods`` of ``params.yaml``, ``label`` and ``colour`` in figures.
 
     ``needs_dense``: it looks at the uncompressed model whatever its loss; ``needs_calibration``: at the text of the compression; ``others``: at
-    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept in a folder.
+    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept in a folder. ``control``: it learns
+    nothing, and stands in tables for what a repair has to beat.
     """
 
     name: ClassVar[str]
@@ -52,6 +54,7 @@ class Method(ABC):
     needs_dense: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     others: ClassVar[tuple[str, ...]] = ()
+    control: ClassVar[bool] = False
     trains: ClassVar[bool] = True
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> Any:
@@ -65,7 +68,7 @@ class Method(ABC):
         network: PreTrainedModel,
         text: TrainingText,
         settings: Any,
-        teacher: PreTrainedModel | None,
+        teacher: Teacher | None,
         seed: int,
         *,
         checkpoint: Path,
@@ -74,7 +77,7 @@ class Method(ABC):
     ) -> Learned:
         """Learn on ``network``, which stays as it is.
 
-        ``teacher`` is the uncompressed model, where the loss or the method asks for it and there is one. ``checkpoint`` is the place of an
+        ``teacher`` has the uncompressed model, where the loss or the method asks for it and there is one. ``checkpoint`` is the place of an
         unfinished training, ``label`` the name of its bar; ``others`` gives what one of the method's ``others`` learned here with this seed.
         """
 

@@ -13,12 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.compression import saved
 from ctp_lib.evaluation.scoring import score
-from ctp_lib.model import loading
+from ctp_lib.model import loading, teacher
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery.base import Learned
 from ctp_lib.recovery.lesson import Lesson
 from ctp_lib.recovery.training import TrainingRun
 from ctp_lib.results import cells
-from ctp_lib.settings import paths
+from ctp_lib.settings import digests, paths
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 from ctp_lib.text import leakage, selection
@@ -42,9 +43,12 @@ class Bench:
         return network
 
     @cached_property
-    def dense(self) -> PreTrainedModel:
-        """The uncompressed model, from which what is learned here is distilled."""
-        return loading.load_model(self.study.model(self.model), on=loading.device(self.study.device))
+    def teacher(self) -> Teacher:
+        """The uncompressed model, from which what is learned here is distilled, and from which the divergence is counted."""
+        spec = self.study.model(self.model)
+        made_by = [saved.source(spec), digests.code([Path(teacher.__file__)])]
+        kept = paths.known(self.study, self.model) / digests.short(made_by)
+        return Teacher(loading.load_model(spec, on=loading.device(self.study.device)), kept)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -85,7 +89,7 @@ class Bench:
             learned.run, learned.method = TrainingRun(**found["run"]) if found["run"] else None, name
             return learned
         checkpoint, others = paths.checkpoint(self.study, goal), functools.partial(self.learned, seed=seed)
-        learned, cost = lesson.teach(self.network, lambda: self.dense, self.tokenizer, others, checkpoint=checkpoint, label=label)
+        learned, cost = lesson.teach(self.network, lambda: self.teacher, self.tokenizer, others, checkpoint=checkpoint, label=label)
         if lesson.method.trains:
             cell = {"model": self.model, "level": str(self.level), "method": name, "trained_on": lesson.text, "seed": seed}
             run = None if learned.run is None else {**asdict(learned.run), "seconds": 0.0}  # seconds lie with the costs
@@ -104,4 +108,4 @@ class Bench:
         texts = {corpus: text for corpus, text in self.scored.items() if of is None or corpus in of}
         sizes = {"trainable_parameters": learned.parameters, "bytes_added": learned.bytes}
         with learned.on(self.network) as subject:
-            return score(subject, texts, method=learned.method, level=str(self.level), **sizes, **fields)
+            return score(subject, texts, self.teacher, method=learned.method, level=str(self.level), **sizes, **fields)

@@ -1,7 +1,6 @@
 """The paper's first observation (section 3.1): a sentence before the input that tells the model what has become of it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,8 +8,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.recovery.base import Method
-from ctp_lib.recovery.soft_prompt import Prompt, read
+from ctp_lib.recovery.token_prefix import TokenPrefix
 from ctp_lib.settings.spec import SPEC
 from ctp_lib.settings.study import Study, with_settings
 from ctp_lib.text.selection import TrainingText
@@ -26,8 +24,8 @@ class Sentence:
     like: str | None = None
 
 
-class HardPrompt(Method):
-    """Nothing is trained; the sentence is the first of ``hard_prompt.texts`` unless another is named."""
+class HardPrompt(TokenPrefix):
+    """The sentence is the first of ``hard_prompt.texts`` unless another is named."""
 
     name, label, colour, trains = "hard_prompt", "compressed + hard prompt", "#7048e8", False
 
@@ -36,25 +34,23 @@ class HardPrompt(Method):
         usual = {"text": next(iter(study.hard_prompt.texts.values()))}
         return with_settings(Sentence, usual | dict(own), f"methods.{self.name}.")
 
-    def learn(
-        self, network: PreTrainedModel, text: TrainingText, settings: Sentence, teacher: PreTrainedModel | None, seed: int, **_: Any
-    ) -> Prompt:
-        """The embeddings of the sentence and the blank line after it."""
-        return Prompt(vectors(network, text.tokenizer, settings.text, settings.like))
-
-    def load(self, folder: Path, network: PreTrainedModel) -> Prompt:
-        """Its vectors, as they were embedded."""
-        return Prompt(read(folder, network))
+    def ids(self, network: PreTrainedModel, text: TrainingText, settings: Sentence, seed: int) -> list[int]:
+        """Those of the sentence and the blank line after it."""
+        return written(text.tokenizer, settings.text, settings.like)
 
 
 def vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, like: str | None = None) -> Tensor:
-    """The embeddings of a written prompt and the blank line after it, n x hidden; cut or repeated to the length of ``like``."""
+    """The embeddings of a written prompt, n x hidden."""
+    return model.get_input_embeddings()(torch.tensor(written(tokenizer, text, like), device=model.device)).detach()
+
+
+def written(tokenizer: PreTrainedTokenizerBase, text: str, like: str | None = None) -> list[int]:
+    """The tokens of a written prompt and the blank line after it; cut or repeated to the length of ``like``."""
     ids = _ids(tokenizer, text)
     if like is not None:
         length = len(_ids(tokenizer, like))
         ids = (ids * -(-length // len(ids)))[:length]
-    ids += _ids(tokenizer, "\n\n")
-    return model.get_input_embeddings()(torch.tensor(ids, device=model.device)).detach()
+    return ids + _ids(tokenizer, "\n\n")
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

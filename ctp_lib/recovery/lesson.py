@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.compression import saved
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery.base import Learned, Method, registry
 from ctp_lib.results.provenance import Cost, measured
 from ctp_lib.settings import digests, paths
@@ -83,14 +84,14 @@ class Lesson:
     def teach(
         self,
         network: PreTrainedModel,
-        dense: Callable[[], PreTrainedModel],
+        teacher: Callable[[], Teacher],
         tokenizer: PreTrainedTokenizerBase,
         others: Callable[[str], Learned],
         *,
         checkpoint: Path,
         label: str,
     ) -> tuple[Learned, Cost]:
-        """Learn on ``network``; ``dense`` gives the uncompressed model, where it is needed, and ``others`` what another method learned."""
+        """Learn on ``network``; ``teacher`` gives the uncompressed model, where it is needed, and ``others`` what another method learned."""
         text = selection.training_text(self.study, tokenizer, self.text, self.training, self.seed)
         if not self.method.needs_calibration:
             text = replace(text, calibration=None)
@@ -106,7 +107,7 @@ class Lesson:
                 network,
                 text,
                 self.settings,
-                dense() if distilled and self.level.family != "full" else None,
+                teacher() if distilled and self.level.family != "full" else None,
                 self.seed,
                 checkpoint=checkpoint,
                 label=f"{label or self.name}, {self.level}, seed {self.seed}",

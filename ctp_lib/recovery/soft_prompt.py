@@ -22,6 +22,7 @@ from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import token_loss
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
 from ctp_lib.settings.learning import SoftPromptSpec
@@ -61,11 +62,11 @@ class SoftPrompt(nn.Module):
 
 
 class Prompt(Learned):
-    """``vectors``: n x hidden, fp32, whether learned or of real tokens."""
+    """``vectors``: n x hidden, fp32, whether ``trained`` or of given tokens."""
 
-    def __init__(self, vectors: Tensor, run: training.TrainingRun | None = None):
+    def __init__(self, vectors: Tensor, run: training.TrainingRun | None = None, *, trained: bool = True):
         self.vectors, self.run = vectors.detach(), run
-        self.parameters, self.bytes = vectors.numel(), 4 * vectors.numel()
+        self.parameters, self.bytes = vectors.numel() * trained, 4 * vectors.numel()
 
     @contextmanager
     def on(self, network: PreTrainedModel) -> Iterator[Subject]:
@@ -102,7 +103,7 @@ class PromptTuning(Method):
         network: PreTrainedModel,
         text: TrainingText,
         settings: SoftPromptSpec,
-        teacher: PreTrainedModel | None,
+        teacher: Teacher | None,
         seed: int,
         *,
         checkpoint: Path,

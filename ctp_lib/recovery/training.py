@@ -24,6 +24,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from ctp_lib.model import loading
+from ctp_lib.model.teacher import Teacher
 from ctp_lib.settings import paths
 from ctp_lib.settings.learning import TrainingSpec
 
@@ -41,9 +42,9 @@ class TrainingRun:
     seconds: float = 0.0
 
 
-def identity(network: PreTrainedModel, teacher: PreTrainedModel | None) -> dict[str, str | None]:
+def identity(network: PreTrainedModel, teacher: Teacher | None) -> dict[str, str | None]:
     """Whose weights an unfinished training depends on."""
-    return {"base": loading.fingerprint(network), "teacher": None if teacher is None else loading.fingerprint(teacher)}
+    return {"base": loading.fingerprint(network), "teacher": None if teacher is None else loading.fingerprint(teacher.network)}
 
 
 def learning_rate_factor(step: int, spec: TrainingSpec) -> float:

@@ -15,7 +15,7 @@ COLUMNS = {
     "perplexity": [
         "model", "level", "method", "trained_on", "trained_at_level", "evaluated_on", "split", "nll", "ppl", "ppl_released",
         "tokens_scored", "window", "prompt_tokens", "trainable_parameters", "prompt_kind", "point", "learning_rate", "seed",
-        "bytes_added",
+        "bytes_added", "kl",
     ],
     "cost": [
         "model", "level", "method", "trained_on", "work", "seconds", "tokens", "tokens_per_second", "peak_memory_bytes",

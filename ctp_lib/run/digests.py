@@ -52,9 +52,10 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
 
 def _model(settings: Study, name: str) -> dict[str, Any]:
     spec = settings.models[name]
-    folder = settings.root / spec.source
-    content = digests.content(folder) if folder.is_dir() else None
-    return {"source": spec.source, "revision": spec.revision, "dtype": spec.dtype, "content": content}
+    local = settings.root / spec.source
+    content = digests.content(local) if local.exists() else spec.sha256
+    brought = {name: (source, digests.content(settings.root / source)) for name, source in spec.compressed.items()}
+    return {"source": spec.source, "revision": spec.revision, "dtype": spec.dtype, "content": content, "compressed": brought}
 
 
 def _learned(settings: Study, name: str) -> dict[str, Any]:

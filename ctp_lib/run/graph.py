@@ -15,6 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from ctp_lib.compression import base as compression
+from ctp_lib.compression import own
 from ctp_lib.recovery import base as recovery
 from ctp_lib.settings import models, study
 from ctp_lib.settings.spec import ParameterError, require
@@ -31,6 +32,8 @@ def graph(settings: Study) -> dict[str, Any]:
     methods = compression.registry(settings)
     for level in settings.levels:
         compression.method_for(level, methods)
+        for model in settings.study.models if level.given else ():
+            own.source(settings.models[model], level)
     for name in settings.methods:
         recovery.settings_of(settings, name)
     reads = _reads(settings)
@@ -54,8 +57,9 @@ def graph(settings: Study) -> dict[str, Any]:
 
 def _reads(settings: Study) -> list[str]:
     """Files and folders outside the library that results depend on: the lock, and what the reader brings."""
-    sources = [settings.models[name].source for name in models_asked(settings)]
-    found = ["requirements.txt", *(source for source in sources if (settings.root / source).is_dir())]
+    asked = [settings.models[name] for name in models_asked(settings)]
+    sources = [source for spec in asked for source in (spec.source, *spec.compressed.values())]
+    found = ["requirements.txt", *(source for source in sources if (settings.root / source).exists())]
     for pattern in own_texts(settings):
         found.append(without_pattern(pattern))
         require(found[-1] != ".", "corpora.sources: files", pattern, "a path into a folder that holds texts alone")

@@ -1,7 +1,8 @@
 """Levels as people write them, and as paths: what is done to every matrix of a model, and by which method.
 
 ``4bit`` is GPTQ, ``62.5%`` and ``2:4`` are SparseGPT, ``50%+4bit`` is both in one pass: the paper's methods. ``2bit/g64`` quantises in
-groups of 64 columns. A name before a colon takes another method of :mod:`ctp_lib.compression`: ``rtn:3bit``, ``wanda:2:4``.
+groups of 64 columns. A name before a colon takes another method of :mod:`ctp_lib.compression`: ``rtn:3bit``, ``wanda:2:4``. ``own:NAME``
+is a compressed model that the reader brings.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from ctp_lib.settings.spec import ParameterError
 _WHOLE = re.compile(r"(?:(?P<by>[a-z][a-z_-]*):)?(?P<what>[^/]+)(?:/g(?P<group>\d+))?")
 _QUANTISED = re.compile(r"(\d+)bit")
 _SPARSE = re.compile(r"(\d+(?:\.\d+)?)%")
+_GIVEN = re.compile(r"own:([A-Za-z0-9][A-Za-z0-9._-]*)")
 _PATTERN = re.compile(r"(\d+):(\d+)")
 GRAMMAR = (
     "full, <bits>bit with 2 to 8 bits, <percent>%, <n>:<m>, or a sparsity and bits joined by +, such as 50%+4bit; /g64 after bits takes "
-    "groups of 64 columns, and a method and a colon before all of it another method, such as rtn:3bit"
+    "groups of 64 columns, and a method and a colon before all of it another method, such as rtn:3bit; own:<name> is a compressed model that "
+    "stands under compressed of your model"
 )
-Family = Literal["full", "quantised", "pruned", "joint"]
-USUAL: dict[Family, str] = {"full": "none", "quantised": "gptq", "pruned": "sparsegpt", "joint": "joint"}
+Family = Literal["full", "quantised", "pruned", "joint", "given"]
+USUAL: dict[Family, str] = {"full": "none", "quantised": "gptq", "pruned": "sparsegpt", "joint": "joint", "given": "own"}
 """The paper's method for each family, which a level need not name."""
 
 
@@ -31,7 +34,8 @@ class Level:
     """How far a model is compressed. ``bits`` None: not quantised; ``sparsity`` 0.0: not pruned.
 
     ``pattern`` (n, m) keeps n of every m consecutive weights of a row; ``sparsity`` is then 1 - n / m. ``group`` columns share a
-    scale and a zero point; None: a whole row does. ``by`` is the method where it is not the usual one.
+    scale and a zero point; None: a whole row does. ``by`` is the method where it is not the usual one. ``given`` is the name of a compressed
+    model that the reader brings, of which nothing else is known.
     """
 
     bits: int | None = None
@@ -39,12 +43,15 @@ class Level:
     pattern: tuple[int, int] | None = None
     group: int | None = None
     by: str | None = None
+    given: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Level:
         """Read a level. Raises :class:`ParameterError` with the grammar."""
         if text == "full":
             return cls()
+        if isinstance(text, str) and (match := _GIVEN.fullmatch(text)):
+            return cls(given=match[1])
         match = _WHOLE.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ParameterError(f"level {text!r} is not a level; write {GRAMMAR}")
@@ -71,8 +78,8 @@ class Level:
         raise ParameterError(f"level {text!r} is not a level; write {GRAMMAR}")
 
     def __str__(self) -> str:
-        if self.family == "full":
-            return "full"
+        if self.family in ("full", "given"):
+            return f"own:{self.given}" if self.given else "full"
         pruned = f"{self.pattern[0]}:{self.pattern[1]}" if self.pattern else f"{100 * self.sparsity:.6g}%"
         parts = [pruned] if self.sparsity else []
         parts += [f"{self.bits}bit"] if self.bits else []
@@ -81,8 +88,8 @@ class Level:
     @property
     def slug(self) -> str:
         """The level in a path, on every system: ``w3``, ``w2g64``, ``s62.5``, ``2of4``, ``s50-w4``, ``rtn-w3``."""
-        if self.family == "full":
-            return "full"
+        if self.family in ("full", "given"):
+            return f"own-{self.given}" if self.given else "full"
         pruned = f"{self.pattern[0]}of{self.pattern[1]}" if self.pattern else f"s{100 * self.sparsity:.6g}"
         parts = [self.by] if self.by else []
         parts += [pruned] if self.sparsity else []
@@ -97,6 +104,8 @@ class Level:
     @property
     def family(self) -> Family:
         """What is done to the matrices, whatever the method."""
+        if self.given:
+            return "given"
         if self.bits is None:
             return "pruned" if self.sparsity else "full"
         return "joint" if self.sparsity else "quantised"

