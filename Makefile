@@ -38,6 +38,11 @@ check: .venv/installed ## can a study run here, and what does it take? make chec
 	@python -m ctp_lib.run.graph $(STUDY)
 	@dvc repro --quiet corpora && python -m ctp_lib.machine.preflight $(if $(MODEL),"$(MODEL)")
 
+COMMA := ,
+try: .venv/installed ## your own model in some minutes: make try MODEL=a folder, file.gguf or hub id [TEXT=files] [LEVELS="3bit 75%"] [MINUTES=10]
+	@python -m ctp_lib.run.cell notebooks/try_your_model.py $(if $(MODEL),-p model "$(MODEL)") $(if $(TEXT),-p text "$(TEXT)") \
+		$(if $(LEVELS),-p levels '[$(subst $() ,$(COMMA),$(strip $(LEVELS)))]') $(if $(MINUTES),-p minutes $(MINUTES))
+
 test: .venv/installed ## all but the slow tests
 	pytest -m "not long"
 
@@ -75,4 +80,4 @@ notebooks: .venv/installed ## bring notebooks/*.ipynb up to date with their sour
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
-.PHONY: repro check test test-fast test-all lint lock record bench lab notebooks help
+.PHONY: repro check try test test-fast test-all lint lock record bench lab notebooks help

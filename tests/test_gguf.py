@@ -148,7 +148,10 @@ def test_a_compressed_model_of_ones_own_is_a_level_like_any_other(project):
 def test_what_is_not_the_model_compressed_is_refused(project):
     with pytest.raises(ParameterError, match="level is 'own:nobody'; allowed is own: and a name under compressed of 'own'"):
         graph.graph(replace(project, study=replace(project.study, levels=("full", "own:theirs", "own:nobody"))))
-    with pytest.raises(ParameterError, match="another is not own, compressed: model.layers.0.self_attn.k_proj.weight is .* there and .* here; bring"):
+    with pytest.raises(
+        ParameterError,
+        match="another is not own, compressed: model.layers.0.self_attn.k_proj.weight is .* there and .* here; bring",
+    ):
         saved.make(project, "own", Level.parse("own:another"))
 
 

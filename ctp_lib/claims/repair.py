@@ -15,8 +15,6 @@ from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.settings.study import Study
 
-SAME, OWN = "uncompressed, behind that prompt", "uncompressed, behind its own prompt"
-
 
 def table(
     settings: Study,
@@ -29,25 +27,28 @@ def table(
 
     ``scored`` are the scores of every level and method, ``stitched`` prompts at other levels, ``compared`` sizes and rates of methods.
     """
+    scored = list(scored)
+    full = settings.model(scored[0].get("model", settings.study.models[0])).as_it_came
+    same, own = f"{full}, behind that prompt", f"{full}, behind its own prompt"
     broad, levels = settings.soft_prompt.corpus, [level for level in settings.study.levels if level != "full"]
     named = {name: registry(settings).get(name).label for name in (NONE.name, *settings.methods)}
     found: list[dict[str, Any]] = []
     for row in scored:
         found.append({**row, "at": row["level"], "subject": named.get(row["method"])})
         if row["level"] == "full" and row["method"] == NONE.name:
-            found += [{**row, "at": level, "subject": style.FULL} for level in levels]
-    found += [{**row, "at": row["trained_at_level"], "subject": SAME} for row in stitched if row["level"] == "full"]
+            found += [{**row, "at": level, "subject": full} for level in levels]
+    found += [{**row, "at": row["trained_at_level"], "subject": same} for row in stitched if row["level"] == "full"]
     best = _best(compared)
     for row in best:
         if row["method"] == LORA.name and row["level"] != "full":
             found.append({**row, "at": row["level"], "subject": f"{LORA.label}, {row['point']}"})
         elif row["method"] == PROMPT.name and row["level"] == "full":
-            found += [{**row, "at": level, "subject": OWN} for level in levels]
+            found += [{**row, "at": level, "subject": own} for level in levels]
     rows = pd.DataFrame([row for row in found if row["evaluated_on"] == broad and row["at"] in levels])
     means = rows.groupby(["at", "subject"]).agg(
         nll=("nll", "mean"), kl=("kl", "mean"), ppl=("ppl", "mean"), seeds=("seed", "nunique")
     )
-    order = [style.FULL, OWN, SAME, *named.values()]
+    order = [full, own, same, *named.values()]
     order += [subject for subject in rows.subject.unique() if subject not in order]
     index = pd.MultiIndex.from_product([levels, order], names=["level", "subject"])
     return means.rename_axis(["level", "subject"]).reindex(index).dropna(how="all")
@@ -73,7 +74,10 @@ def figure(table: pd.DataFrame, levels: Sequence[str], settings: Study) -> Figur
     figure, axes = plt.subplots(2, len(shown), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for column, level in enumerate(shown):
         rows = table.loc[level].reindex(subjects)
-        for axis, value, label in ((axes[0][column], rows.nll, "NLL"), (axes[1][column], rows.kl, "KL to the uncompressed model")):
+        for axis, value, label in (
+            (axes[0][column], rows.nll, "NLL"),
+            (axes[1][column], rows.kl, f"KL to the model {subjects[0]}"),
+        ):
             colours = [look.get(name, LORA.colour if name.startswith(LORA.label) else style.UNCOMPRESSED) for name in subjects]
             axis.bar_label(axis.barh(subjects, value, color=colours), fmt="{:.2f}", padding=3, fontsize=10)
             axis.set(xlabel=f"{label} (nats a token)")

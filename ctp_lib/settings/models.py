@@ -38,6 +38,11 @@ class ModelSpec:
         """Whether it is one file, which is imported before it is used."""
         return self.source.endswith(".gguf")
 
+    @property
+    def as_it_came(self) -> str:
+        """What the level ``full`` is called: a GGUF file was rounded before, by somebody else."""
+        return "as shipped" if self.gguf else "uncompressed"
+
     def under(self, root: Path) -> ModelSpec:
         """The same, where folders are looked for in ``root``."""
         return dataclasses.replace(self, root=root)

@@ -66,7 +66,8 @@ def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset
                 f"corpora.sources.{name}.files.{split}: {pattern} are files of several kinds; take one kind at a time"
             )
         kind = kinds.pop()
-        whole = {"sample_by": "document"} if kind == "text" else {}  # one text a file
+        alone = len(paths) == 1 and spec.joined_by is None  # then its paragraphs are the texts, else a text a file
+        whole = {"sample_by": "paragraph" if alone else "document"} if kind == "text" else {}
         try:
             found[split] = load_dataset(kind, data_files=paths, split="train", **whole)
         except (DatasetGenerationError, OSError, EOFError, ValueError, LZMAError) as error:

@@ -1,0 +1,173 @@
+"""Somebody's own model and text in some minutes: a study made for them alone, as large as the minutes allow. No edit of ``params.yaml``."""
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import scipy.stats
+
+from ctp_lib.compression import reached, saved
+from ctp_lib.evaluation.continuation import write_on
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.machine import preflight, step_cost
+from ctp_lib.model import loading
+from ctp_lib.recovery import scores
+from ctp_lib.recovery.base import registry, settings_of
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.results import cells
+from ctp_lib.settings import models, paths
+from ctp_lib.settings.corpora import CorpusSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import RunSpec, Study
+from ctp_lib.text import corpora, selection
+
+RATES = {3e7: (0.1, 1e-2), 5e8: (1e-2, 3e-3), math.inf: (1e-3, 3e-4)}
+"""By parameters, at most: the learning rates of a prompt and of LoRA. A rule of thumb from the recorded sweeps; nothing is swept here."""
+LEARNING = 0.7
+"""Of the time that is left after compression: the share that goes into learning; the rest is for scoring."""
+
+
+def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: Sequence[str]) -> Study:
+    """A study of ``model`` at ``levels`` with ``methods`` on ``text``: a corpus of ``base``, or files. Its corpus is built.
+
+    Raises :class:`ParameterError` where one of them cannot be.
+    """
+    corpus, sources = text or base.soft_prompt.corpus, base.corpora.sources
+    if corpus not in sources:
+        corpus, sources = "your_text", {"your_text": CorpusSpec(files={"train": text})}
+    name, spec = model if model in base.models else Path(model).stem.replace("_", "-"), base.model(model)
+    network = preflight.on_shapes(spec)
+    prompt, lora = next(rates for most, rates in RATES.items() if loading.parameter_count(network) <= most)
+    recipe = base.prompts_by("distilled")
+    window = min(base.evaluation.window, loading.context(network) - recipe.prompt_tokens)
+    asked = {name: {"training": {"learning_rate": lora}} if name == "lora" else {} for name in ("soft_prompt", *methods)}
+    over = ("full", *dict.fromkeys(levels))
+    study = replace(
+        base,
+        study=RunSpec(f"try-{models.slug(name).replace('.', '-')}", (name,), (corpus,), over),
+        models={**base.models, name: spec},
+        corpora=replace(base.corpora, sources={corpus: sources[corpus]}),
+        compression=replace(base.compression, corpus=corpus, window=window),
+        soft_prompt=replace(recipe, corpus=corpus, seeds=(0,), training=replace(recipe.training, learning_rate=prompt)),
+        evaluation=replace(base.evaluation, window=window),
+        methods=asked,
+        tasks=replace(base.tasks, names=("none",), levels=("full",), seeds=(0,)),
+        cross_dataset=replace(base.cross_dataset, levels=over, seeds=(0,)),
+        comparison=replace(base.comparison, levels=over, seeds=(0,)),
+        cross_compression=replace(base.cross_compression, seeds=(0,)),
+        another_model=replace(base.another_model, pairs=(), levels=("full",)),
+    )
+    for method in asked:
+        settings_of(study, method)
+    if not paths.corpora(study).exists():
+        corpora.build(study.corpora, paths.corpora(study), root=study.root)
+    selection.check_windows(study, loading.load_tokenizer(spec))
+    return study
+
+
+def fit(study: Study, minutes: float) -> Study:
+    """``study`` with as many steps and test windows as fit into ``minutes``: compresses, measures a step, and says what it chose.
+
+    The choice is kept, so that a trial that was killed goes on with it.
+    """
+    began, (model,) = time.perf_counter(), study.study.models
+    kept = paths.results(study) / "plan.json"
+    asked = json.loads(json.dumps({"minutes": minutes, "levels": study.study.levels, "methods": list(study.methods)}))
+    for level in study.levels:
+        saved.make(study, model, level)
+    if kept.exists() and (plan := json.loads(kept.read_text(encoding="utf-8")))["asked"] == asked:
+        return _with(study, plan["steps"], plan["windows"])
+    spent = time.perf_counter() - began
+    bench = Bench(study, model, study.levels[-1])
+    one = bench.scored[study.soft_prompt.corpus].windows[: study.soft_prompt.training.batch_windows]
+    candidate = replace(step_cost.soft_prompt(bench.network, study.soft_prompt.prompt_tokens), teacher=bench.teacher)
+    step = step_cost.table({"prompt": lambda: candidate}, one, repeats=2).seconds.item()
+    left = max(60 * minutes - spent, 30 * minutes)
+    learned = len(study.methods) * (len(study.levels) - 1)
+    rated = learned + len(study.levels)
+    steps = int(
+        min(max(LEARNING * left / learned / step - 16, 10), study.soft_prompt.training.steps)
+    )  # validations take as long as 16
+    windows = int(min(max((1 - LEARNING) * left / rated / step * len(one), 4), 100))
+    with paths.replacing(kept) as incoming:
+        incoming.write_text(json.dumps({"asked": asked, "steps": steps, "windows": windows}) + "\n", encoding="utf-8")
+    print(f"Compressing took {spent:.0f} s, and a step takes {step:.2f} s.")
+    print(f"So {learned} times {steps} steps are learned, and {windows} windows are scored.")
+    return _with(study, steps, windows)
+
+
+def _with(study: Study, steps: int, windows: int) -> Study:
+    training = replace(study.soft_prompt.training, steps=steps, warmup_steps=steps // 20, validate_every=max(1, steps // 5))
+    scored = replace(study.evaluation, windows={"validation": min(8, windows), "test": windows})
+    return replace(study, soft_prompt=replace(study.soft_prompt, training=training), evaluation=scored)
+
+
+def scored(study: Study) -> list[dict[str, Any]]:
+    """The score of every level alone, and of every method at the compressed ones; what is missing is learned."""
+    (model,), compressed = study.study.models, [level for level in study.levels if level.family != "full"]
+    asked = [
+        (level, name) for level in study.levels for name in (NONE.name, *study.methods) if level in compressed or name == NONE.name
+    ]
+    return cells.rows([scores.obtain(study, model, *one) for one in asked])
+
+
+def table(study: Study) -> pd.DataFrame:
+    """One row a level and method: perplexity, what it changes in NLL (nats a token) with its 95 % interval over windows, bytes of the whole
+    and added, seconds of learning.
+    """
+    (model,), rows = study.study.models, {}
+    found = {(row["level"], row["method"]): row for row in scored(study)}
+    for (level, method), row in found.items():
+        against = found[level, NONE.name] if method != NONE.name else found["full", NONE.name]
+        change = [a - b for a, b in zip(row["window_nll"], against["window_nll"], strict=True)]
+        mean, error = statistics.fmean(change), statistics.stdev(change) / math.sqrt(len(change))
+        reach = float(scipy.stats.t.ppf(0.975, len(change) - 1)) * error
+        goal = paths.learned(study, model, Level.parse(level), method, 0)
+        cost = paths.cost_of(study, goal)
+        stored = reached.obtain(study, model, Level.parse(level))["reached"]["stored_bytes"]
+        rows[level, registry(study).get(method).label] = {
+            "ppl": row["ppl"], "change": mean, "low": mean - reach, "high": mean + reach, "kl": row["kl"],
+            "megabytes": (stored + row["bytes_added"]) / 1e6, "added_bytes": row["bytes_added"],
+            "seconds": cells.read(cost)["cost"][0]["seconds"] if cost.exists() else 0.0,
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["level", "subject"])
+
+
+def samples(study: Study, tokens: int = 48) -> dict[str, str]:
+    """How each writer goes on with the beginning of a held-out text, at the last level; the beginning comes first."""
+    (model,), corpus = study.study.models, study.soft_prompt.corpus
+    full, bench = (Bench(study, model, level) for level in (Level(), study.levels[-1]))
+    context = bench.scored[corpus].windows[0, :tokens]
+    found = {
+        "text": bench.tokenizer.decode(context),
+        study.model(model).as_it_came: write_on(Subject(full.network), bench.tokenizer, context, tokens),
+    }
+    for name in (NONE.name, *study.methods):
+        learned = bench.learned(name, 0)
+        with learned.on(bench.network) as subject:
+            found[f"{bench.level}, {registry(study).get(name).label}"] = write_on(subject, bench.tokenizer, context, tokens)
+    return found
+
+
+def advice(study: Study, found: pd.DataFrame) -> list[str]:
+    """Three sentences on a :func:`table`: what compression cost, what each repair gave back, what to use."""
+    levels, alone = [level for level in study.study.levels if level != "full"], NONE.label
+    full, said = found.ppl["full", alone], []
+    cost = [f"{level} takes the perplexity from {full:.1f} to {found.ppl[level, alone]:.1f}" for level in levels]
+    for level in levels:
+        for subject, row in found.loc[level].drop(index=alone).iterrows():
+            clear = "a clear gain" if row.high < 0 else "clearly worse" if row.low > 0 else "too little to tell from nothing"
+            interval = f"{row.change:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}"
+            said.append(f"{level}, {subject}: perplexity {row.ppl:.1f}, {clear} ({interval}).")
+    useful = found[(found.index.get_level_values("subject") == alone) | (found.high < 0)].loc[levels]
+    best = useful.ppl.idxmin()
+    use = f"{best[0]} as it is" if best[1] == alone else f"{best[0]} with {best[1].removeprefix('compressed + ')}"
+    use = f"Of what was tried, use {use}: perplexity {found.ppl[best]:.1f}, {found.megabytes[best]:.1f} MB."
+    return [f"Compression: {'; '.join(cost)}.", " ".join(said), use]
