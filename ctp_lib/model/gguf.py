@@ -126,6 +126,7 @@ def _import(file: Path, goal: Path) -> None:
     for name, field in SPECIAL.items():
         number = fields.get(f"tokenizer.ggml.{field}")
         setattr(tokenizer, f"{name}_token", None if number is None else pieces[number])
+    tokenizer.clean_up_tokenization_spaces = False  # it would strip spaces from what a byte-level tokenizer gives back
     model.save_pretrained(goal)
     tokenizer.save_pretrained(goal)
     _check(AutoModelForCausalLM.from_pretrained(goal).eval(), AutoTokenizer.from_pretrained(goal), fields, file)
