@@ -30,7 +30,7 @@ def base(tmp_path_factory):
 @pytest.mark.parametrize(("model", "text", "corpus"), [("own", "", "broad"), ("./other", "mine/all.txt", "your_text")])
 def test_a_model_and_a_text_are_tried_within_the_minutes(base, model, text, corpus):
     settled = trial.settle(base, model, ["50%", "3bit"], text, ["lora"])
-    assert settled.study.name == f"try-{model.removeprefix('./')}" and list(settled.corpora.sources) == [corpus]
+    assert settled.study.name.startswith(f"try-{model.removeprefix('./')}-") and list(settled.corpora.sources) == [corpus]
     assert list(settled.methods) == ["soft_prompt", "lora"] and settled.root == base.root
     chosen = trial.fit(settled, 0.02)
     training, windows = chosen.soft_prompt.training, chosen.evaluation.windows
@@ -68,6 +68,7 @@ def test_what_cannot_be_tried_is_said(base):
     for model, levels, text, methods, sentence in (
         ("owm", ["3bit"], "", [], "model 'owm' is unknown"),
         ("own", ["3bits"], "", [], "level '3bits' is not a level"),
+        ("own", [], "", [], r"levels is \[\]; allowed is one compressed level or more"),
         ("own", ["3bit"], "nowhere/*.txt", [], "no file is called nowhere"),
         ("own", ["3bit"], "", ["lorra"], "method 'lorra' is unknown"),
     ):

@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pandas as pd
 import scipy.stats
 
 from ctp_lib.compression import reached, saved
+from ctp_lib.compression.base import method_for
+from ctp_lib.compression.base import registry as compression_methods
 from ctp_lib.evaluation.continuation import write_on
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.machine import preflight, step_cost
@@ -22,9 +24,11 @@ from ctp_lib.recovery.base import registry, settings_of
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
-from ctp_lib.settings import models, paths
+from ctp_lib.run import graph
+from ctp_lib.settings import digests, models, paths
 from ctp_lib.settings.corpora import CorpusSpec
 from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import require
 from ctp_lib.settings.study import RunSpec, Study
 from ctp_lib.text import corpora, selection
 
@@ -39,9 +43,13 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
 
     Raises :class:`ParameterError` where one of them cannot be.
     """
-    corpus, sources = text or base.soft_prompt.corpus, base.corpora.sources
+    require(len(levels) > 0 and "full" not in levels, "levels", levels, "one compressed level or more, such as 3bit")
+    for level in levels:
+        method_for(Level.parse(level), compression_methods(base))
+    corpus, sources, holds = text or base.soft_prompt.corpus, base.corpora.sources, ""
     if corpus not in sources:
         corpus, sources = "your_text", {"your_text": CorpusSpec(files={"train": text})}
+        holds = digests.content(base.root / graph.without_pattern(text))
     name, spec = model if model in base.models else Path(model).stem.replace("_", "-"), base.model(model)
     network = preflight.on_shapes(spec)
     prompt, lora = next(rates for most, rates in RATES.items() if loading.parameter_count(network) <= most)
@@ -49,9 +57,10 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
     window = min(base.evaluation.window, loading.context(network) - recipe.prompt_tokens)
     asked = {name: {"training": {"learning_rate": lora}} if name == "lora" else {} for name in ("soft_prompt", *methods)}
     over = ("full", *dict.fromkeys(levels))
+    called = f"try-{models.slug(name).replace('.', '-')}-{digests.short([asdict(sources[corpus]), holds])[:6]}"
     study = replace(
         base,
-        study=RunSpec(f"try-{models.slug(name).replace('.', '-')}", (name,), (corpus,), over),
+        study=RunSpec(called, (name,), (corpus,), over),
         models={**base.models, name: spec},
         corpora=replace(base.corpora, sources={corpus: sources[corpus]}),
         compression=replace(base.compression, corpus=corpus, window=window),

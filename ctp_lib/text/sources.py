@@ -48,7 +48,9 @@ def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
             f"corpora.sources.{name}: {first_line(error)}; check the name, or log in with `hf auth login`"
         ) from None
     except (OSError, ValueError) as error:
-        raise ParameterError(f"corpora.sources.{name}: {spec.dataset} does not load: {first_line(error)}") from None
+        raise ParameterError(
+            f"corpora.sources.{name}: {spec.dataset} does not load: {first_line(error)}; check its name and the connection"
+        ) from None
 
 
 def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset]:
