@@ -66,7 +66,8 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
             network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression
         )
     elif name == "evaluate":
-        perplexity(network, windows, step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach())
+        prompt = step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach()
+        perplexity(network, windows, prompt, Teacher(made(network.config)))
         with torch.inference_mode():  # as a task's items are answered
             short = preflight.SHORT_ITEM
             items = torch.randint(8000, (windows.numel() // short, short + asked.soft_prompt.prompt_tokens))

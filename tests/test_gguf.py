@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ import pytest
 import small_study
 import torch
 from conftest import ROOT, small_model
+from llmcompressor import oneshot
+from llmcompressor.modifiers.quantization import QuantizationModifier
 
 from ctp_lib.claims import c2_c3_recovery
 from ctp_lib.compression import own, reached, saved
@@ -161,3 +164,27 @@ def test_a_gguf_file_of_few_bits_is_a_level(tmp_path):
     network = own.bring(spec, Level.parse("own:Q4_0"), loading.load_model(ModelSpec(str(REFERENCE))))
     packed = own.stored_bits(spec, Level.parse("own:Q4_0")) / loading.parameter_count(network)
     assert 4.5 < packed < 6.5  # half a byte and a scale for 32 weights, and the tokenizer
+
+
+def test_a_folder_that_compressed_tensors_packed_is_read_dense_and_other_packings_are_refused(tmp_path):
+    families.save("llama", tmp_path / "own")
+    dense, packed = families.model("llama"), families.model("llama")
+    packed.config.name_or_path = str(tmp_path / "own")
+    weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 16}
+    recipe = QuantizationModifier(config_groups={"all": {"targets": ["Linear"], "weights": weights}}, ignore=["lm_head"])
+    oneshot(model=packed, recipe=recipe, processor=packed.config)
+    packed.save_pretrained(tmp_path / "packed", save_compressed=True)
+    families.tokenizer("llama").save_pretrained(tmp_path / "packed")
+    spec = ModelSpec("own", compressed={"theirs": "packed"}, root=tmp_path)
+    network = own.bring(spec, Level.parse("own:theirs"), loading.load_model(spec))
+    for name, module in loading.compressible(network).items():
+        groups = module.weight.view(-1, 16)
+        scale = loading.compressible(dense)[name].weight.view(-1, 16).abs().amax(1, keepdim=True) / 7.5
+        assert max(len(row.unique()) for row in groups) <= 16
+        assert ((groups - loading.compressible(dense)[name].weight.view(-1, 16)).abs() <= 0.52 * scale + 1e-3).all()
+    network.save_pretrained(tmp_path / "again")
+    config = json.loads((tmp_path / "packed" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ParameterError, match="packed is packed by awq, which is not read here; bring it dense, as GGUF"):
+        own.bring(spec, Level.parse("own:theirs"), dense)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, random_windows
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from benchmarks import measure
 from ctp_lib.machine import memory, preflight, step_cost
@@ -38,6 +39,24 @@ def test_work_takes_what_it_is_said_to_take(family):
     done = subprocess.run([sys.executable, script, family], cwd=ROOT, env=around, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["measured"] == pytest.approx(found["estimate"], rel=0.3), found
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_two_shallow_networks_tell_what_the_whole_takes(family, monkeypatch):
+    asked = study.load(ROOT / "params.yaml")
+    asked = replace(
+        asked, evaluation=replace(asked.evaluation, window=24), compression=replace(asked.compression, windows=4, window=24)
+    )
+    config = copy.deepcopy(families.FAMILIES[family])
+    config.num_hidden_layers = 12
+    if getattr(config, "layer_types", None):
+        config.layer_types = (config.layer_types * 12)[:12]
+    with memory.shapes_alone():
+        network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    found = preflight.needs(network, asked)
+    monkeypatch.setattr(preflight, "_whole", lambda network, count: count(network))
+    whole = preflight.needs(network, asked)
+    assert found.memory == pytest.approx(whole.memory, rel=0.02)
 
 
 def test_peak_bytes_of_three_matrices_by_hand():

@@ -51,7 +51,7 @@ def bring(spec: ModelSpec, level: Level, dense: PreTrainedModel) -> PreTrainedMo
 
     brought = source(spec, level)
     loading.check_same_prompts_fit(spec, brought)
-    network = loading.load_model(brought)
+    network = _read(brought)
     one, other = ({name: tuple(weight.shape) for name, weight in model.state_dict().items()} for model in (dense, network))
     if one != other:
         name = next(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
@@ -60,6 +60,31 @@ def bring(spec: ModelSpec, level: Level, dense: PreTrainedModel) -> PreTrainedMo
             "here; bring a compressed copy of that very model"
         )
     return network
+
+
+def _read(brought: ModelSpec) -> PreTrainedModel:
+    """The weights as dense ones. Packed by compressed-tensors, they are unpacked by it; other packings are refused."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
+
+    from ctp_lib.compression.sequential import plain
+    from ctp_lib.model import loading
+
+    folder = loading.folder(brought)
+    packed = getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "quantization_config", None)
+    if packed is None:
+        return loading.load_model(brought)
+    by = packed["quant_method"] if isinstance(packed, dict) else packed.quant_method
+    if by != "compressed-tensors":
+        raise ParameterError(
+            f"{brought.source} is packed by {by}, which is not read here; bring it dense, as GGUF, or by compressed-tensors"
+        )
+    unpacked = CompressedTensorsConfig(dequantize=True)
+    return plain(
+        AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, brought.dtype), quantization_config=unpacked, use_safetensors=True, trust_remote_code=False
+        ).eval()
+    )
 
 
 def stored_bits(spec: ModelSpec, level: Level) -> int:

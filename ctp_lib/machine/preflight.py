@@ -4,11 +4,13 @@ Nothing is loaded. The model is built on shapes alone, and a training step and a
 """
 
 import argparse
+import copy
 import math
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -18,7 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ctp_lib.evaluation.perplexity import windows_at_once
 from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import loading
-from ctp_lib.model.likelihood import ROWS_AT_ONCE, token_nll
+from ctp_lib.model.divergence import nll_and_divergence
+from ctp_lib.model.likelihood import ROWS_AT_ONCE
 from ctp_lib.model.prompt_cache import PromptCache
 from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery import comparison, lora
@@ -88,19 +91,44 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
     """What ``network``, one :func:`on_shapes`, takes for ``works`` at these settings."""
     weights = sum(weight.nbytes for weight in network.parameters())
     counted = {
-        "compress": lambda: _compress_bytes(network, settings),
-        "evaluate": lambda: _evaluate_bytes(network, settings),
-        "soft_prompt": lambda: _step_bytes(network, settings, at_once(settings.soft_prompt.training)),
-        "lora": lambda: _lora_bytes(network, settings, at_once(settings.soft_prompt.training)),
+        "compress": [_compress_bytes],
+        "evaluate": [_score_bytes, _answer_bytes],
+        "soft_prompt": [partial(_step_bytes, windows=at_once(settings.soft_prompt.training))],
+        "lora": [partial(_lora_bytes, windows=at_once(settings.soft_prompt.training))],
     }
     return Needs(
         weights=weights,
-        memory={work: weights + counted[work]() for work in works},
+        memory={
+            work: weights + max(_whole(network, lambda part, one=one: one(part, settings)) for one in counted[work])
+            for work in works
+        },
         disk=COPIES_ON_DISK
         * 2
         * loading.parameter_count(network)
         * (len(settings.levels) - 1),  # in 16 bits; none of the uncompressed
     )
+
+
+def _whole(network: PreTrainedModel, count: Callable[[PreTrainedModel], int]) -> int:
+    """``count``, bytes, of the whole network, from two shallow ones: layers of one kind add as much each."""
+    config = network.config.get_text_config()
+    kinds, layers = getattr(config, "layer_types", None) or [""] * config.num_hidden_layers, config.num_hidden_layers
+    period = next(n for n in range(1, layers + 1) if kinds[n:] == kinds[: layers - n])
+    if layers <= 3 * period:
+        return count(network)
+    few, more = (count(_of_depth(network, depth)) for depth in (2 * period, 3 * period))
+    return few + (more - few) * (layers - 2 * period) // period
+
+
+def _of_depth(network: PreTrainedModel, layers: int) -> PreTrainedModel:
+    """A network like this with its first ``layers`` alone, on shapes."""
+    config = copy.deepcopy(network.config)
+    inner = config.get_text_config()
+    inner.num_hidden_layers = layers
+    if getattr(inner, "layer_types", None):
+        inner.layer_types = inner.layer_types[:layers]
+    with memory.shapes_alone():
+        return AutoModelForCausalLM.from_config(config, dtype=network.dtype).eval().requires_grad_(False)
 
 
 def at_once(training: TrainingSpec) -> int:
@@ -125,22 +153,30 @@ def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
     return passed + solver + memory.peak_bytes(forward, network.parameters())
 
 
-def _evaluate_bytes(network: PreTrainedModel, settings: Study) -> int:
+def _score_bytes(network: PreTrainedModel, settings: Study) -> int:
+    """Of windows behind a prompt, with the uncompressed model beside, which has the same shapes."""
     window = settings.evaluation.window
     windows = torch.zeros(windows_at_once(window, loading.device(settings.device)), window, dtype=torch.int64)
     prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
 
     def score() -> None:
-        with torch.no_grad():
-            token_nll(network, windows, PromptCache(network, prompt))
+        nll_and_divergence(network, windows, PromptCache(network, prompt), Teacher(network))
 
-    items = torch.zeros(max(1, windows.numel() // SHORT_ITEM), SHORT_ITEM + len(prompt), dtype=torch.int64)
+    teacher = sum(weight.nbytes for weight in network.parameters())
+    return _more_logits(network, settings) + teacher + memory.peak_bytes(score, network.parameters())
 
-    def answer() -> None:  # a task's items, with the keys and values of all that stands before their answers
+
+def _answer_bytes(network: PreTrainedModel, settings: Study) -> int:
+    """Of a task's items, with the keys and values of all that stands before their answers."""
+    window, prompt = settings.evaluation.window, settings.soft_prompt.prompt_tokens
+    tokens = window * windows_at_once(window, loading.device(settings.device))
+    items = torch.zeros(max(1, tokens // SHORT_ITEM), SHORT_ITEM + prompt, dtype=torch.int64)
+
+    def answer() -> None:
         with torch.no_grad():
             network.get_decoder()(input_ids=items, use_cache=True)
 
-    return _more_logits(network, settings) + max(memory.peak_bytes(work, network.parameters()) for work in (score, answer))
+    return _more_logits(network, settings) + memory.peak_bytes(answer, network.parameters())
 
 
 def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
@@ -212,12 +248,16 @@ def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> N
         todo = "take a smaller model"
         if work in ("soft_prompt", "lora"):
             step, training = _step_bytes if work == "soft_prompt" else _lora_bytes, settings.soft_prompt.training
-            fits = largest_batch(lambda windows, step=step: step(network, settings, windows), free - needed.weights)
+            fits = largest_batch(partial(_whole_step, step, network, settings), free - needed.weights)
             if fits:
                 todo = f"set soft_prompt.training.windows_at_once to {min(fits, training.batch_windows)}"
             elif not training.recompute:
                 todo = f"set soft_prompt.training.recompute, or {todo}"
         raise ParameterError(f"{work} takes {_size(size)} of memory, {_size(free)} are free; {todo}")
+
+
+def _whole_step(step: Callable[..., int], network: PreTrainedModel, settings: Study, windows: int) -> int:
+    return _whole(network, lambda part: step(part, settings, windows))
 
 
 def largest_batch(step: Callable[[int], int], room: int) -> int:
@@ -250,7 +290,7 @@ def report(settings: Study, model: str) -> str:
     lines += [f"  {what:12} {_size(size):>9}" for what, size in sizes.items()]
     room, network = available(settings) - needed.weights, on_shapes(settings.model(model))
     windows, asked = (
-        largest_batch(lambda number: _step_bytes(network, settings, number), room),
+        largest_batch(partial(_whole_step, _step_bytes, network, settings), room),
         at_once(settings.soft_prompt.training),
     )
     lines.append(f"  {'at once':12} {windows:>9} windows at most in a step of a soft prompt; the settings ask for {asked}")
