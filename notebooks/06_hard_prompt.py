@@ -89,6 +89,20 @@ for title, numbers in shown.items():
             print(f"--- {writer}\n{write_on(subject, tokenizer, context, spec.continuation)}")
 
 # %% [markdown]
+# ## The paper's questions
+# A model that takes instructions can be asked, as the paper did. Beside the paper's questions stand others whose answers are known. The table
+# counts right answers: alone, behind the paper's long prompt, and behind the neutral text. The embedded model takes no instructions.
+
+# %%
+asked = [row for at in ("full", level) for row in claim.answers(Bench(settings, model, Level.parse(at)), name)]
+counted = pd.DataFrame(asked, columns=["level", "question", "text", "right", "answer"])
+counted.groupby(["level", "text"], sort=False).right.agg(["sum", "count"])
+
+# %%
+for row in asked[: 3 * spec.show]:
+    print(f"{row['level']}, {row['text']}: {row['question']} -> {row['answer'].strip()!r}")
+
+# %% [markdown]
 # ## Verdict on C1
 # Some items are always helped and some are always hurt. So the claim holds if a prompt of the paper beats the neutral text at every
 # compressed level. It is mixed if it wins at some levels. It fails if it wins at none.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import learn_prompt, random_windows, small_model
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
+from ctp_lib.claims import c1_hard_prompt
 from ctp_lib.claims import c12_nearest_tokens as reading
 from ctp_lib.evaluation.perplexity import perplexity_of
 from ctp_lib.evaluation.subject import Subject
@@ -211,3 +214,23 @@ def test_windows_a_few_at_a_time_take_the_same_steps(tmp_path):
     torch.testing.assert_close(parts, plain, rtol=1e-4, atol=1e-5)
     assert run_in_parts.tokens == run.tokens and run_in_parts.best_nll == pytest.approx(run.best_nll, rel=1e-5)
     torch.testing.assert_close(learned(recompute=True)[0], plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_takes_instructions_is_asked_in_its_own_form(model, tokenizer, monkeypatch):
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = (
+        "{% for message in messages %}Q: {{ message.content }}{% endfor %}{% if add_generation_prompt %} A:{% endif %}"
+    )
+    seen = []
+    monkeypatch.setattr(
+        c1_hard_prompt, "write_on", lambda subject, _, ids, tokens: seen.append(chat.decode(ids)) or f" Au, says {len(seen)}"
+    )
+    spec = SimpleNamespace(
+        texts={"paper": "Mind the weights."}, neutral="The sky.", questions={"Gold?": ["au"], "Fe?": ["Fe"]}, continuation=4
+    )
+    bench = SimpleNamespace(study=SimpleNamespace(hard_prompt=spec), tokenizer=chat, network=model, level="75%")
+    rows = c1_hard_prompt.answers(bench, "paper")
+    assert seen[:3] == ["Q: Gold? A:", "Q: Mind the weights.\n\nGold? A:", "Q: The sky.\n\nGold? A:"]
+    assert [row["right"] for row in rows] == [True] * 3 + [False] * 3 and rows[1]["text"] == "paper"
+    bench.tokenizer = tokenizer
+    assert c1_hard_prompt.answers(bench, "paper") == []

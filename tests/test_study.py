@@ -153,7 +153,7 @@ BAD = [
     ("study.cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
     ("study.comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of qv, all"),
     ("study.size", "full", "size is not a parameter; allowed here are"),
-    ("chosen", "embeded", "study is 'embeded'; allowed is one of embedded, thorough, laptop, paper"),
+    ("chosen", "embeded", "study is 'embeded'; allowed is one of embedded, thorough, smollm2, smollm2_pilot, laptop, paper"),
     ("study.corpora", ["documentation", "c5"], "study.corpora is 'c5'; allowed is one of documentation"),
     (
         "study.soft_prompt.corpus",
@@ -227,7 +227,7 @@ def test_run_from_nowhere(tmp_path, monkeypatch):
         study.load()
 
 
-@pytest.mark.parametrize("profile", ["embedded", "thorough", "laptop", "paper"])
+@pytest.mark.parametrize("profile", ["embedded", "thorough", "smollm2", "smollm2_pilot", "laptop", "paper"])
 def test_a_profile_is_one_word_and_holds_what_differs(tmp_path, profile):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     graph.choose(tmp_path, profile)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctp_lib.claims import style
 from ctp_lib.claims.rules import Verdict, differences, everywhere_lower, paired_difference
-from ctp_lib.evaluation.continuation import continuation_nll
+from ctp_lib.evaluation.continuation import continuation_nll, write_on
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
@@ -30,6 +30,24 @@ def changes(bench: Bench, items: Tensor) -> list[dict[str, Any]]:
             found = continuation_nll(Subject(network, before), items, spec.continuation) - none
             fields = {"level": level, "prompt": name, "text": kind, "prompt_tokens": len(before)}
             rows += [{**fields, "item": item, "change": change} for item, change in enumerate(found.tolist())]
+    return rows
+
+
+def answers(bench: Bench, name: str) -> list[dict[str, Any]]:
+    """What a model that takes instructions answers to the study's questions, alone and behind the written prompt ``name`` and the neutral text:
+    a row a question, with whether it holds a word of the right answer. Nothing for a model without a chat template.
+    """
+    spec, tokenizer, rows = bench.study.hard_prompt, bench.tokenizer, []
+    before = {"alone": "", name: spec.texts[name], "neutral": spec.neutral}
+    for question, right in spec.questions.items() if tokenizer.chat_template else ():
+        for text, words in before.items():
+            asked = [{"role": "user", "content": f"{words}\n\n{question}".strip()}]
+            ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)[
+                "input_ids"
+            ]
+            answer = write_on(Subject(bench.network), tokenizer, ids[0], spec.continuation)
+            found = any(word.lower() in answer.lower() for word in right)
+            rows.append({"level": str(bench.level), "question": question, "text": text, "right": found, "answer": answer})
     return rows
 
 

@@ -1,5 +1,6 @@
 """What each question of the study asks for: one section a notebook."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from ctp_lib.settings.spec import SPEC, Count, Seeds, require, require_seeds
 class HardPromptSpec:
     """Sentences put before held-out text, by name, and the neutral one they have to beat.
 
-    Of each of ``items`` documents the first ``context`` tokens are read and the next ``continuation`` scored.
+    Of each of ``items`` documents the first ``context`` tokens are read and the next ``continuation`` scored. ``questions``, with words of
+    a right answer, are asked of models that take instructions.
     """
 
     texts: Mapping[str, str]
@@ -23,6 +25,7 @@ class HardPromptSpec:
     context: Count
     continuation: Count
     show: Count
+    questions: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(**SPEC)
