@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import families
 import pytest
 import torch
 from conftest import HUB, compress, random_windows
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from ctp_lib.claims import c12_nearest_tokens
 from ctp_lib.evaluation.perplexity import perplexity
-from ctp_lib.machine import step_cost
+from ctp_lib.machine import preflight, step_cost
 from ctp_lib.model import hub, likelihood, loading
 from ctp_lib.model.prompt_cache import PromptCache
 from ctp_lib.settings.compression import CompressionSpec
@@ -197,3 +199,36 @@ def test_recomputed_activations_give_the_same_gradient_and_are_not_kept(family):
     (plain, kept_plain), (recomputed, kept_recomputed) = step(False), step(True)
     torch.testing.assert_close(recomputed, plain, rtol=1e-5, atol=1e-7)
     assert kept_recomputed < 0.8 * kept_plain
+
+
+def test_weights_that_are_missing_or_called_otherwise_are_named(tmp_path):
+    families.save("llama", tmp_path / "a")
+    weights = load_file(tmp_path / "a" / "model.safetensors")
+    save_file(
+        {f"_orig_mod.{name}": weight for name, weight in weights.items()}, tmp_path / "a" / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(
+        ParameterError, match=r"lacks \d+ weights, such as .*model\.embed_tokens|lacks \d+ weights, such as lm_head"
+    ):
+        loading.load_model(ModelSpec(str(tmp_path / "a")))
+    save_file(weights | {"model.more": torch.zeros(2)}, tmp_path / "a" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ParameterError, match=r"has no place for 1 weights, such as model\.more; check its files"):
+        loading.load_model(ModelSpec(str(tmp_path / "a")))
+
+
+def test_settings_of_sampling_do_not_stop_a_saving(tmp_path):
+    families.save("llama", tmp_path / "a")
+    (tmp_path / "a" / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9, "eos_token_id": [0, 7]}')
+    network = loading.load_model(ModelSpec(str(tmp_path / "a")))
+    network.save_pretrained(tmp_path / "again")
+    assert network.generation_config.eos_token_id == [0, 7]
+
+
+def test_a_model_that_is_packed_already_is_no_model_to_compress(tmp_path):
+    families.save("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq", "bits": 4}}))
+    with pytest.raises(
+        ParameterError, match="is packed by awq already; name the uncompressed one, and this under its `compressed`"
+    ):
+        preflight.on_shapes(ModelSpec(str(tmp_path)))

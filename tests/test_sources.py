@@ -113,3 +113,19 @@ def test_a_corpus_has_one_source():
         CorpusSpec(packages=("python",), dataset="a/b")
     with pytest.raises(ValueError, match="allowed is a path for train"):
         CorpusSpec(files={"test": "a.txt"})
+
+
+def test_one_text_file_is_its_paragraphs_and_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "all.txt").write_text("\ufeff" + "\n\n".join(ROWS), encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text("\ufeff" + "".join(json.dumps({"text": row}) + "\n" for row in ROWS), encoding="utf-8")
+    one, other = (read(CorpusSpec(files={"train": name}), tmp_path) for name in ("all.txt", "rows.jsonl"))
+    assert {split: [text.strip() for text in texts] for split, texts in one.items()} == other
+    assert sorted(text for texts in other.values() for text in texts) == sorted(ROWS) and min(map(len, other.values())) > 2
+
+
+@pytest.mark.parametrize(("row", "said"), [(None, "row 2 of column 'text' is None"), (7, "row 2 of column 'text' is 7")])
+def test_a_row_that_is_no_text_is_named(tmp_path, row, said):
+    rows = ["a", "b", row] if row is None else [1, 2, 7]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    with pytest.raises(ParameterError, match=said if row is None else "row 0 of column 'text' is 1"):
+        read(CorpusSpec(files={"train": "rows.jsonl"}), tmp_path)

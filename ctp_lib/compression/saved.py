@@ -78,7 +78,12 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
                     network = own.bring(spec, level, network)
                 else:
                     method.compress(network, level, windows, settings.compression)
-            network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16).save_pretrained(incoming)
+            network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16)
+            wrong = [
+                name for name, weight in network.state_dict().items() if weight.is_floating_point() and not weight.isfinite().all()
+            ]
+            require(not wrong, f"level {level}: weights that are no numbers in 16 bits", wrong[:3], "none; compute in bfloat16")
+            network.save_pretrained(incoming)
             tokenizer.save_pretrained(incoming)
             costs.append(cost)
         (incoming / MANIFEST).write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")

@@ -97,6 +97,11 @@ def evaluate(
 def _score(task: str, samples: list[dict]) -> TaskScore:
     ordered = sorted(samples, key=lambda sample: sample["doc_id"])
     metric = "acc_norm" if "acc_norm" in ordered[0] else "acc"
+    fractions = [sample[metric] for sample in ordered if sample[metric] not in (0, 1)]
+    if fractions:  # as truthfulqa_mc2 has it: any share above zero would count as right
+        raise ParameterError(
+            f"tasks.names has {task!r}, whose {metric} is {fractions[0]:.3g} on an item; take tasks that are right or wrong"
+        )
     unit = CHOICES if task in MAKERS else 1
     chance = statistics.fmean(1 / max(1, len(sample["arguments"])) for sample in ordered)
     return TaskScore(task, metric, tuple(bool(sample[metric]) for sample in ordered), unit, chance)

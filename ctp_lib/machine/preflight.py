@@ -76,8 +76,11 @@ def on_shapes(spec: ModelSpec) -> PreTrainedModel:
     """The model of ``spec``, frozen, with shapes and dtypes and no weights."""
     try:
         config = AutoConfig.from_pretrained(loading.folder(spec), trust_remote_code=False)
+        loading.check_dense(config, spec.source)
         with memory.shapes_alone():
             network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, spec.dtype)).eval().requires_grad_(False)
+    except ParameterError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
     if not loading.compressible(network):

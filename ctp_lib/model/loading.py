@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.logging import disable_progress_bar
 
@@ -48,13 +48,32 @@ def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.dev
             "AutoModelForCausalLM.from_pretrained(..., use_safetensors=False).save_pretrained(folder)"
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         remedy = "; delete this folder and compress again" if compressed else ""
         raise ParameterError(f"model {str(compressed or spec.source)!r} does not load: {first_line(error)}{remedy}") from None
+    for what, names in (("lacks", found["missing_keys"]), ("has no place for", found["unexpected_keys"])):
+        if names:  # transformers would draw what is missing at random
+            first = ", ".join(sorted(names)[:3])
+            raise ParameterError(
+                f"model {str(compressed or spec.source)!r} {what} {len(names)} weights, such as {first}; check its files"
+            )
+    if not model.generation_config.do_sample:
+        for name in ("temperature", "top_p", "top_k", "min_p", "typical_p"):  # without sampling they would stop every saving
+            setattr(model.generation_config, name, None)
     return model.to(on).eval().requires_grad_(False)
+
+
+def check_dense(config: PretrainedConfig, source: str) -> None:
+    """Raise :class:`ParameterError` for a model that is packed in few bits already: it is a compressed model, not one to compress."""
+    packed = getattr(config, "quantization_config", None)
+    if packed is not None:
+        by = packed["quant_method"] if isinstance(packed, dict) else packed.quant_method
+        raise ParameterError(
+            f"model {source!r} is packed by {by} already; name the uncompressed one, and this under its `compressed` to study it as a level"
+        )
 
 
 def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:

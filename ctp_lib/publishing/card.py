@@ -30,7 +30,7 @@ def write(folder: Path, about: About, rows: list[dict[str, Any]], use: str) -> N
     spec = about.settings.model(about.model)
     commit = hub.commit(loading.folder(spec))
     tags = ["compress-then-prompt", about.level.family, *(["prompt-tuning"] if about.library == "peft" else [])]
-    on_a_hub = None if (spec.root / spec.source).is_dir() else spec.source
+    on_a_hub = None if spec.gguf or (spec.root / spec.source).is_dir() else spec.source
     data = ModelCardData(base_model=on_a_hub, library_name=about.library, pipeline_tag="text-generation", tags=tags)
     origin = f"`{spec.source}`" + (f", revision `{commit or spec.revision}`" if commit or spec.revision else "")
     text = (

@@ -9,7 +9,9 @@ import argparse
 import ast
 import datetime
 import json
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -103,15 +105,17 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
     from traitlets.config import Config
 
     nbformat.write(notebook, target)
+    sockets = tempfile.mkdtemp(prefix="ctp-")  # of this kernel alone, whatever else runs here
     try:
         papermill.execute_notebook(
             target, target, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
-            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config(KernelManager={"transport": "ipc"}),
+            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         print(f"{error.ename}: {error.evalue}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
         return 1
     finally:
+        shutil.rmtree(sockets, ignore_errors=True)
         _log_seconds(target, root)
         _strip_times(target)
     return 0

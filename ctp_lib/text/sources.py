@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-"""How a file is read, by the end of its name; each may also be packed as .gz, .xz, .bz2 or .zst."""
-PACKED = {".gz", ".xz", ".bz2", ".zst"}
+"""How a file is read, by the end of its name; each may also be packed as .gz, .xz or .bz2."""
+PACKED = {".gz", ".xz", ".bz2"}
 
 
 def read(name: str, spec: CorpusSpec, *, root: Path, seed: int, held_out: float) -> dict[str, list[str]]:
@@ -88,8 +88,13 @@ def _format(name: str, path: str) -> str:
 def _texts(name: str, spec: CorpusSpec, rows: Dataset) -> list[str]:
     if spec.column not in rows.column_names:
         raise ParameterError(f"corpora.sources.{name}.column is {spec.column!r}; allowed is one of {', '.join(rows.column_names)}")
-    kept = rows if spec.at_most is None else rows.select(range(min(spec.at_most, len(rows))))
-    return list(kept[spec.column])
+    kept = list((rows if spec.at_most is None else rows.select(range(min(spec.at_most, len(rows)))))[spec.column])
+    for number, text in enumerate(kept):
+        if not isinstance(text, str):
+            raise ParameterError(
+                f"corpora.sources.{name}: row {number} of column {spec.column!r} is {text!r}, no text; leave such rows out"
+            )
+    return [text.removeprefix("\ufeff") for text in kept]  # the byte-order mark of some editors is no text
 
 
 def _deal(texts: Mapping[str, Sequence[str]], seed: int, held_out: float) -> dict[str, list[str]]:
