@@ -202,7 +202,7 @@ def test_a_hessian_that_cannot_be_inverted_is_said_so():
 
 
 def test_methods_and_what_each_can_do():
-    assert base.registry().names() == ["auto-gptq", "gptq", "joint", "magnitude", "none", "rtn", "sparsegpt", "wanda"]
+    assert base.registry().names() == ["auto-gptq", "gptq", "joint", "magnitude", "none", "own", "rtn", "sparsegpt", "wanda"]
     for level in ("wanda:4bit", "rtn:50%", "magnitude:50%+4bit", "50%+4bit/g64", "auto-gptq:4bit/g64"):
         with pytest.raises(ParameterError, match="cannot do it; take another level, or another method before the colon"):
             base.method_for(Level.parse(level))

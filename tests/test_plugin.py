@@ -27,7 +27,7 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 
 pytestmark = pytest.mark.medium
-LORA = {"rank": 2, "training": {"learning_rate": 0.01}}
+LORA = {"rank": 2, "training": {"learning_rate": 0.1}}  # so high that four steps tell
 METHODS = {"soft_prompt": {}, "mean_shift": {"strength": 0.5}, "chooser": {}, "norm_scale": {}, "lora": LORA}
 HALF = Level.parse("every-second:50%")
 

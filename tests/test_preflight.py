@@ -54,7 +54,7 @@ def test_two_shallow_networks_tell_what_the_whole_takes(family, monkeypatch):
     with memory.shapes_alone():
         network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     found = preflight.needs(network, asked)
-    monkeypatch.setattr(preflight, "_whole", lambda network, count: count(network))
+    monkeypatch.setattr(memory, "whole", lambda network, count: count(network))
     whole = preflight.needs(network, asked)
     assert found.memory == pytest.approx(whole.memory, rel=0.02)
 

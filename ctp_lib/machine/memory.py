@@ -1,5 +1,6 @@
 """Bytes that a piece of work takes at its peak, counted tensor by tensor on shapes alone: nothing is computed or allocated."""
 
+import copy
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
 class PeakBytes(TorchDispatchMode):
@@ -64,3 +66,25 @@ def peak_bytes(work: Callable[[], object], own: Iterable[Tensor]) -> int:
     with shapes_alone(), PeakBytes(own) as counted:
         work()
     return counted.peak
+
+
+def whole(network: PreTrainedModel, count: Callable[[PreTrainedModel], int]) -> int:
+    """``count``, bytes, of the whole network, from two shallow ones: layers of one kind add as much each."""
+    config = network.config.get_text_config()
+    kinds, layers = getattr(config, "layer_types", None) or [""] * config.num_hidden_layers, config.num_hidden_layers
+    period = next(n for n in range(1, layers + 1) if kinds[n:] == kinds[: layers - n])
+    if layers <= 3 * period:
+        return count(network)
+    few, more = (count(of_depth(network, depth)) for depth in (2 * period, 3 * period))
+    return few + (more - few) * (layers - 2 * period) // period
+
+
+def of_depth(network: PreTrainedModel, layers: int) -> PreTrainedModel:
+    """A network like this with its first ``layers`` alone, on shapes."""
+    config = copy.deepcopy(network.config)
+    inner = config.get_text_config()
+    inner.num_hidden_layers = layers
+    if getattr(inner, "layer_types", None):
+        inner.layer_types = inner.layer_types[:layers]
+    with shapes_alone():
+        return AutoModelForCausalLM.from_config(config, dtype=network.dtype).eval().requires_grad_(False)

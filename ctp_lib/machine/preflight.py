@@ -4,7 +4,6 @@ Nothing is loaded. The model is built on shapes alone, and a training step and a
 """
 
 import argparse
-import copy
 import math
 import shutil
 import sys
@@ -99,39 +98,12 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
         "soft_prompt": [partial(_step_bytes, windows=at_once(settings.soft_prompt.training))],
         "lora": [partial(_lora_bytes, windows=at_once(settings.soft_prompt.training))],
     }
-    return Needs(
-        weights=weights,
-        memory={
-            work: weights + max(_whole(network, lambda part, one=one: one(part, settings)) for one in counted[work])
-            for work in works
-        },
-        disk=COPIES_ON_DISK
-        * 2
-        * loading.parameter_count(network)
-        * (len(settings.levels) - 1),  # in 16 bits; none of the uncompressed
-    )
-
-
-def _whole(network: PreTrainedModel, count: Callable[[PreTrainedModel], int]) -> int:
-    """``count``, bytes, of the whole network, from two shallow ones: layers of one kind add as much each."""
-    config = network.config.get_text_config()
-    kinds, layers = getattr(config, "layer_types", None) or [""] * config.num_hidden_layers, config.num_hidden_layers
-    period = next(n for n in range(1, layers + 1) if kinds[n:] == kinds[: layers - n])
-    if layers <= 3 * period:
-        return count(network)
-    few, more = (count(_of_depth(network, depth)) for depth in (2 * period, 3 * period))
-    return few + (more - few) * (layers - 2 * period) // period
-
-
-def _of_depth(network: PreTrainedModel, layers: int) -> PreTrainedModel:
-    """A network like this with its first ``layers`` alone, on shapes."""
-    config = copy.deepcopy(network.config)
-    inner = config.get_text_config()
-    inner.num_hidden_layers = layers
-    if getattr(inner, "layer_types", None):
-        inner.layer_types = inner.layer_types[:layers]
-    with memory.shapes_alone():
-        return AutoModelForCausalLM.from_config(config, dtype=network.dtype).eval().requires_grad_(False)
+    memory_of = {
+        work: weights + max(memory.whole(network, lambda part, one=one: one(part, settings)) for one in counted[work])
+        for work in works
+    }
+    copies = len(settings.levels) - 1  # in 16 bits; none of the uncompressed
+    return Needs(weights, memory_of, COPIES_ON_DISK * 2 * loading.parameter_count(network) * copies)
 
 
 def at_once(training: TrainingSpec) -> int:
@@ -260,7 +232,7 @@ def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> N
 
 
 def _whole_step(step: Callable[..., int], network: PreTrainedModel, settings: Study, windows: int) -> int:
-    return _whole(network, lambda part: step(part, settings, windows))
+    return memory.whole(network, lambda part: step(part, settings, windows))
 
 
 def largest_batch(step: Callable[[int], int], room: int) -> int:

@@ -73,11 +73,17 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
         cross_compression=replace(base.cross_compression, seeds=(0,)),
         another_model=replace(base.another_model, pairs=(), levels=("full",)),
     )
-    for method in asked:
+    return _ready(study)
+
+
+def _ready(study: Study) -> Study:
+    """Its methods can be learned, and its corpus is there and long enough."""
+    for method in study.methods:
         settings_of(study, method)
     if not paths.corpora(study).exists():
         corpora.build(study.corpora, paths.corpora(study), root=study.root)
-    selection.check_windows(study, loading.load_tokenizer(spec))
+    (model,) = study.study.models
+    selection.check_windows(study, loading.load_tokenizer(study.model(model)))
     return study
 
 
