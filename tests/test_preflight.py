@@ -41,7 +41,7 @@ def test_work_takes_what_it_is_said_to_take(family):
     assert found["measured"] == pytest.approx(found["estimate"], rel=0.3), found
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "bloom", "gemma2", "gemma3"])  # layers of one kind, and of two
 def test_two_shallow_networks_tell_what_the_whole_takes(family, monkeypatch):
     asked = study.load(ROOT / "params.yaml")
     asked = replace(
