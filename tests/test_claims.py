@@ -132,6 +132,8 @@ def test_a_transfer_table_by_hand():
         {"level": "4bit", "trained_at_level": "2bit", **row("soft_prompt", 9.0, 9.0), "seed": 7},
     ]  # fmt: skip
     table = transfer.transfer_table(rows, levels=["full", "4bit"], by="trained_at_level", seeds=[0, 1, 2], evaluated_on="broad")
+    alone = transfer.transfer_table(rows, levels=["4bit"], by="trained_at_level", seeds=[0, 1, 2], evaluated_on="broad")
+    assert alone.drop(columns="runs").equals(table.drop(columns="runs")), "also where the uncompressed model was not asked for"
     found = table.loc["2bit", "4bit"]
     assert (found.gain, found.gain_stderr, found.cost) == (pytest.approx(-0.5), pytest.approx(0.1), pytest.approx(1.0))
     assert found.recovered == pytest.approx((math.e**2 - math.e**1.5) / (math.e**2 - math.e))
@@ -172,6 +174,8 @@ PERFECT = {
     ],
 )
 def test_cross_dataset(changes, outcome):
+    two = transferred({("broad", "4bit", on): -0.2 for on in ("broad", "c")}, "trained_on")
+    assert c5_cross_dataset.verdict(two, broad="broad").outcome == "not measured", "it takes three corpora"
     gains = {(source, "4bit", on): gain for (source, on), gain in {**PERFECT, **changes}.items()}
     assert c5_cross_dataset.verdict(transferred(gains, "trained_on"), broad="broad").outcome == outcome
 

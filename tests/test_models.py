@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import families
 import pytest
 import torch
 from conftest import HUB, compress, random_windows
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
@@ -232,3 +234,8 @@ def test_a_model_that_is_packed_already_is_no_model_to_compress(tmp_path):
         ParameterError, match="is packed by awq already; name the uncompressed one, and this under its `compressed`"
     ):
         preflight.on_shapes(ModelSpec(str(tmp_path)))
+
+
+def test_only_a_folder_of_the_hubs_cache_has_a_commit(tmp_path):
+    mine, cached = tmp_path / "snapshots" / "mine", Path(constants.HF_HUB_CACHE) / "models--a--b" / "snapshots" / "abc"
+    assert hub.commit(mine) is None and hub.commit(cached) == "abc"

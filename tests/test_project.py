@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT
 
 from ctp_lib.run import cell
-from ctp_lib.settings import study
+from ctp_lib.settings import digests, study
 from ctp_lib.settings.spec import ParameterError
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.py"))
@@ -189,3 +189,11 @@ def test_the_lock_is_said_once():
     assert "-r requirements.txt" in environment["dependencies"][-1]["pip"]
     pins = [line.split("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pins) == len(set(pins)) and "+cpu" not in (ROOT / "requirements.txt").read_text()
+
+
+def test_every_way_of_importing_is_followed_and_the_solver_of_auto_gptq_has_its_version(tmp_path):
+    (tmp_path / "mine.py").write_text("import ctp_lib.model.divergence as apart\nfrom ctp_lib.compression import grid\n")
+    found = digests.code([tmp_path / "mine.py"])
+    assert {"mine.py", "model/divergence.py", "model/likelihood.py", "compression/grid.py"} <= set(found["modules"])
+    solver = digests.code([digests.LIBRARY / "compression" / "auto_gptq_solver.py"])
+    assert "auto-gptq" in solver["packages"]
