@@ -4,6 +4,7 @@ transformers reads and dequantises the file. What it gets wrong and can be told 
 wrong is refused.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -108,6 +109,12 @@ def _installed(package: str) -> str | None:
 def _sha256(file: Path) -> str:
     if not file.is_file():
         raise ParameterError(f"there is no file {file}; name a .gguf file that exists, or the package that holds it")
+    return _hashed(file, file.stat().st_size, file.stat().st_mtime_ns)
+
+
+@functools.cache
+def _hashed(file: Path, size: int, changed: int) -> str:
+    """The folder is asked for many times in a process; the file is read once, unless it changes."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -50,7 +50,7 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
     if corpus not in sources:
         corpus, sources = "your_text", {"your_text": CorpusSpec(files={"train": text})}
         holds = digests.content(base.root / graph.without_pattern(text))
-    name, spec = model if model in base.models else Path(model).stem.replace("_", "-"), base.model(model)
+    name, spec = model if model in base.models else Path(model).name.removesuffix(".gguf"), base.model(model)
     network = preflight.on_shapes(spec)
     prompt, lora = next(rates for most, rates in RATES.items() if loading.parameter_count(network) <= most)
     recipe = base.prompts_by("distilled")
