@@ -35,7 +35,7 @@ def by_backend(backend: str) -> Callable[[PreTrainedModel, Shape], Callable[[], 
         )  # fmt: skip
         level = Level(bits=BITS, by=None if backend == "llmcompressor" else backend)
         _saved(model)
-        return lambda: method_for(level).compress(copy.deepcopy(model), level, shape.windows(WINDOWS), spec)
+        return lambda: method_for(level).compress(copy.deepcopy(model), level, shape.windows(WINDOWS), spec, None)
 
     return make
 

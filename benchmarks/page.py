@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 
 from benchmarks import recipe_page
 from benchmarks.measure import RESULTS
-from ctp_lib.claims import beside_the_paper, style
+from ctp_lib.claims import style
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
-from ctp_lib.results import recorded
-from ctp_lib.settings import study
+from ctp_lib.settings import paths, study
 from ctp_lib.settings.study import Study
 
 FIGURES = Path("figures/benchmarks")
@@ -147,7 +146,8 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _default_prompts(settings: Study) -> dict[str, float]:
     """Mean test NLL by level of the study's own prompts, on the text and at the level they were learned on, over their seeds."""
-    own, corpus = beside_the_paper.at_their_own_level(recorded.kept(settings, settings.study.name)), settings.soft_prompt.corpus
+    table, corpus = pd.read_csv(paths.recorded(settings, settings.study.name) / "perplexity.csv"), settings.soft_prompt.corpus
+    own = table[(table.method == PROMPT.name) & table.point.isna() & (table.trained_at_level == table.level)]
     return own[(own.trained_on == corpus) & (own.evaluated_on == corpus)].groupby("level").nll.mean().to_dict()
 
 

@@ -35,6 +35,7 @@ import pandas as pd
 
 from ctp_lib.claims import c2_c3_recovery as claim
 from ctp_lib.claims import style
+from ctp_lib.claims.estimate import flat
 from ctp_lib.compression import reached
 from ctp_lib.recovery import scores
 from ctp_lib.results import cells, tables
@@ -54,14 +55,15 @@ style.save(claim.perplexity_by_level(perplexity, evaluated_on=broad, settings=se
 
 # %% [markdown]
 # These are the numbers behind the figure. `recovered` is the share of the lost perplexity that the prompt gives back: (none - prompt) /
-# (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is the paired difference in NLL
-# over the same windows. Its standard error covers windows and seeds.
+# (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is how much lower NLL is on the
+# same windows, in nats a token. `nearer` is how much the divergence from the uncompressed model falls. Intervals vary with documents and
+# seeds.
 
 # %%
 found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) for method in settings.methods}
 summary = found[claim.PROMPT.name]
-tables.write(summary, paths.table(settings, "recovery", model))
-pd.concat(found, names=["method"]).round(4)
+tables.write(flat(summary), paths.table(settings, "recovery", model))
+pd.concat({method: flat(table) for method, table in found.items()}, names=["method"]).round(4)
 
 # %% [markdown]
 # ## How the prompts learned
@@ -69,12 +71,15 @@ pd.concat(found, names=["method"]).round(4)
 
 # %%
 curves = pd.DataFrame(tables.curve(settings, model))
-style.save(claim.curves_by_level(curves[curves.method == claim.PROMPT.name]), goal, "s1_training_curves")
+curves = curves[curves.method == claim.PROMPT.name]
+style.save(claim.curves_by_level(curves), goal, "s1_training_curves")
 
 # %% [markdown]
 # ## Verdicts on C2 and C3
+# Levels at which compression costs nothing do not vote. A prompt that was still learning may support the claim, but not contradict it.
 
 # %%
-for verdict in claim.verdicts(summary):
+margin = settings.margins.nats
+for verdict in claim.verdicts(summary, margin, claim.unfinished(curves, margin)):
     verdict.write(settings, model)
     print(verdict)

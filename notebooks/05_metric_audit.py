@@ -87,6 +87,4 @@ style.save(claim.figure(ours, theirs, none=none, full=full), paths.figures(setti
 # ## What follows
 
 # %%
-verdict = claim.verdict(ours, theirs, none=none, full=full)
-verdict.write(settings, model)
-print(verdict)
+print(claim.told(ours, theirs, none=none, full=full))

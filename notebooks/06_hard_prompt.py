@@ -20,8 +20,8 @@
 # and not others. The paper shows a few questions and answers of LLaMA-7B.
 #
 # We put the same prompts before the beginnings of held-out documents, at every level. Then we score the right continuation with and without
-# the prompt. Any text before a document changes the prediction a little, for better or worse. So the control is a neutral text of equal
-# length, and a hard prompt counts only where it beats that text.
+# the prompt. Any text before a document changes the prediction a little, for better or worse. So the control are ten neutral texts of equal
+# length, and a hard prompt counts only where it beats them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/06_hard_prompt/reference-s75.ipynb), as last recorded.
 
@@ -34,6 +34,7 @@ import pandas as pd
 
 from ctp_lib.claims import c1_hard_prompt as claim
 from ctp_lib.claims import style
+from ctp_lib.claims.estimate import flat
 from ctp_lib.evaluation.continuation import write_on
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery.bench import Bench
@@ -59,11 +60,12 @@ cells.write(paths.question(settings, "written_prompts", model), {"model": model}
 
 # %% [markdown]
 # ## Helped and hurt
-# The share of items that the text helps, and by how much the hard prompt beats the neutral one on the same items.
+# The share of items that the text helps. `lead` is how much lower NLL is behind the hard prompt than behind a neutral text, in nats a token,
+# on the same items; its interval varies with the items and with the neutral texts.
 
 # %%
 table = claim.table(changes)
-table.round(4)
+flat(table).round(4)
 
 # %%
 style.save(claim.figure(changes), paths.figures(settings, model), "2_hard_prompt")
@@ -91,7 +93,7 @@ for title, numbers in shown.items():
 # %% [markdown]
 # ## The paper's questions
 # A model that takes instructions can be asked, as the paper did. Beside the paper's questions stand others whose answers are known. The table
-# counts right answers: alone, behind the paper's long prompt, and behind the neutral text. The embedded model takes no instructions.
+# counts right answers: alone, behind the paper's long prompt, and behind a neutral text. The embedded model takes no instructions.
 
 # %%
 asked = [row for at in ("full", level) for row in claim.answers(Bench(settings, model, Level.parse(at)), name)]
@@ -104,10 +106,10 @@ for row in asked[: 3 * spec.show]:
 
 # %% [markdown]
 # ## Verdict on C1
-# Some items are always helped and some are always hurt. So the claim holds if a prompt of the paper beats the neutral text at every
-# compressed level. It is mixed if it wins at some levels. It fails if it wins at none.
+# Some items are always helped and some are always hurt. So the question is whether the paper's prompts beat neutral text at every compressed
+# level, by more than the margin.
 
 # %%
-verdict = claim.verdict(table)
+verdict = claim.verdict(table, settings.margins.nats)
 verdict.write(settings, model)
 print(verdict)

@@ -38,6 +38,7 @@ from itertools import product
 
 from ctp_lib.claims import c5_cross_dataset as claim
 from ctp_lib.claims import style
+from ctp_lib.claims.estimate import flat
 from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.bench import Bench
@@ -66,12 +67,12 @@ cells.write(paths.question(settings, "cross_dataset", model), {"model": model}, 
 
 # %% [markdown]
 # ## Everything on everything
-# `gain` is the difference in NLL to the same model without a prompt (nats a token, negative is better), over the same windows.
+# `gain` is how much lower NLL is than without a prompt, in nats a token, on the same windows.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))
 table = transfer_table([*known, *rows], levels=spec.levels, by="trained_on", seeds=settings.soft_prompt.seeds)
-table[["ppl_none", "ppl", "recovered", "gain", "gain_stderr"]].round(4)
+flat(table[["ppl_none", "ppl", "recovered", "gain"]]).round(4)
 
 # %%
 style.save(claim.figure(table), paths.figures(settings, model), "3_cross_dataset")
@@ -80,6 +81,6 @@ style.save(claim.figure(table), paths.figures(settings, model), "3_cross_dataset
 # ## Verdict on C5
 
 # %%
-verdict = claim.verdict(table, broad=broad)
+verdict = claim.verdict(table, settings.margins.nats, broad=broad)
 verdict.write(settings, model)
 print(verdict)

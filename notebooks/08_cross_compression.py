@@ -31,6 +31,7 @@ from itertools import product
 
 from ctp_lib.claims import c6_cross_compression as claim
 from ctp_lib.claims import style
+from ctp_lib.claims.estimate import flat
 from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.bench import Bench
@@ -56,12 +57,12 @@ cells.write(paths.question(settings, "cross_compression", model), {"model": mode
 
 # %% [markdown]
 # ## The matrix
-# A row is a level where a prompt was learned. A column is a level where it is used. A negative `gain` is better, as everywhere.
+# A row is a level where a prompt was learned. A column is a level where it is used. Above zero the prompt helps.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))
 table = transfer_table([*known, *rows], levels=levels, by="trained_at_level", seeds=seeds, evaluated_on=broad)
-table.gain.unstack("level")[levels].loc[levels].round(3)
+flat(table[["gain"]]).gain.unstack("level")[levels].loc[levels].round(3)
 
 # %%
 style.save(claim.figure(table, levels), paths.figures(settings, model), "4_cross_compression")
@@ -78,6 +79,6 @@ directions.round(3)
 # ## Verdict on C6
 
 # %%
-verdict = claim.verdict(table)
+verdict = claim.verdict(table, settings.margins.nats)
 verdict.write(settings, model)
 print(verdict)

@@ -35,6 +35,7 @@ import pandas as pd
 
 from ctp_lib.claims import c8_lora as claim
 from ctp_lib.claims import repair, style
+from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import comparison, scores
 from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
@@ -64,7 +65,7 @@ swept.unstack("learning_rate").sort_index(axis=1).round(4)
 none = cells.rows(scores.of_study(settings, model, []))
 table = claim.table([*none, *rows])
 here = table[table.evaluated_on == broad]
-here.drop(columns=["evaluated_on", "runs"]).round(4)
+flat(here.drop(columns=["evaluated_on", "runs"])).round(4)
 
 # %%
 style.save(claim.figure(here), paths.figures(settings, model), "6_prompt_or_lora")
@@ -88,14 +89,14 @@ style.save(repair.figure(repaired, shown, settings), paths.figures(settings, mod
 # %% [markdown]
 # ## Verdict on C8
 # We compare the size of each method that is best on *validation*, on the training corpus and on the others. The table sets every prompt
-# beside the LoRA with the nearest number of parameters. A `lead` below zero means that the prompt is better.
+# beside the LoRA with the nearest number of parameters. A `lead` above zero means that the prompt is better.
 
 # %%
 nearest = claim.nearest_lora(table)
 sizes = ["point", "trainable_parameters", "point_lora", "trainable_parameters_lora"]
-nearest[["level", "evaluated_on", *sizes, "lead", "lead_stderr"]].round(4)
+flat(nearest[["level", "evaluated_on", *sizes, "lead"]]).round(4)
 
 # %%
-verdict = claim.verdict(table, broad=broad)
+verdict = claim.verdict(table, settings.margins.nats, broad=broad)
 verdict.write(settings, model)
 print(verdict)

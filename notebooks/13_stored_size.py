@@ -26,7 +26,7 @@
 model = "reference"
 
 # %%
-from ctp_lib.claims import c2_c3_recovery, style
+from ctp_lib.claims import c2_c3_recovery, c7_cross_task, style
 from ctp_lib.claims import c4_stored_size as claim
 from ctp_lib.compression import reached
 from ctp_lib.recovery import scores
@@ -35,6 +35,7 @@ from ctp_lib.settings import paths, study
 
 settings = study.load()
 scored = scores.of_study(settings, model, [claim.PROMPT.name])
+asked = c7_cross_task.table(cells.read(paths.question(settings, "cross_task", model))["tasks"])
 levels = {str(level): reached.obtain(settings, model, level)["reached"] for level in settings.levels}
 recovery = c2_c3_recovery.table(scored, levels, evaluated_on=settings.soft_prompt.corpus)
 
@@ -55,6 +56,6 @@ style.save(claim.figure(table), paths.figures(settings, model), "7_stored_size")
 # ## Verdict on C4
 
 # %%
-verdict = claim.verdict(table, recovery)
+verdict = claim.verdict(table, recovery, asked, settings.margins)
 verdict.write(settings, model)
 print(verdict)

@@ -92,7 +92,7 @@ transfer.round(3)
 # ## Verdict on C9
 
 # %%
-verdict = claim.verdict(table, transfer)
+verdict = claim.verdict(table, transfer, settings.margins.bytes)
 cells.write(paths.question(settings, "cost", model), {"model": model, "level": level}, steps=table.to_dict("records"))
 verdict.write(settings, model)
 print(verdict)

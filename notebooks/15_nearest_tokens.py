@@ -31,6 +31,7 @@ level = "75%"
 # %%
 from ctp_lib.claims import c12_nearest_tokens as claim
 from ctp_lib.claims import style
+from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import SoftPrompt
@@ -72,14 +73,14 @@ moves = claim.movement_table(learned, start, vocabulary)
 moves.groupby(level="level", sort=False).mean().round(3)
 
 # %% [markdown]
-# Some vectors now lie nearest to a new token. The table counts how many new tokens two seeds share at one level, and how many the same
-# number of random vectors would share.
+# Some vectors now lie nearest to a new token. The table counts how many new tokens two seeds share, by level. Chance is what displacements of
+# the same mean and covariance would share: they point to the same hubs of the vocabulary, whatever they mean.
 
 # %%
 agreement = claim.agreement_table(learned, start, vocabulary)
-parts = {"moves": moves.reset_index().to_dict("records"), "agreement": agreement.reset_index().to_dict("records")}
+parts = {"moves": moves.reset_index().to_dict("records"), "agreement": flat(agreement).reset_index().to_dict("records")}
 cells.write(paths.question(settings, "nearest_tokens", model), {"model": model}, **parts)
-agreement.round(3)
+flat(agreement).round(3)
 
 # %%
 style.save(claim.figure(claim.likeness(learned)), paths.figures(settings, model), "10_prompt_similarity")
@@ -88,6 +89,6 @@ style.save(claim.figure(claim.likeness(learned)), paths.figures(settings, model)
 # ## Verdict on C12
 
 # %%
-verdict = claim.verdict(moves, agreement)
+verdict = claim.verdict(moves, agreement, settings.margins.tokens)
 verdict.write(settings, model)
 print(verdict)

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Findings
 #
-# This is the ledger: every claim of the paper, what was measured here, and whether the claim holds. The notebook of each experiment
-# computed its verdict, by the rules in `ctp_lib/claims`. This page only collects them.
+# This is the ledger: every claim of the paper, what was measured here, and the outcome. The notebook of each experiment computed its
+# outcome, by the rules in `ctp_lib/claims/verdict.py` and the margins in `params.yaml`. This page only collects them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/17_findings/reference.ipynb), as last recorded.
 
@@ -51,10 +51,9 @@ for section in tables.COLUMNS:
 
 # %%
 claims = ledger.collect(settings)
-tables.write(claims.set_index("model"), folder / "claims.csv")
-tables.write_text(json.dumps(claims.to_dict("records"), indent=1, ensure_ascii=False), folder / "claims.json")
+tables.write_text(json.dumps(claims, indent=1, ensure_ascii=False), folder / "claims.json")
 tables.write_text(json.dumps(ledger.summary(claims, settings), indent=1), folder / "summary.json")
-page = ledger.page(claims[claims.model == model], settings)
+page = ledger.page([claim for claim in claims if claim["model"] == model], settings)
 tables.write_text(page, folder / "findings.md")
 display(Markdown(page))
 

@@ -58,8 +58,8 @@ scored = trial.scored(settings)
 
 # %% [markdown]
 # ## What came of it
-# `change` is in nats a token, with its 95 % interval over windows. A repair is compared with the compressed model alone, and the compressed
-# model with the uncompressed one. Below zero is better. `kl` is the divergence from the uncompressed model: a repair brings it down.
+# `gain` is in nats a token, with its 95 % interval over documents. A repair is compared with the compressed model alone, and the compressed
+# model with the uncompressed one. Above zero is better. `kl` is the divergence from the uncompressed model: a repair brings it down.
 
 # %%
 found = trial.table(settings)

@@ -64,7 +64,7 @@ def random_windows(number: int, length: int, seed: int = 0, vocabulary: int = 30
 
 def compress(network, level, windows, spec) -> PreTrainedModel:
     """``network`` at ``level``, by the method that does it."""
-    return method_for(level).compress(network, level, windows, spec)
+    return method_for(level).compress(network, level, windows, spec, None)
 
 
 def learn_prompt(network, recipe, text, *, teacher=None, seed, checkpoint, label="t"):

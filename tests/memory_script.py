@@ -63,7 +63,7 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
     windows = torch.randint(8000, (8, WINDOW))
     if name == "compress":
         method_for(Level.parse("3bit")).compress(
-            network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression
+            network, Level.parse("3bit"), torch.randint(8000, (asked.compression.windows, WINDOW)), asked.compression, None
         )
     elif name == "evaluate":
         prompt = step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens).prompt().detach()

@@ -60,7 +60,7 @@ def params(**profile: Any) -> dict[str, Any]:
         "levels": levels, "seeds": [0], "prompt_tokens": [2, 5], "prompt_rates": [0.1, 0.5], "lora_rates": [0.01],
         "lora_points": ["1@qv", "2@all"], "further_rates": 1,
     }  # fmt: skip
-    small["another_model"] = {"pairs": [{"model": "own", "other": "other"}], "levels": levels[:2]}
+    small["another_model"] = {"pairs": [{"model": "own", "others": ["other"]}], "levels": levels[:2]}
     for name, section in profile.items():
         small[name] = {**small[name], **section} if isinstance(small.get(name), dict) and name != "methods" else section
     return raw

@@ -158,12 +158,19 @@ def test_what_is_not_the_model_compressed_is_refused(project):
         saved.make(project, "own", Level.parse("own:another"))
 
 
+def brought(spec, level, dense):
+    return own.METHOD.compress(dense, Level.parse(level), None, None, spec)
+
+
 def test_a_gguf_file_of_few_bits_is_a_level(tmp_path):
     gguf_file.write(REFERENCE, tmp_path / "small.gguf", "Q4_0")
     spec = ModelSpec(str(REFERENCE), compressed={"Q4_0": "small.gguf"}, root=tmp_path)
-    network = own.bring(spec, Level.parse("own:Q4_0"), loading.load_model(ModelSpec(str(REFERENCE))))
-    packed = own.stored_bits(spec, Level.parse("own:Q4_0")) / loading.parameter_count(network)
-    assert 4.5 < packed < 6.5  # half a byte and a scale for 32 weights, and the tokenizer
+    network = brought(spec, "own:Q4_0", loading.load_model(ModelSpec(str(REFERENCE))))
+    weights = {name: module.weight for name, module in loading.compressible(network).items()}
+    others = loading.parameter_count(network) - sum(weight.numel() for weight in weights.values())
+    assert (
+        4.5 < own.METHOD.stored(weights, others, Level.parse("own:Q4_0"), spec)[0] < 6.5
+    )  # half a byte and a scale for 32 weights, and the tokenizer
 
 
 def test_a_folder_that_compressed_tensors_packed_is_read_dense_and_other_packings_are_refused(tmp_path):
@@ -176,7 +183,7 @@ def test_a_folder_that_compressed_tensors_packed_is_read_dense_and_other_packing
     packed.save_pretrained(tmp_path / "packed", save_compressed=True)
     families.tokenizer("llama").save_pretrained(tmp_path / "packed")
     spec = ModelSpec("own", compressed={"theirs": "packed"}, root=tmp_path)
-    network = own.bring(spec, Level.parse("own:theirs"), loading.load_model(spec))
+    network = brought(spec, "own:theirs", loading.load_model(spec))
     for name, module in loading.compressible(network).items():
         groups = module.weight.view(-1, 16)
         scale = loading.compressible(dense)[name].weight.view(-1, 16).abs().amax(1, keepdim=True) / 7.5
@@ -187,4 +194,4 @@ def test_a_folder_that_compressed_tensors_packed_is_read_dense_and_other_packing
     config["quantization_config"] = {"quant_method": "awq", "bits": 4}
     (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ParameterError, match="packed is packed by awq, which is not read here; bring it dense, as GGUF"):
-        own.bring(spec, Level.parse("own:theirs"), dense)
+        brought(spec, "own:theirs", dense)

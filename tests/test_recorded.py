@@ -1,7 +1,8 @@
-"""A run that is kept can be read back, and the shares it is compared by are those of its table, by hand."""
+"""A run that is kept, and a run beside it: what agrees and what differs, by hand."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,94 +10,76 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from ctp_lib.claims import beside_the_paper
-from ctp_lib.results import recorded
+from ctp_lib.results import compare, recorded
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.spec import ParameterError
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with settings, the tables of a run of two levels and two corpora, and a figure."""
+    """A folder with settings, the tables and the ledger of a run, and a figure."""
     settings = replace(study.load(ROOT / "params.yaml"), root=tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    broad, other, *_ = settings.corpora.sources
-    rows = []
-    for level, corpus, none, prompted in (
-        ("full", broad, 10.0, (9.0, 9.2)),
-        ("full", other, 20.0, (21.0, 21.0)),
-        ("3bit", broad, 10.05, (9.0, 9.0)),  # costs half a per cent: nothing to give back
-        ("3bit", other, 20.0, (21.0, 21.0)),
-        ("75%", broad, 20.0, (14.0, 16.0)),
-        ("75%", other, 40.0, (45.0, 45.0)),
-    ):
-        rows.append({"level": level, "method": "none", "evaluated_on": corpus, "ppl": none, "nll": none / 10})
-        prompt = {"method": "soft_prompt", "prompt_kind": "learned", "trained_on": broad, "evaluated_on": corpus}
-        rows += [
-            {"level": level, "trained_at_level": level, "ppl": ppl, "nll": ppl / 10, "seed": n, **prompt}
-            for n, ppl in enumerate(prompted)
-        ]
-        if level != "full":
-            rows.append({"level": level, "trained_at_level": "full", "ppl": 1.0, **prompt})
-        rows.append({"level": level, "trained_at_level": level, "ppl": 1.0, "point": "100 vectors", **prompt})
-    for corpus in list(settings.corpora.sources)[2:]:
-        rows += [{"level": level, "method": "none", "evaluated_on": corpus, "ppl": 5.0} for level in map(str, settings.levels)]
-    table = pd.DataFrame(rows)
-    missing = [
-        {"level": level, "method": "none", "evaluated_on": corpus, "ppl": 10.0}
-        for level in map(str, settings.levels)
-        for corpus in (broad, other)
-        if level not in ("full", "3bit", "75%")
-    ]
-    table = pd.concat([table, pd.DataFrame(missing)]).assign(model="reference")
-    folder = paths.results(settings)
-    folder.mkdir(parents=True)
-    table.to_csv(folder / "perplexity.csv", index=False)
-    for name in ("tasks", "cost", "curve", "claims"):
-        pd.DataFrame([{"model": "reference", "claim": "C1", "verdict": "mixed"}]).to_csv(folder / f"{name}.csv", index=False)
+    write(settings)
     paths.figures(settings, "reference").mkdir(parents=True)
     (paths.figures(settings, "reference") / "1.svg").write_text("<svg/>")
     return settings
 
 
-def test_shares_by_hand(project):
-    broad, other, *_ = project.corpora.sources
-    shares = beside_the_paper.shares(recorded.read(project, paths.results(project), {}))
-    assert list(shares.index) == ["75%"]
-    assert shares[broad]["75%"] == pytest.approx((20 - 15) / (20 - 10)) and shares[other]["75%"] == pytest.approx(-5 / 20)
+def write(settings, nll: float = 2.0, outcome: str = "undecided", levels=("full", "75%")) -> None:
+    folder = paths.results(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"model": "reference", "level": level, "method": "none", "seed": None, "nll": nll, "ppl": 7.0, "kl": 0.1}
+        for level in levels
+    ]
+    pd.DataFrame(rows).to_csv(folder / "perplexity.csv", index=False)
+    pd.DataFrame([{"model": "reference", "task": "t", "value": 0.5, "stderr": 0.1}]).to_csv(folder / "tasks.csv", index=False)
+    claims = [{"model": "reference", "claim": "C1", "outcome": outcome}]
+    (folder / "claims.json").write_text(json.dumps(claims))
 
 
-def test_what_prompts_change_where_they_were_learned_by_hand(project):
-    broad = next(iter(project.corpora.sources))
-    found = beside_the_paper.direct_prompts(recorded.read(project, paths.results(project), {}))
-    assert list(found.index) == [(broad, "full"), (broad, "3bit"), (broad, "75%")]
-    assert found.gain.tolist() == pytest.approx([-0.09, -0.105, -0.5])
-    assert found.net.tolist() == pytest.approx([0.0, -0.015, -0.41])
+def beside(settings) -> tuple[str, bool]:
+    return compare.compare(paths.results(settings), paths.recorded(settings, "mine"))
 
 
-def test_what_is_kept_is_read_back(project):
-    recorded.keep(project, "mine")
-    assert (project.root / "figures" / "recorded" / "mine" / "reference" / "1.svg").exists() and recorded.names(project) == ["mine"]
-    run = recorded.kept(project, "mine")
-    assert run.about["commit"] == "unknown" and len(run.about["date"]) == 10
-    assert run.perplexity.equals(recorded.read(project, paths.results(project), {}).perplexity)
-    with pytest.raises(ParameterError, match="no run was recorded as 'yours'; there are mine"):
-        recorded.kept(project, "yours")
-    (paths.results(project) / "tasks.csv").unlink()
-    with pytest.raises(ParameterError, match=r"tasks.csv is not there; run `make repro`"):
+def test_what_is_kept_lies_beside_what_runs_next(project):
+    assert recorded.keep(project, "mine") == project.root / "results" / "recorded" / "mine"
+    assert (project.root / "figures" / "recorded" / "mine" / "reference" / "1.svg").exists()
+    about = json.loads((project.root / "results/recorded/mine/about.json").read_text())
+    assert about["commit"] == "unknown" and len(about["date"]) == 10
+    (paths.results(project) / "claims.json").unlink()
+    with pytest.raises(ParameterError, match=r"claims.json is not there; run `make repro`"):
         recorded.keep(project, "again")
 
 
+def test_two_runs_agree_within_the_tolerance_that_the_recorded_one_states(project):
+    recorded.keep(project, "mine")
+    said, agree = beside(project)
+    assert agree and "perplexity.csv, nll: 2 rows in both runs" in said and "1 outcomes: all the same" in said
+    write(project, nll=2.01)
+    assert not beside(project)[1], "no tolerance is stated"
+    (paths.recorded(project, "mine") / compare.TOLERANCE).write_text(json.dumps({"perplexity.nll": 0.011}))
+    assert beside(project)[1]
+    write(project, nll=2.02)
+    said, agree = beside(project)
+    assert not agree and "they differ by 0.02 at most (median 0.02, tolerance 0.011): DIFFER" in said
+
+
+def test_another_outcome_or_another_row_is_said(project):
+    recorded.keep(project, "mine")
+    write(project, outcome="supported")
+    said, agree = beside(project)
+    assert not agree and "reference C1: supported here, undecided there" in said
+    write(project, levels=("full", "75%", "2bit"))
+    said, agree = beside(project)
+    assert not agree and "2 rows in both runs, 1 in one alone" in said
+
+
 def test_every_run_that_was_kept_opens():
-    settings = study.load(ROOT / "params.yaml")
-    assert recorded.names(settings)
-    for name in recorded.names(settings):
-        run = recorded.kept(settings, name)
-        assert len(run.perplexity) and set(run.perplexity.level) == set(map(str, run.settings.levels))
-
-
-def test_the_papers_shares_by_hand():
-    learned, transferred = beside_the_paper.published_shares()
-    assert learned["printed"] == {"3bit": pytest.approx((10.74 - 7.48) / (10.74 - 7.59))}
-    assert transferred["printed"]["4bit"] == pytest.approx((6.92 - 6.26) / (6.92 - 6.33))
-    assert transferred["undone"]["3bit"] == pytest.approx((9.45 - 6.90 ** (1123 / 1023)) / (9.45 - 6.33))
+    kept = sorted((ROOT / "results" / "recorded").glob("*/about.json"))
+    assert kept
+    for path in kept:
+        settings = study.load(path.parent / "params.yaml")
+        table = pd.read_csv(path.parent / "perplexity.csv")
+        assert set(table.level) == set(map(str, settings.levels)) and compare.claims(path.parent)

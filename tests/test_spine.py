@@ -34,7 +34,7 @@ QUESTIONS = {
     "13_stored_size": [],
     "14_cost": JOINT,
     "15_nearest_tokens": JOINT,
-    "16_another_model": ["-p", "other", "own.model"],
+    "16_another_model": [],
     "17_findings": [],
 }
 
@@ -74,17 +74,18 @@ def small_params() -> dict:
     training = {"steps": 6, "batch_windows": 2, "warmup_steps": 1, "validate_every": 3}
     profile["soft_prompt"] |= {"prompt_tokens": 4, "seeds": [0, 1], "training": training}
     profile["hard_prompt"] |= {"items": 8, "context": 16, "continuation": 8, "show": 1}
-    profile["cross_dataset"] |= {"levels": LEVELS}
+    profile["cross_dataset"] |= {"levels": LEVELS, "seeds": [0]}
     profile["cross_compression"] = {"seeds": [0, 1]}
-    profile["tasks"] |= {"items": 8, "levels": LEVELS}
+    profile["tasks"] |= {"items": 8, "levels": LEVELS, "seeds": [0]}
     profile["comparison"] |= {
         "levels": LEVELS,
+        "seeds": [0],
         "prompt_tokens": [2, 4],
         "prompt_rates": [0.1, 0.5],
         "lora_rates": [0.01],
         "lora_points": ["1@qv", "2@all"],
     }
-    profile["another_model"] = {"pairs": [{"model": "own.model", "other": "own.model"}], "levels": LEVELS}
+    profile["another_model"] = {"pairs": [{"model": "own.model", "others": ["own.model"]}], "levels": LEVELS}
     profile["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
     return params
 

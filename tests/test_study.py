@@ -160,7 +160,11 @@ BAD = [
         "c4",
         "soft_prompt.corpus is 'c4'; allowed is one of documentation, python_reference, mathematics",
     ),
-    ("study.another_model.pairs", [{"model": "reference", "other": "third"}], "another_model.pairs is 'third'; allowed is one of"),
+    (
+        "study.another_model.pairs",
+        [{"model": "reference", "others": ["third"]}],
+        "another_model.pairs is 'third'; allowed is one of",
+    ),
     ("device", "gpu", "device is 'gpu'; allowed is auto or cpu or cuda or mps"),
     ("corpora.sources.documentation", {"dataset": "a/b", "packages": ["numpy"]}, "allowed is packages, or dataset"),
     ("study.tasks.names", [], "tasks.names is []; allowed is one task or more"),
@@ -172,7 +176,7 @@ BAD = [
         ["reference", "reference"],
         "study.models is ['reference', 'reference']; allowed is one model or more, each once",
     ),
-    ("study.another_model.pairs", [{"model": "reference", "other": "second"}] * 2, "allowed is each model once"),
+    ("study.another_model.pairs", [{"model": "reference", "others": ["second"]}] * 2, "allowed is each model once"),
     ("profiles", None, "study is 'embedded'; allowed is one of profiles, which has none"),
     ("profiles.embedded", None, "profiles.embedded is None; allowed is sections with values"),
     (

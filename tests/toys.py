@@ -24,12 +24,12 @@ from ctp_lib.settings.levels import Level
 class EverySecond(compression.Method):
     """Every second column of every matrix goes."""
 
-    name, label = "every-second", "every second column"
+    name, label, families = "every-second", "every second column", ("pruned",)
 
     def can(self, level: Level) -> bool:
-        return level.sparsity == 0.5 and level.family == "pruned"
+        return super().can(level) and level.sparsity == 0.5
 
-    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: Any) -> PreTrainedModel:
+    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: Any, model: Any) -> PreTrainedModel:
         for module in loading.compressible(network).values():
             module.weight.data[:, ::2] = 0
         return network

@@ -1,43 +1,50 @@
 """C11: the same prompt on another model."""
 
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from ctp_lib.claims.rules import Verdict, differences, everywhere_lower, over_seeds, together
+from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.verdict import Verdict, judge
 from ctp_lib.recovery.none import METHOD as NONE
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a level and prompt_kind (own, stitched, untrained): perplexity, the gain over no prompt and over an untrained one."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    """One row another model, level and prompt_kind (own, stitched, untrained): perplexity, and in nats a token the estimates of the ``gain``
+    over no prompt and of what it gives ``beyond_untrained`` vectors.
+    """
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault((row["level"], row["prompt_kind"]), []).append(row)
+        found.setdefault((row["model"], row["level"], row["prompt_kind"]), []).append(row)
     table = {}
-    for (level, kind), runs in found.items():
+    for (model, level, kind), runs in found.items():
         if kind != NONE.name:
-            gain, beyond = over_seeds(runs, found[level, NONE.name]), over_seeds(runs, found[level, "untrained"])
-            table[level, kind] = {
-                "ppl_none": found[level, NONE.name][0]["ppl"],
-                "ppl": statistics.fmean(row["ppl"] for row in runs),
-                "gain": gain.mean,
-                "gain_stderr": gain.stderr,
-                "beyond_untrained": beyond.mean,
-                "beyond_untrained_stderr": beyond.stderr,
+            none, untrained = found[model, level, NONE.name], found[model, level, "untrained"]
+            table[model, level, kind] = {
+                "ppl_none": none[0]["ppl"],
+                "ppl": mean_of(runs, "ppl"),
+                "gain": gain(runs, none),
+                "beyond_untrained": gain(runs, untrained),
             }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(["level", "prompt_kind"])
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(["model", "level", "prompt_kind"])
 
 
-def verdict(table: pd.DataFrame) -> Verdict:
-    """C11: does the stitched prompt clearly lower the other model's perplexity, and clearly more than an untrained one, everywhere?"""
-    stitched, own, untrained = (table.xs(kind, level="prompt_kind") for kind in ("stitched", "own", "untrained"))
-    beyond = differences(stitched, "beyond_untrained")
-    measured = (
-        f"stitched to another model, the prompt changes its NLL by {stitched.gain.min():+.3f} to {stitched.gain.max():+.3f} nats (clearly lower "
-        f"at {sum(gain.lower for gain in differences(stitched))} of {len(stitched)} levels), the model's own prompt by {own.gain.min():+.3f} to "
-        f"{own.gain.max():+.3f}, an untrained one by {untrained.gain.min():+.3f} to {untrained.gain.max():+.3f}"
+def verdict(table: pd.DataFrame, margin: float) -> Verdict:
+    """C11: does the stitched prompt lower the perplexity of the first other model, and by more than an untrained one, at every level? Further
+    models are controls, and are told.
+    """
+    first, *controls = table.index.unique("model")
+    kinds = {kind: table.loc[first].xs(kind, level="prompt_kind") for kind in ("stitched", "own")}
+    parts = tuple(
+        judge(question, kinds["stitched"][column].to_dict(), margin)
+        for question, column in (("lowers its NLL", "gain"), ("by more than an untrained one", "beyond_untrained"))
+    )
+    told = {f"the own prompt of {first}": kinds["own"].gain}
+    told |= {f"the same prompt on {model}": table.loc[model].xs("stitched", level="prompt_kind").gain for model in controls}
+    figures = "; ".join(
+        f"{what} gives {', '.join(f'{effect.mean:+.3f} ({level})' for level, effect in effects.items())}"
+        for what, effects in told.items()
     )
     says = "a prompt works on another model with the same tokenizer and width"
-    return Verdict("C11", says, measured, together([everywhere_lower(differences(stitched)), everywhere_lower(beyond)]))
+    return Verdict("C11", says, parts[0].told(f"Helps {first}", f"does not help {first}"), parts, figures, "16_another_model")

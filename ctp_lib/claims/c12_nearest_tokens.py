@@ -1,11 +1,11 @@
 """C12: what a learned prompt says: the vocabulary embeddings nearest to its vectors, how far they moved, whether seeds agree."""
 
 import itertools
-import math
 import statistics
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import seaborn
 import torch
@@ -16,7 +16,11 @@ from torch.nn.functional import cosine_similarity, normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.claims import style
-from ctp_lib.claims.rules import Difference, Verdict, clearly
+from ctp_lib.claims.estimate import Estimate
+from ctp_lib.claims.verdict import Verdict, judge
+
+DRAWS = 40
+"""Of chance, by level."""
 
 
 def vocabulary(model: PreTrainedModel) -> Tensor:
@@ -77,40 +81,41 @@ def movement_table(learned: Mapping[tuple[str, int], Tensor], start: Mapping[int
 
 
 def agreement_table(learned: Mapping[tuple[str, int], Tensor], start: Mapping[int, Tensor], vocabulary: Tensor) -> pd.DataFrame:
-    """One row a pair of seeds: how many tokens their prompts both name (a mean over levels), and how many random directions would.
+    """One row a level: how many tokens the prompts of two seeds both name (a mean over pairs of seeds), how many they would ``by_chance``,
+    and the estimate of ``more``, the first less the second.
 
-    A vector that is still nearest to the token it started from names nothing. Random directions stand in for the vectors that do.
+    A vector that is still nearest to the token it started from names nothing. Chance moves every vector from where it started by a draw from
+    the normal distribution with the mean and covariance of that level's own displacements: such draws hit the same hubs of the vocabulary.
     """
-    named = {}
-    for (level, seed), vectors in learned.items():
-        ids = nearest(vectors, vocabulary, "cosine")
-        named[level, seed] = set(ids[ids != nearest(start[seed], vocabulary, "cosine")].tolist())
     generator, table = torch.Generator().manual_seed(0), {}
-    for one, other in itertools.combinations(sorted(start), 2):
-        pairs = [(named[level, one], named[level, other]) for level, seed in learned if seed == one]
-        table[f"{one}, {other}"] = {
-            "shared": statistics.fmean(len(a & b) for a, b in pairs),
-            "by_chance": statistics.fmean(_shared_by_chance(len(a), len(b), vocabulary, generator) for a, b in pairs),
+    home = {seed: nearest(vectors, vocabulary, "cosine") for seed, vectors in start.items()}
+    for level in dict.fromkeys(level for level, _ in learned):
+        moved = {seed: learned[level, seed] - start[seed] for seed in start}
+        observed = _shared({seed: start[seed] + moved[seed] for seed in start}, home, vocabulary)
+        chance = np.array([_shared(_by_chance(moved, start, generator), home, vocabulary) for _ in range(DRAWS)])
+        table[level] = {
+            "shared": observed,
+            "by_chance": chance.mean(),
+            "more": Estimate(observed - chance.mean(), {f"chance at {level}": (chance - chance.mean()) * DRAWS**0.5}),
         }
-    return pd.DataFrame.from_dict(table, orient="index", columns=["shared", "by_chance"]).rename_axis("seeds")
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
 
 
-def verdict(moves: pd.DataFrame, agreement: pd.DataFrame) -> Verdict:
-    """C12: do prompts of different seeds come to name the same tokens clearly more often than random directions do?
+def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verdict:
+    """C12: do prompts of different seeds come to name the same tokens, by more than displacements of the same shape do?
 
-    The seed pairs are the independent observations; levels share their seeds' starts and texts.
+    Agreement is needed for a prompt that can be read; it is not enough.
     """
     says = "a learned prompt can be read by its nearest vocabulary embeddings"
-    if len(agreement) < 2:
-        return Verdict("C12", says, "it takes three seeds or more to see whether they agree", "not measured")
-    more = agreement.by_chance - agreement.shared
-    difference = Difference(more.mean(), more.std() / math.sqrt(len(more)))
-    measured = (
+    seeds = moves.index.unique("seed")
+    compressed = {level: more for level, more in agreement.more.items() if level != "full"} if len(seeds) > 1 else {}
+    part = judge("seeds name the same tokens", compressed, margin, "tokens")
+    figures = (
         f"vectors move {moves.moved.median():.1f} times their length (cosine to the start {moves.cosine_to_start.median():.2f}); "
         f"{moves.still_start.mean():.0%} stay nearest to the token they started from; of the tokens that the others name, prompts of two "
-        f"seeds share {agreement.shared.mean():.2f}, random directions {agreement.by_chance.mean():.2f}"
+        f"of {len(seeds)} seeds share {agreement.shared.mean():.2f}, displacements of the same shape {agreement.by_chance.mean():.2f}"
     )
-    return Verdict("C12", says, measured, clearly(difference))
+    return Verdict("C12", says, part.told("Seeds agree", "seeds agree by chance alone"), (part,), figures, "15_nearest_tokens")
 
 
 def figure(table: pd.DataFrame) -> Figure:
@@ -132,12 +137,20 @@ def figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _shared_by_chance(one: int, other: int, vocabulary: Tensor, generator: torch.Generator) -> float:
-    """Tokens that two sets of random directions both are nearest to, a mean over draws."""
-    width, draws = vocabulary.shape[1], 20
-    ids = [
-        nearest(torch.randn(n, width, generator=generator).to(vocabulary.device), vocabulary, "cosine")
-        for _ in range(draws)
-        for n in (one, other)
-    ]
-    return statistics.fmean(len(set(a.tolist()) & set(b.tolist())) for a, b in zip(ids[::2], ids[1::2], strict=True))
+def _shared(vectors: Mapping[int, Tensor], home: Mapping[int, Tensor], vocabulary: Tensor) -> float:
+    """Tokens that two prompts both name, a mean over pairs of seeds; fewer than two seeds share none."""
+    named = {}
+    for seed, prompt in vectors.items():
+        ids = nearest(prompt, vocabulary, "cosine")
+        named[seed] = set(ids[ids != home[seed]].tolist())
+    return statistics.fmean([len(named[a] & named[b]) for a, b in itertools.combinations(sorted(named), 2)] or [0.0])
+
+
+def _by_chance(moved: Mapping[int, Tensor], start: Mapping[int, Tensor], generator: torch.Generator) -> dict[int, Tensor]:
+    """Prompts as far from ``start`` as those that ``moved``, in directions with the same mean and covariance."""
+    every = torch.cat(list(moved.values())).cpu()
+    off = every - every.mean(0)
+    drawn = {
+        seed: torch.randn(len(vectors), len(off), generator=generator) @ off / len(off) ** 0.5 for seed, vectors in moved.items()
+    }
+    return {seed: start[seed] + (every.mean(0) + draws).to(start[seed].device) for seed, draws in drawn.items()}

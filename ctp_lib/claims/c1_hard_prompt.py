@@ -9,36 +9,37 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ctp_lib.claims import style
-from ctp_lib.claims.rules import Verdict, differences, everywhere_lower, paired_difference
+from ctp_lib.claims.estimate import of_runs
+from ctp_lib.claims.verdict import Verdict, judge
 from ctp_lib.evaluation.continuation import continuation_nll, write_on
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
 from ctp_lib.recovery.hard_prompt import vectors
 
+KINDS = ("hard prompt", "neutral")
+
 
 def changes(bench: Bench, items: Tensor) -> list[dict[str, Any]]:
-    """What every written prompt of the study, and the neutral text of its length, change in the NLL of each of ``items``: a row each."""
+    """What every written prompt of the study, and every neutral text at its length, change in the NLL of each of ``items``: a row each."""
     spec, network, level = bench.study.hard_prompt, bench.network, str(bench.level)
     none, rows = continuation_nll(Subject(network), items, spec.continuation), []
     for name, text in spec.texts.items():
-        sides = {
-            "hard prompt": vectors(network, bench.tokenizer, text),
-            "neutral": vectors(network, bench.tokenizer, spec.neutral, text),
-        }
-        for kind, before in sides.items():
+        sides = [("hard prompt", 0, vectors(network, bench.tokenizer, text))]
+        sides += [("neutral", n, vectors(network, bench.tokenizer, neutral, text)) for n, neutral in enumerate(spec.neutral)]
+        for kind, number, before in sides:
             found = continuation_nll(Subject(network, before), items, spec.continuation) - none
-            fields = {"level": level, "prompt": name, "text": kind, "prompt_tokens": len(before)}
+            fields = {"level": level, "prompt": name, "text": kind, "number": number, "prompt_tokens": len(before)}
             rows += [{**fields, "item": item, "change": change} for item, change in enumerate(found.tolist())]
     return rows
 
 
 def answers(bench: Bench, name: str) -> list[dict[str, Any]]:
-    """What a model that takes instructions answers to the study's questions, alone and behind the written prompt ``name`` and the neutral text:
+    """What a model that takes instructions answers to the study's questions, alone and behind the written prompt ``name`` and a neutral text:
     a row a question, with whether it holds a word of the right answer. Nothing for a model without a chat template.
     """
     spec, tokenizer, rows = bench.study.hard_prompt, bench.tokenizer, []
-    before = {"alone": "", name: spec.texts[name], "neutral": spec.neutral}
+    before = {"alone": "", name: spec.texts[name], "neutral": spec.neutral[0]}
     for question, right in spec.questions.items() if tokenizer.chat_template else ():
         for text, words in before.items():
             asked = [{"role": "user", "content": f"{words}\n\n{question}".strip()}]
@@ -52,40 +53,36 @@ def answers(bench: Bench, name: str) -> list[dict[str, Any]]:
 
 
 def table(changes: pd.DataFrame) -> pd.DataFrame:
-    """One row a level and prompt: share of items helped, mean change in NLL, for the prompt and for the neutral text, and
-    ``beats_neutral``, the paired difference of the two with its standard error.
+    """One row a level and prompt: share of items helped, mean change in NLL, for the prompt and for the neutral texts, and the estimate of
+    ``lead``: how much lower NLL is behind the prompt than behind a neutral text, in nats a token. It varies with items and neutral texts.
 
-    ``changes`` has level, prompt, text (hard prompt or neutral), item, change.
+    ``changes`` has level, prompt, text (hard prompt or neutral), number (of the neutral text), item, change.
     """
     found = {}
     for (level, prompt), group in changes.groupby(["level", "prompt"], sort=False):
-        sides = group.pivot(index="item", columns="text", values="change")
-        hard, neutral = sides["hard prompt"], sides["neutral"]
-        beats = paired_difference(hard.tolist(), neutral.tolist())
+        hard, neutral = (group[group.text == kind].pivot(index="number", columns="item", values="change") for kind in KINDS)
         found[level, prompt] = {
-            "helped": (hard < 0).mean(),
-            "helped_by_neutral": (neutral < 0).mean(),
-            "change": hard.mean(),
-            "change_by_neutral": neutral.mean(),
-            "beats_neutral": beats.mean,
-            "beats_neutral_stderr": beats.stderr,
+            "helped": (hard < 0).to_numpy().mean(),
+            "helped_by_neutral": (neutral < 0).to_numpy().mean(),
+            "change": hard.to_numpy().mean(),
+            "change_by_neutral": neutral.to_numpy().mean(),
+            "lead": of_runs(neutral.to_numpy() - hard.to_numpy(), "items", "neutral texts"),
         }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["level", "prompt"])
 
 
-def verdict(table: pd.DataFrame) -> Verdict:
-    """C1: does a prompt of the paper clearly beat neutral text of equal length, at every compressed level?"""
+def verdict(table: pd.DataFrame, margin: float) -> Verdict:
+    """C1: does a prompt of the paper beat neutral text of equal length, at every compressed level?"""
     paper = table[[prompt.startswith("paper") for _, prompt in table.index]]
-    levels = paper.index.get_level_values("level")
-    compressed, full = paper[levels != "full"], paper[levels == "full"]
-    leads = differences(compressed, "beats_neutral")
-    measured = (
-        f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, a neutral text of equal "
-        f"length {compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}; they clearly beat it in "
-        f"{sum(lead.lower for lead in leads)} of {len(leads)} cells (mean {compressed.beats_neutral.mean():+.3f} nats a token, on the "
-        f"uncompressed model {full.beats_neutral.mean():+.3f}; below zero is better)"
+    compressed = paper[paper.index.get_level_values("level") != "full"]
+    leads = {f"{level} ({prompt.removeprefix('paper, ')})": row.lead for (level, prompt), row in compressed.iterrows()}
+    part = judge("the paper's prompts beat neutral text of equal length", leads, margin)
+    figures = (
+        f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, neutral texts "
+        f"{compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}"
     )
-    return Verdict("C1", "telling a model in words that it is compressed improves its answers", measured, everywhere_lower(leads))
+    says = "telling a model in words that it is compressed improves its answers"
+    return Verdict("C1", says, part.told("Beats neutral text", "does not beat neutral text"), (part,), figures, "06_hard_prompt")
 
 
 def figure(changes: pd.DataFrame) -> Figure:

@@ -1,8 +1,6 @@
 """C2 and C3: what a learned prompt, or anything else, gives back at every level."""
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.rules import Difference, Verdict, differences, everywhere_lower, net_gain, over_seeds, recovered_share
+from ctp_lib.claims.estimate import Estimate, gain, mean_of, recovered_share
+from ctp_lib.claims.verdict import Part, Verdict, judge
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
 from ctp_lib.recovery.none import METHOD as NONE
@@ -23,8 +22,6 @@ from ctp_lib.settings.study import Study
 PANELS = {("quantised",): "Quantised", ("pruned", "joint"): "Pruned, and pruned + quantised", ("given",): "Brought"}
 MILD = 0.10
 """A level is mild when it costs at most this share in perplexity."""
-MATCHES = 0.01
-"""A model matches another when its NLL is clearly less than this many nats a token above: one per cent in perplexity."""
 
 
 def table(
@@ -32,76 +29,82 @@ def table(
 ) -> pd.DataFrame:
     """One row a level of ``reached``: perplexity without and with what ``method`` learned, exact and as released, and what it recovers.
 
-    Figures with it are means over seeds, ``seeds_low`` and ``seeds_high`` the extremes of the exact one. ``cost`` (to the
-    uncompressed model), ``gain`` (to nothing learned) and ``net_gain`` (beyond what the uncompressed model gains from its own) are
-    differences in NLL, nats a token; ``repaired`` is the share of the cost that the net gain takes back.
+    Figures with it are means over seeds, ``seeds_low`` and ``seeds_high`` the extremes of the exact one. Estimates in nats a token:
+    ``cost`` of compression, ``gain`` over nothing learned, ``above_full`` over the uncompressed model, and ``nearer``, by how much the
+    divergence from that model falls.
     """
     rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         for row in cell["perplexity"]:
             if row["evaluated_on"] == evaluated_on:
                 rows.setdefault((cell["cell"]["level"], row["method"]), []).append(row)
-    full, prompted_full = rows["full", NONE.name], rows["full", method]
+    full = rows["full", NONE.name]
     table = {}
     for level in reached:
         none, prompted = rows[level, NONE.name], rows[level, method]
-        cost, gain, above = over_seeds(none, full), over_seeds(prompted, none), over_seeds(prompted, full)
-        net, exact = net_gain(prompted, none, prompted_full, full), [row["ppl"] for row in prompted]
+        exact = [row["ppl"] for row in prompted]
         table[level] = {
             "bits_per_weight": reached[level]["bits_per_weight"],
             "ppl_none": none[0]["ppl"],
-            "ppl": statistics.fmean(exact),
+            "ppl": mean_of(prompted, "ppl"),
             "seeds_low": min(exact),
             "seeds_high": max(exact),
-            "ppl_released": statistics.fmean(row["ppl_released"] for row in prompted),
-            "recovered": recovered_share(none[0]["ppl"], statistics.fmean(exact), full[0]["ppl"]),
-            "cost": cost.mean,
-            "cost_stderr": cost.stderr,
-            "gain": gain.mean,
-            "gain_stderr": gain.stderr,
-            "net_gain": net.mean,
-            "net_gain_stderr": net.stderr,
-            "repaired": -net.mean / cost.mean if cost.mean > 0 else math.nan,
-            "above_full": above.mean,
-            "above_full_stderr": above.stderr,
+            "ppl_released": mean_of(prompted, "ppl_released"),
+            "recovered": recovered_share(none[0]["ppl"], mean_of(prompted, "ppl"), full[0]["ppl"]),
+            "cost": gain(full, none),
+            "gain": gain(prompted, none),
+            "above_full": gain(prompted, full),
+            "nearer": gain(prompted, none, "window_kl"),
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
 
 
-def verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """C2 over all compressed levels, and C3 over the mild ones: is the prompted model clearly no worse than the uncompressed one?"""
+def without_cost(costs: Mapping[str, Estimate], margin: float) -> dict[str, str]:
+    """The cells in which compression does not clearly cost more than ``margin``: there is nothing to recover in them."""
+    return {
+        name: f"compression costs {cost.mean:.3g}, not clearly more than {margin:g}"
+        for name, cost in costs.items()
+        if cost.interval(len(costs))[0] <= margin
+    }
+
+
+def unfinished(curves: pd.DataFrame, margin: float) -> list[str]:
+    """The levels whose prompts were still learning: in the last stretch, the mean over seeds fell by more than ``margin``.
+
+    ``curves`` has the columns of ``curve.csv``.
+    """
+    over_seeds = curves.groupby(["level", "step"], sort=False).validation_nll.mean()
+    last = {level: values.iloc[-2:].tolist() for level, values in over_seeds.groupby(level="level")}
+    return [level for level, (before, after) in last.items() if before - after > margin]
+
+
+def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> list[Verdict]:
+    """C2 over all compressed levels, in two parts: lower perplexity, and a model nearer to the uncompressed one. C3 over the mild levels.
+
+    Levels that cost nothing do not vote. ``unfinished`` are those whose prompts were still learning at their end.
+    """
     compressed = table.drop(index="full")
-    gains, net = differences(compressed), differences(compressed, "net_gain")
-    costly = compressed[compressed.cost > 4 * compressed.cost_stderr]
-    shares = "no level costs clearly enough to speak of shares"
-    if len(costly):
-        shares = (
-            f"it takes back {costly.recovered.min():.0%} to {costly.recovered.max():.0%} of the lost perplexity, "
-            f"{costly.repaired.min():.0%} to {costly.repaired.max():.0%} net of that gain"
-        )
-    second = (
-        f"the prompt clearly lowers the perplexity at {sum(gain.lower for gain in gains)} of {len(gains)} levels, at "
-        f"{sum(gain.lower for gain in net)} by more than it gives the uncompressed model; {shares}"
-    )
+    silent = without_cost(compressed.cost.to_dict(), margin)
+    helps = judge("lower NLL", compressed.gain.to_dict(), margin, silent=silent, unfinished=unfinished)
+    nearer = judge("a smaller divergence", compressed.nearer.to_dict(), margin, silent=silent, unfinished=unfinished)
     mild = compressed[compressed.ppl_none <= (1 + MILD) * table.ppl_none["full"]]
-    above = [Difference(row.above_full - MATCHES, row.above_full_stderr) for row in mild.itertuples()]
+    matches = judge("as good as the uncompressed model", mild.above_full.to_dict(), -margin, silent=silent, unfinished=unfinished)
+    voting = compressed.loc[[cell.name for cell in helps.cells]]
+    shares = "no level costs clearly enough to speak of shares"
+    if len(voting):
+        shares = f"it takes back {voting.recovered.min():.0%} to {voting.recovered.max():.0%} of the lost perplexity"
     released = (mild.ppl_released <= table.ppl_none["full"]).sum()
-    third = (
-        f"of {len(mild)} mild levels ({', '.join(mild.index)}) {sum(d.lower for d in above)} come within {MATCHES:.0%} of the uncompressed "
-        f"model, by the released code's formula {released} would beat it; the uncompressed model itself gains "
-        f"{-table.gain['full']:.4f} nats from a prompt"
-    )
     return [
-        Verdict(
-            "C2", "a soft prompt lowers the perplexity of the compressed model at every level", second, everywhere_lower(gains)
-        ),
-        Verdict(
-            "C3",
-            "at mild levels the prompted compressed model matches or beats the uncompressed one",
-            third,
-            everywhere_lower(above),
-        ),
-    ]
+        _verdict("C2", "a soft prompt lowers the perplexity of the compressed model at every level",
+                 "Helps", "gives too little", (helps, nearer), shares),
+        _verdict("C3", "at mild levels the prompted compressed model matches or beats the uncompressed one",
+                 "Matches", "stays behind", (matches,),
+                 f"of {len(mild)} mild levels, {released} would beat the uncompressed model by the released code's formula"),
+    ]  # fmt: skip
+
+
+def _verdict(claim: str, says: str, yes: str, no: str, parts: tuple[Part, ...], figures: str) -> Verdict:
+    return Verdict(claim, says, parts[0].told(yes, no), parts, figures, "04_central_result")
 
 
 def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Study | None = None) -> Figure:

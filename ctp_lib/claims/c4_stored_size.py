@@ -9,9 +9,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.rules import Difference, Verdict, clearly, together
+from ctp_lib.claims.c2_c3_recovery import without_cost
+from ctp_lib.claims.verdict import Verdict, counted, judge
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.settings.experiments import MarginsSpec
 from ctp_lib.settings.levels import Level
 
 
@@ -30,24 +32,31 @@ def table(reached: Mapping[str, Mapping[str, Any]], recovered: pd.DataFrame, byt
     return table.join(recovered[["ppl_none", "ppl", "recovered"]], on="level")
 
 
-def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame) -> Verdict:
-    """C4, over the joint levels of the study: are they as small as bits and sparsity promise, and does a prompt lower the perplexity?"""
-    sentences, parts = [], []
-    for row in sizes.itertuples():
-        level = Level.parse(row.level)
-        if level.family == "joint":
-            promised = 16 / (level.bits * (1 - level.sparsity))
-            gain = Difference(recovered.gain[row.level], recovered.gain_stderr[row.level])
-            sentences.append(
-                f"{row.level} is {row.times_smaller:.2f} times smaller, not {promised:.0f} ({row.bits_per_weight:.2f} bits a weight with "
-                f"mask, scales and zero points); the prompt changes its NLL by {gain.mean:+.4f} nats (s.e. {gain.stderr:.4f}) and gives "
-                f"back {row.recovered:.0%}"
-            )
-            parts += [clearly(gain), "holds" if row.times_smaller >= 0.95 * promised else "does not hold"]
+def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, margins: MarginsSpec) -> Verdict:
+    """C4, over the joint levels of the study: are they as small as bits and sparsity promise, and does a prompt lower the perplexity, and
+    raise accuracy on the ``tasks`` of :func:`ctp_lib.claims.c7_cross_task.table`?
+    """
+    joint = sizes[[Level.parse(level).family == "joint" for level in sizes.level]].set_index("level")
+    promised = {level: 16 / (Level.parse(level).bits * (1 - Level.parse(level).sparsity)) for level in joint.index}
+    smaller = {level: joint.times_smaller[level] / promised[level] - 1 for level in joint.index}
+    own = recovered.loc[joint.index]
+    asked = tasks[tasks.index.get_level_values("level").isin(joint.index)]
+    asked = asked.set_axis([f"{task}, {level}" for task, level in asked.index])
+    parts = (
+        counted("as small as promised", smaller, -margins.bytes, "of the size"),
+        judge("lower NLL", own.gain.to_dict(), margins.nats, silent=without_cost(own.cost.to_dict(), margins.nats)),
+        judge("higher accuracy", asked.gain.to_dict(), margins.accuracy, "of the items",
+              silent=without_cost(asked.cost.to_dict(), margins.accuracy)),
+    )  # fmt: skip
+    figures = "; ".join(
+        f"{row.Index} is {row.times_smaller:.2f} times smaller ({row.bits_per_weight:.2f} bits a weight with mask, scales and zero points); "
+        f"a prompt gives back {row.recovered:.0%}"
+        for row in joint.itertuples()
+    )
+    shown = "; ".join(f"{row.times_smaller:.1f} times smaller, not {promised[row.Index]:.0f}" for row in joint.itertuples())
     says = "the joint model is 8 times smaller and a prompt recovers it too"
-    if not parts:
-        return Verdict("C4", says, "the study has no level that is both pruned and quantised", "not measured")
-    return Verdict("C4", says, "; ".join(sentences), together(parts))
+    headline = f"{shown}; recovery {parts[1].outcome}".capitalize() if len(joint) else "No level is both pruned and quantised"
+    return Verdict("C4", says, headline, parts, figures, "13_stored_size")
 
 
 def figure(table: pd.DataFrame) -> Figure:

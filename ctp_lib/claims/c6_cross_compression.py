@@ -1,7 +1,5 @@
 """C6: a prompt learned at one level, used at another."""
 
-import math
-import statistics
 from collections.abc import Sequence
 
 import pandas as pd
@@ -9,7 +7,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.rules import Difference, Verdict, clearly, differences, everywhere_lower, together
+from ctp_lib.claims.c2_c3_recovery import without_cost
+from ctp_lib.claims.estimate import Estimate, mean, total
+from ctp_lib.claims.verdict import Verdict, judge
 from ctp_lib.settings.levels import Level
 
 
@@ -19,75 +19,69 @@ def directions(table: pd.DataFrame) -> pd.DataFrame:
     ``share`` is the sum of the transferred gains over that of the gains of the levels' own prompts.
     """
     pairs = _pairs(table)
-    groups = pairs.groupby(["direction", "families"])
-    found = groups.agg(pairs=("gain", "size"), gain=("gain", "mean"), own_gain=("own", "mean"), clearly_helps=("lower", "mean"))
+    pairs = pairs.assign(gain=pairs.gain.map(_mean), own=pairs.own.map(_mean))
+    found = pairs.groupby(["direction", "families"]).agg(pairs=("gain", "size"), gain=("gain", "mean"), own_gain=("own", "mean"))
     return found.assign(share=found.gain / found.own_gain)
 
 
-def verdict(table: pd.DataFrame) -> Verdict:
-    """C6 in three parts: prompts help at other levels; across families too; from more to less compressed better than back."""
+def verdict(table: pd.DataFrame, margin: float) -> Verdict:
+    """C6 in three parts, each a mean over pairs of levels: prompts help at other levels; across families too; and a prompt keeps more of the
+    own prompt's gain where it comes from the more compressed level. Levels that cost nothing do not vote.
+    """
     says = "a prompt learned at one level helps at others, across families, best from more to less compressed"
     pairs = _pairs(table)
-    across = pairs[pairs.families == "across"]
-    if across.empty:
-        return Verdict("C6", says, "it takes compressed levels of two families to stitch between", "not measured")
-    down = _more_to_less(pairs)
-    control = table.reset_index()
-    control = control[(control.trained_at_level == "full") & (control.level != "full")]
-    measured = (
-        f"a prompt of another level clearly helps in {pairs.lower.sum():.0f} of {len(pairs)} cells, across families in "
-        f"{across.lower.sum():.0f} of {len(across)}; it keeps "
-        f"{pairs.gain.sum() / pairs.own.sum():.0%} of the gain of the level's own prompt, that of the uncompressed model "
-        f"{control.gain.sum() / _own(table, control).sum():.0%}; from more to "
-        f"less compressed it keeps {-100 * down.mean:+.0f} points more than back (s.e. {100 * down.stderr:.0f})"
+    pairs = pairs[~pairs.level.isin(without_cost(pairs.drop_duplicates("level").set_index("level").cost.to_dict(), margin))]
+    across, lead = pairs[pairs.families == "across"], _lead(pairs, margin)
+    parts = (
+        judge("helps at other levels", {"mean of pairs": mean(list(pairs.gain))} if len(pairs) else {}, margin),
+        judge("helps across families", {"mean of pairs": mean(list(across.gain))} if len(across) else {}, margin),
+        judge("more to less keeps more", {"mean of pairs": mean(lead)} if lead else {}, 0.0, "of the own gain"),
     )
-    return Verdict(
-        "C6", says, measured, together([everywhere_lower(differences(pairs)), everywhere_lower(differences(across)), clearly(down)])
-    )
+    figures = "no two levels whose prompts help"
+    if len(pairs):
+        harmed = sum(gain.interval(len(pairs))[1] < 0 for gain in pairs.gain)
+        share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
+        figures = f"it keeps {share:.0%} of the gain of the level's own prompt, and clearly harms in {harmed} of {len(pairs)} pairs"
+    headline = f"{parts[0].told('Helps', 'does not help').replace(' mean of pairs', '')}; across families {parts[1].outcome}"
+    return Verdict("C6", says, headline.replace("everywhere", "").replace(" ;", ";"), parts, figures, "08_cross_compression")
 
 
 def figure(table: pd.DataFrame, levels: Sequence[str]) -> Figure:
-    """What the prompt of each level does at every other. ``table`` is that of ``transfer_table`` over (trained_at_level, level)."""
+    """What the prompt of each level gives at every other. ``table`` is that of ``transfer_table`` over (trained_at_level, level)."""
     style.use()
-    gains = table.gain.unstack("level").loc[list(levels), list(levels)]
+    gains = table.gain.map(_mean).unstack("level").loc[list(levels), list(levels)]
     figure, axis = plt.subplots(figsize=(9.5, 6.8), layout="constrained")
-    style.heat(axis, gains, gains.abs().max().max(), title="Change in NLL (nats a token, below zero is better)")
+    style.heat(axis, gains, gains.abs().max().max(), title="What the prompt gives (nats a token, above zero it helps)")
     axis.set(xlabel="used at", ylabel="learned at")
     return figure
 
 
-def _more_to_less(pairs: pd.DataFrame) -> Difference:
-    """Share of the own gain kept from less to more compressed, less that kept from more to less: below zero, more to less is better.
+def _lead(pairs: pd.DataFrame, margin: float) -> list[Estimate]:
+    """By pair of levels: the share of the own gain that is kept from more to less compressed, less that from less to more.
 
-    Over pairs of levels whose own prompts gain at least four standard errors, so that a share of it means something.
+    Over levels whose own prompts clearly help, so that a share means something; the own gain is taken as known.
     """
-    solid = pairs[pairs.own < -4 * pairs.own_stderr].assign(share=lambda rows: rows.gain / rows.own)
-    share = solid.set_index(["source", "level"]).share
-    costs = solid.set_index("level").cost.to_dict()
-    back = [share[less, more] - share[more, less] for more in costs for less in costs if costs[more] > costs[less]]
-    if len(back) < 2:
-        return Difference(math.nan, math.nan)
-    return Difference(statistics.fmean(back), statistics.stdev(back) / math.sqrt(len(back)))
-
-
-def _own(table: pd.DataFrame, transfers: pd.DataFrame, what: str = "gain") -> pd.Series:
-    """The gain (or its standard error) of the own prompt of each transfer's level."""
-    return transfers.level.map({level: table[what][level, level] for level in transfers.level})
+    own = {row.level: row.own for row in pairs.itertuples() if row.own.interval(len(pairs))[0] > margin}
+    share = {(row.source, row.level): (1 / own[row.level].mean) * row.gain for row in pairs.itertuples() if row.level in own}
+    costs = {row.level: row.cost.mean for row in pairs.itertuples() if row.level in own}
+    return [share[more, less] - share[less, more] for more in costs for less in costs if costs[more] > costs[less]]
 
 
 def _pairs(table: pd.DataFrame) -> pd.DataFrame:
-    flat = table.reset_index().rename(columns={"trained_at_level": "source"})
-    cost = flat.drop_duplicates("level").set_index("level").cost
-    flat = flat.assign(own=_own(table, flat), own_stderr=_own(table, flat, "gain_stderr"))
-    flat = flat[(flat.source != "full") & (flat.level != "full") & (flat.source != flat.level)]
-    more = flat.source.map(cost) > flat.level.map(cost)
-    kin = flat.source.map(_family) == flat.level.map(_family)
-    lower = [gain.lower for gain in differences(flat)]
-    return flat.assign(
+    rows = table.reset_index().rename(columns={"trained_at_level": "source"})
+    costs = rows.drop_duplicates("level").set_index("level").cost.map(_mean)
+    own = {row.level: row.gain for row in rows.itertuples() if row.source == row.level}
+    rows = rows[(rows.source != "full") & (rows.level != "full") & (rows.source != rows.level)]
+    more, kin = rows.source.map(costs) > rows.level.map(costs), rows.source.map(_family) == rows.level.map(_family)
+    return rows.assign(
+        own=rows.level.map(own),
         direction=more.map({True: "more to less", False: "less to more"}),
         families=kin.map({True: "within", False: "across"}),
-        lower=lower,
     )
+
+
+def _mean(estimate: Estimate) -> float:
+    return estimate.mean
 
 
 def _family(level: str) -> str:

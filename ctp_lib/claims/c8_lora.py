@@ -1,7 +1,6 @@
 """C8: a soft prompt against LoRA on the same compressed model."""
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.rules import Verdict, counted, everywhere_lower, over_seeds, together
+from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.verdict import Verdict, counted, judge
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -22,17 +22,22 @@ C8 = "a soft prompt beats LoRA on the same compressed model, with fewer paramete
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a (level, method, point, evaluated_on), learning rates at their best: trainable parameters, perplexity over seeds
-    with its extremes, and the gain over the same model with nothing learned.
+    with its extremes, and the estimate of the ``gain`` over the same model with nothing learned.
+
+    ``at_edge``: the best rate was the lowest or the highest that was tried. ``falling``: by how much validation fell in the last stretch.
     """
     rows = list(rows)
     none = {(row["level"], row["evaluated_on"]): row for row in rows if row["method"] == NONE.name}
     found: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    tried: dict[tuple[str, str], set[float]] = {}
     for row in rows:
+        if "best_rate" in row:
+            tried.setdefault((row["level"], row["method"]), set()).add(row["learning_rate"])
         if row.get("best_rate"):
             found.setdefault((row["level"], row["method"], row["point"], row["evaluated_on"]), []).append(row)
     table = []
     for (level, method, point, corpus), runs in found.items():
-        gain, ppl = over_seeds(runs, [none[level, corpus]]), [row["ppl"] for row in runs]
+        ppl, rates = [row["ppl"] for row in runs], tried[level, method]
         table.append(
             {
                 "level": level,
@@ -40,13 +45,14 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                 "point": point,
                 "evaluated_on": corpus,
                 "trainable_parameters": runs[0]["trainable_parameters"],
-                "validation_nll": statistics.fmean(row["validation_nll"] for row in runs),
+                "validation_nll": mean_of(runs, "validation_nll"),
+                "at_edge": runs[0]["learning_rate"] in (min(rates), max(rates)),
+                "falling": mean_of(runs, "falling"),
                 "ppl_none": none[level, corpus]["ppl"],
-                "ppl": statistics.fmean(ppl),
+                "ppl": mean_of(runs, "ppl"),
                 "seeds_low": min(ppl),
                 "seeds_high": max(ppl),
-                "gain": gain.mean,
-                "gain_stderr": gain.stderr,
+                "gain": gain(runs, [none[level, corpus]]),
                 "runs": runs,
             }
         )
@@ -54,40 +60,45 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def nearest_lora(table: pd.DataFrame) -> pd.DataFrame:
-    """Every prompt beside the LoRA of nearest size at the same level, on the same corpus: ``lead`` is the paired difference of
-    their NLL (negative is better for the prompt), with its standard error.
+    """Every prompt beside the LoRA of nearest size at the same level, on the same corpus: ``lead`` estimates how much lower the prompt's NLL
+    is, in nats a token.
     """
     prompts, loras = (table[table.method == method] for method in (PROMPT.name, LORA.name))
     pairs = prompts.merge(loras, on=["level", "evaluated_on"], suffixes=("", "_lora"))
     distance = (pairs.trainable_parameters / pairs.trainable_parameters_lora).map(lambda ratio: abs(math.log(ratio)))
     pairs = pairs.loc[distance.groupby([pairs.level, pairs.evaluated_on, pairs.point]).idxmin()]
-    leads = [over_seeds(row.runs, row.runs_lora) for row in pairs.itertuples()]
-    return pairs.assign(lead=[lead.mean for lead in leads], lead_stderr=[lead.stderr for lead in leads])
+    return pairs.assign(lead=[gain(row.runs, row.runs_lora) for row in pairs.itertuples()])
 
 
-def verdict(table: pd.DataFrame, *, broad: str) -> Verdict:
-    """C8 in three parts, at compressed levels: the prompt that is best on validation clearly beats the LoRA that is, on the corpus of
-    training; on the others; and has fewer parameters.
+def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
+    """C8 in three parts, at compressed levels: the prompt that is best on validation beats the LoRA that is, on the corpus of
+    training; on the others; and has fewer parameters. A level does not vote where either was not learned to its end.
     """
-    compressed = table[table.level != "full"]
-    here, elsewhere, fewer = [], [], []
-    for _, rows in compressed.groupby("level", sort=False):
+    here, elsewhere, fewer, silent = {}, {}, {}, {}
+    for level, rows in table[table.level != "full"].groupby("level", sort=False):
         prompt, lora = (_best_on_validation(rows[rows.method == method]) for method in (PROMPT.name, LORA.name))
-        fewer.append(prompt.trainable_parameters.iloc[0] < lora.trainable_parameters.iloc[0])
+        fewer[level] = lora.trainable_parameters.iloc[0] / prompt.trainable_parameters.iloc[0] - 1
+        why = [reason for best in (prompt, lora) for reason in _unfinished(best.iloc[0], margin)]
         for corpus, runs in prompt.runs.items():
-            (here if corpus == broad else elsewhere).append(over_seeds(runs, lora.runs[corpus]))
-    if not here:
-        return Verdict("C8", C8, "no compressed level was compared", "not measured")
+            cell = level if corpus == broad else f"{level}, {corpus}"
+            (here if corpus == broad else elsewhere)[cell] = gain(runs, lora.runs[corpus])
+            silent |= {cell: "; ".join(why)} if why else {}
+    parts = (
+        judge("the best prompt beats the best LoRA", here, margin, silent={cell: silent[cell] for cell in here if cell in silent}),
+        judge("also on other corpora", elsewhere, margin, silent={cell: silent[cell] for cell in elsewhere if cell in silent}),
+        counted("with fewer parameters", fewer, 0.0, "of the prompt's"),
+    )
     equal = nearest_lora(table)
     equal = equal[equal.evaluated_on == broad]
-    leads = [rows.lead.mean() for rows in (equal[equal.level != "full"], equal[equal.level == "full"])]
-    seeds = min(len(runs) for runs in compressed.runs)
-    measured = (
-        f"chosen on validation, the best prompt against the best LoRA: {statistics.fmean(d.mean for d in here):+.3f} nats on {broad}, "
-        f"{statistics.fmean(d.mean for d in elsewhere):+.3f} elsewhere; at about equal parameters {leads[0]:+.3f} on compressed models, "
-        f"{leads[1]:+.3f} on the uncompressed one (below zero the prompt is better; {seeds} seed{'s' if seeds > 1 else ''})"
-    )
-    return Verdict("C8", C8, measured, together([everywhere_lower(here), everywhere_lower(elsewhere), counted(fewer)]))
+    leads = "; ".join(f"{row.level}, {row.point}: {row.lead.mean:+.3f}" for row in equal.itertuples())
+    figures = f"the prompt's lead over the LoRA of nearest size, nats a token: {leads}"
+    return Verdict("C8", C8, parts[0].told("Beats LoRA", "does not beat LoRA"), parts, figures, "10_what_repairs")
+
+
+def _unfinished(row: pd.Series, margin: float) -> list[str]:
+    """Why the best of a method says nothing about how good the method can be."""
+    found = ["the best rate was at an end of its sweep"] if row.at_edge else []
+    return [f"{row.method}: {why}" for why in found + (["still learning at its end"] if row.falling > margin else [])]
 
 
 def figure(table: pd.DataFrame) -> Figure:

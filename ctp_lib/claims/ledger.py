@@ -1,4 +1,4 @@
-"""All verdicts of a study, as a table and as a page."""
+"""All verdicts of a study: as data, as a table and as a page."""
 
 import json
 from typing import Any
@@ -9,36 +9,79 @@ from ctp_lib.settings import paths
 from ctp_lib.settings.study import Study
 
 
-def collect(settings: Study) -> pd.DataFrame:
-    """All verdicts on the models of the study: model, claim, says, measured, verdict. The embedded study does not judge C10."""
-    found = [
-        {"model": model, **json.loads(path.read_text(encoding="utf-8"))}
-        for model in settings.study.models
-        for path in sorted(paths.claim(settings, model, "any").parent.glob("*.json"), key=lambda path: (len(path.stem), path.stem))
-        if path.stem != "C11" or settings.another_model.of(model)  # else it is of another study
-    ]
-    return pd.DataFrame(found).rename(columns={"outcome": "verdict"})
+def collect(settings: Study) -> list[dict[str, Any]]:
+    """All verdicts on the models of the study, as ``claims.json`` has them. Of each claim, ``estimate``, ``low``, ``high``, ``unit``,
+    ``margin``, ``seeds`` and ``clusters`` are those of its first part. The embedded study does not judge C10.
+    """
+    found = []
+    for model in settings.study.models:
+        kept = paths.claim(settings, model, "any").parent.glob("*.json")
+        for path in sorted(kept, key=lambda path: (len(path.stem), path.stem)):
+            if path.stem != "C11" or settings.another_model.of(model):  # else it is of another study
+                verdict = json.loads(path.read_text(encoding="utf-8"))
+                first = verdict["parts"][0]
+                main = {name: first[name] for name in ("estimate", "low", "high", "unit", "margin", "seeds", "clusters")}
+                voted = [cell["name"] for cell in first["cells"]]
+                found.append(
+                    {"model": model, "claim": verdict["claim"], "question": verdict["says"], **verdict, **main, "voted": voted}
+                )
+    return found
 
 
-def as_markdown(table: pd.DataFrame) -> str:
-    """The ledger as a table for a page."""
-    lines = ["| claim | the paper says | measured here | verdict |", "|---|---|---|---|"]
-    lines += [f"| {row.claim} | {row.says} | {row.measured} | **{row.verdict}** |" for row in table.itertuples()]
+def as_markdown(claims: list[dict[str, Any]], notebooks: str) -> str:
+    """The ledger as a table for a page; ``notebooks`` is where the notebooks lie, seen from it."""
+    lines = ["| claim | the paper says | found here | estimate, 95 % interval | seeds | outcome |", "|---|---|---|---|---|---|"]
+    for claim in claims:
+        name = f"[{claim['claim']}]({notebooks}/{claim['notebook']}.ipynb)"
+        lines.append(
+            f"| {name} | {claim['says']} | {claim['headline']} | {_interval(claim)} | {claim['seeds'] or '-'} | **{claim['outcome']}** |"
+        )
     return "\n".join(lines)
 
 
-def page(table: pd.DataFrame, settings: Study) -> str:
-    """The ledger of one model as Markdown, and what its prompts were learned from."""
+def page(claims: list[dict[str, Any]], settings: Study, notebooks: str = "../../../notebooks") -> str:
+    """The ledger of one model as Markdown: the headlines, then all that is behind them."""
     prompt = settings.soft_prompt
     tokens = prompt.training.steps * prompt.training.batch_windows * settings.evaluation.window
     learned = f"A prompt has {prompt.prompt_tokens} vectors, learned from {tokens:,} tokens of {prompt.corpus} by {prompt.how}."
-    return f"{as_markdown(table)}\n\n{learned}"
+    rules = (
+        "An outcome follows from an interval and the smallest effect that matters, its margin: *supported* beyond it in every cell that votes, "
+        "*contradicted* short of it in one, else *undecided*. Intervals hold for all cells of a question together. They vary with documents "
+        "or items, and with seeds where something was learned."
+    )
+    details = []
+    for claim in claims:
+        details.append(f"\n## {claim['claim']}: {claim['outcome']}\n")
+        details += [_part(part) for part in claim["parts"]]
+        details.append(f"- Beside it: {claim['figures']}.")
+    return "\n".join([as_markdown(claims, notebooks), "", rules, "", learned, *details])
 
 
-def summary(table: pd.DataFrame, settings: Study) -> dict[str, Any]:
-    """What `dvc metrics show` prints: verdicts, and the share that the prompt recovers at every level, by model."""
+def summary(claims: list[dict[str, Any]], settings: Study) -> dict[str, Any]:
+    """What `dvc metrics show` prints: outcomes, and the share that the prompt recovers at every level, by model."""
     found = {}
-    for model, rows in table.groupby("model", sort=False):
+    for model in settings.study.models:
         shares = pd.read_csv(paths.table(settings, "recovery", model), index_col="level").recovered.drop("full").round(4)
-        found[model] = {"verdicts": dict(zip(rows.claim, rows.verdict, strict=True)), "recovered": json.loads(shares.to_json())}
+        outcomes = {claim["claim"]: claim["outcome"] for claim in claims if claim["model"] == model}
+        found[model] = {"verdicts": outcomes, "recovered": json.loads(shares.to_json())}
     return found
+
+
+def _interval(found: dict[str, Any]) -> str:
+    if found["estimate"] is None:
+        return "-"
+    reach = "" if found["low"] is None else f" ({found['low']:+.3f} to {found['high']:+.3f})" if found["clusters"] else " (counted)"
+    return f"{found['estimate']:+.3f}{reach} {found['unit']}"
+
+
+def _part(part: dict[str, Any]) -> str:
+    cells = ", ".join(f"{cell['name']} {_reach(cell)} {cell['outcome']}" for cell in part["cells"])
+    silent = "; ".join(f"{name} does not vote ({why})" for name, why in part["silent"].items())
+    about = (
+        f"margin {part['margin']:+g} {part['unit']}, {part['seeds'] or 'no'} seeds, {part['clusters'] or 'no'} documents or items"
+    )
+    return f"- {part['question']}: **{part['outcome']}** ({about}). {'; '.join(filter(None, [cells, silent]))}"
+
+
+def _reach(cell: dict[str, Any]) -> str:
+    return f"{cell['estimate']:+.3f}" + ("" if cell["low"] is None else f" [{cell['low']:+.3f}, {cell['high']:+.3f}]")

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.rules import Verdict, recovered_share
+from ctp_lib.claims.estimate import recovered_share
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
@@ -34,20 +34,17 @@ def table(rows: Iterable[Mapping[str, Any]], *, none: float, full: float) -> pd.
     return table.groupby(["prompt", "prompt_tokens"], as_index=False).mean().sort_values(["prompt", "prompt_tokens"])
 
 
-def verdict(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Verdict:
-    """Whether the released code's figure may be compared between models with and without a prompt."""
+def told(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> str:
+    """What the two formulas make of the same prompts, in words. This is arithmetic and no claim that was tested."""
     untrained = ours[ours.prompt == "untrained"].iloc[-1]
     fooled = (ours.ppl_released < none) & (ours.ppl >= none)
     leads = (theirs.rank32 / theirs.exact).map(math.log) > LEADS
-    measured = (
-        f"an untrained prompt of {untrained.prompt_tokens:.0f} vectors takes the exact perplexity from {none:.2f} to {untrained.ppl:.2f} and "
-        f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}); {fooled.sum()} of {len(ours)} prompts look better "
-        f"than none and are not; of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
-        f"released code with n = 100 and L = 1,024, which cannot be known from outside"
+    return (
+        f"An untrained prompt of {untrained.prompt_tokens:.0f} vectors takes the exact perplexity from {none:.2f} to {untrained.ppl:.2f} and "
+        f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}). {fooled.sum()} of {len(ours)} prompts look better "
+        f"than none and are not. Of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
+        f"released code with n = 100 and L = 1,024, which cannot be known from outside."
     )
-    same = (ours.ppl_released / ours.ppl).sub(1).abs().max() < 1e-6
-    says = "the released code's perplexities with and without a prompt can be compared"
-    return Verdict("metric", says, measured, "holds" if same else "does not hold")
 
 
 def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Figure:

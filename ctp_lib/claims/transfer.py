@@ -1,12 +1,11 @@
 """What a prompt does where it was not learned: the table behind C5, C6 and what a transfer saves (C9)."""
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ctp_lib.claims.rules import over_seeds, recovered_share
+from ctp_lib.claims.estimate import gain, mean_of, recovered_share
 from ctp_lib.recovery.none import METHOD as NONE
 
 
@@ -15,9 +14,9 @@ def transfer_table(
 ) -> pd.DataFrame:
     """What every prompt does at every level: index (``by``, level, evaluated_on), without the last where only one corpus is asked for.
 
-    Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain``
-    is the difference in NLL to the same model without a prompt (nats a token, negative is better) by :func:`over_seeds`; ``runs`` are
-    the rows behind it.
+    Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain`` is what
+    it gives over the same model without a prompt, ``cost`` what compression took, both as estimates in nats a token; ``runs`` are the rows
+    behind it.
     """
     none: dict[tuple[str, str], Mapping[str, Any]] = {}
     prompted: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
@@ -30,16 +29,14 @@ def transfer_table(
                 prompted.setdefault((row[by], *at), []).append(row)
     table = {}
     for (source, level, corpus), found in prompted.items():
-        control, full = none[level, corpus], none["full", corpus]
-        gain, ppl = over_seeds(found, [control]), statistics.fmean(row["ppl"] for row in found)
+        control, full, ppl = none[level, corpus], none["full", corpus], mean_of(found, "ppl")
         table[(source, level, corpus) if evaluated_on is None else (source, level)] = {
             "ppl_full": full["ppl"],
             "ppl_none": control["ppl"],
             "ppl": ppl,
-            "cost": control["nll"] - full["nll"],
+            "cost": gain([full], [control]),
             "recovered": recovered_share(control["ppl"], ppl, full["ppl"]),
-            "gain": gain.mean,
-            "gain_stderr": gain.stderr,
+            "gain": gain(found, [control]),
             "seeds": len(found),
             "runs": found,
         }

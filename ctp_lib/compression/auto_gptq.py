@@ -16,10 +16,7 @@ class AutoGptq(Calibrated):
     """Per channel, asymmetric, activation order, as the paper's."""
 
     name, label, grid_in_fp32 = "auto-gptq", "auto-gptq", True
-
-    def can(self, level: Level) -> bool:
-        """Bits alone, without groups."""
-        return level.family == "quantised" and level.group is None
+    families = ("quantised",)
 
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> AutoGPTQModifier:
         """Its settings: dampening and block size."""

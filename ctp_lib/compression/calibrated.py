@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ctp_lib.settings.compression import CompressionSpec
+    from ctp_lib.settings.models import ModelSpec
 
 
 class Calibrated(Method):
     """A method is the modifier that does a level to the linear layers named in ``targets``."""
 
+    needs_calibration = True
+
     @abstractmethod
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
         """llmcompressor's, or one of ours for its pipeline."""
 
-    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
+    def compress(
+        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
+    ) -> PreTrainedModel:
         """Compress by calibration; where there is a GPU, a layer is brought there when its turn comes."""
         from ctp_lib.compression import sequential  # takes seconds to import
         from ctp_lib.model import loading

@@ -17,10 +17,7 @@ class Gptq(Calibrated):
     """llmcompressor's; asymmetric. A group's grid is that of its dense columns."""
 
     name, label = "gptq", "GPTQ"
-
-    def can(self, level: Level) -> bool:
-        """Bits alone."""
-        return level.family == "quantised"
+    families, in_groups = ("quantised",), True
 
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
         """Its settings: static activation order, dampening, block size."""

@@ -16,10 +16,7 @@ class Joint(Calibrated):
     """A mask and a row's grid, chosen together."""
 
     name, label, grid_in_fp32 = "joint", "both in one pass", True
-
-    def can(self, level: Level) -> bool:
-        """A sparsity and bits, a scale a row."""
-        return level.family == "joint" and level.group is None
+    families = ("joint",)
 
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> JointModifier:
         """Its settings: sparsity, bits, dampening, block size."""

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ctp_lib.settings.compression import CompressionSpec
+    from ctp_lib.settings.models import ModelSpec
 
 
 class Magnitude(Method):
     """The share ``sparsity`` of a matrix that is smallest in absolute value, or the m - n smallest of every m in a row."""
 
     name, label = "magnitude", "magnitude"
+    families = ("pruned",)
 
-    def can(self, level: Level) -> bool:
-        """A sparsity alone."""
-        return level.family == "pruned"
-
-    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
+    def compress(
+        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
+    ) -> PreTrainedModel:
         """Prune every matrix by itself; the calibration windows are not looked at."""
         from ctp_lib.model import loading
 

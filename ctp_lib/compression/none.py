@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ctp_lib.settings.compression import CompressionSpec
+    from ctp_lib.settings.models import ModelSpec
 
 
 class Uncompressed(Method):
     """Leaves every weight as it is."""
 
     name, label = "none", "uncompressed"
+    families = ("full",)
 
-    def can(self, level: Level) -> bool:
-        """The level ``full`` alone."""
-        return level.family == "full"
-
-    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
+    def compress(
+        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
+    ) -> PreTrainedModel:
         """Nothing is done."""
         return network
 

@@ -6,7 +6,6 @@ They are read as dense weights, which have to be those of the uncompressed model
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctp_lib.compression.base import Method
@@ -25,41 +24,45 @@ class Own(Method):
     """Somebody else has compressed it."""
 
     name, label = "own", "of your own"
+    families = ("given",)
 
-    def can(self, level: Level) -> bool:
-        """A level that is named after it."""
-        return level.family == "given"
+    def compress(
+        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
+    ) -> PreTrainedModel:
+        """The brought model as dense weights. Raises :class:`ParameterError` unless its tokenizer and shapes are those of ``network``."""
+        from ctp_lib.model import loading
 
-    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
-        """:func:`bring` does it."""
-        raise NotImplementedError
+        brought = source(model, level)
+        loading.check_same_prompts_fit(model, brought)
+        found = _read(brought)
+        here, there = ({name: tuple(weight.shape) for name, weight in one.state_dict().items()} for one in (network, found))
+        if here != there:
+            name = next(name for name in sorted({*here, *there}) if here.get(name) != there.get(name))
+            raise ParameterError(
+                f"{brought.source} is not {model.source}, compressed: {name} is {there.get(name, 'missing')} there and "
+                f"{here.get(name, 'missing')} here; bring a compressed copy of that very model"
+            )
+        return found
 
-    def bits(self, weights: Mapping[str, Tensor], level: Level) -> float:
-        """It is not known how it was packed; :func:`stored_bits` counts its files."""
-        return float("nan")
+    def brings(self, model: ModelSpec, level: Level) -> ModelSpec | None:
+        """The reader's."""
+        return source(model, level)
+
+    def stored(self, weights: Mapping[str, Tensor], others: int, level: Level, model: ModelSpec) -> tuple[float, int]:
+        """The bits of its files, and spread over all of its weights: it is not known how it was packed."""
+        from ctp_lib.model import loading
+
+        brought = source(model, level)
+        local = brought.root / brought.source
+        files = [local] if local.is_file() else loading.folder(brought).glob("*.safetensors")
+        bits = 8 * sum(file.stat().st_size for file in files)
+        return bits / (sum(weight.numel() for weight in weights.values()) + others), bits
 
 
 def source(spec: ModelSpec, level: Level) -> ModelSpec:
     """The model that ``level`` names under the model ``spec``. Raises :class:`ParameterError` where there is none."""
     require(level.given in spec.compressed, "level", str(level), f"own: and a name under compressed of {spec.source!r}")
     return ModelSpec(spec.compressed[level.given], dtype=spec.dtype, root=spec.root)
-
-
-def bring(spec: ModelSpec, level: Level, dense: PreTrainedModel) -> PreTrainedModel:
-    """The brought model as dense weights. Raises :class:`ParameterError` unless it is ``dense``, compressed: same tokenizer, same shapes."""
-    from ctp_lib.model import loading
-
-    brought = source(spec, level)
-    loading.check_same_prompts_fit(spec, brought)
-    network = _read(brought)
-    one, other = ({name: tuple(weight.shape) for name, weight in model.state_dict().items()} for model in (dense, network))
-    if one != other:
-        name = next(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
-        raise ParameterError(
-            f"{brought.source} is not {spec.source}, compressed: {name} is {other.get(name, 'missing')} there and {one.get(name, 'missing')} "
-            "here; bring a compressed copy of that very model"
-        )
-    return network
 
 
 def _read(brought: ModelSpec) -> PreTrainedModel:
@@ -85,16 +88,6 @@ def _read(brought: ModelSpec) -> PreTrainedModel:
             folder, dtype=getattr(torch, brought.dtype), quantization_config=unpacked, use_safetensors=True, trust_remote_code=False
         ).eval()
     )
-
-
-def stored_bits(spec: ModelSpec, level: Level) -> int:
-    """Bits of the files that hold the brought model's weights."""
-    from ctp_lib.model import loading
-
-    brought = source(spec, level)
-    local = brought.root / brought.source
-    files: list[Path] = [local] if local.is_file() else [*loading.folder(brought).glob("*.safetensors")]
-    return 8 * sum(file.stat().st_size for file in files)
 
 
 METHOD = Own()

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ctp_lib.compression import own, saved, storage
+from ctp_lib.compression import saved, storage
 from ctp_lib.compression.base import method_for, registry
 from ctp_lib.model import loading
 from ctp_lib.results import cells
@@ -33,15 +33,12 @@ def describe(settings: Study, model: str, level: Level, network: PreTrainedModel
     weights = {name: module.weight.detach() for name, module in loading.compressible(network).items()}
     count = sum(weight.numel() for weight in weights.values())
     rest = loading.parameter_count(network) - count
-    if level.given:  # all of its files, spread over all of its weights
-        bits = own.stored_bits(settings.model(model), level) / (count + rest)
-    else:
-        bits = method_for(level, registry(settings)).bits(weights, level)
+    bits, stored = method_for(level, registry(settings)).stored(weights, rest, level, settings.model(model))
     return {
         "bits_per_weight": bits,
         "compressed_weights": count,
         "other_parameters": rest,
-        "stored_bytes": round(bits * count + (bits if level.given else storage.FLOAT_BITS) * rest) // 8,
+        "stored_bytes": stored // 8,
         "mask_digest": storage.mask_digest(weights) if level.sparsity else None,
         "layers": [asdict(report) for report in storage.inspect(weights)],
     }

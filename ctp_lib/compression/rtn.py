@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ctp_lib.settings.compression import CompressionSpec
+    from ctp_lib.settings.models import ModelSpec
 
 
 class RoundToNearest(Method):
     """By compressed-tensors, llmcompressor's own arithmetic, on the grid that GPTQ rounds to."""
 
     name, label = "rtn", "RTN"
+    families, in_groups = ("quantised",), True
 
-    def can(self, level: Level) -> bool:
-        """Bits alone."""
-        return level.family == "quantised"
-
-    def compress(self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec) -> PreTrainedModel:
+    def compress(
+        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
+    ) -> PreTrainedModel:
         """Round every matrix by itself; the calibration windows are not looked at."""
         from compressed_tensors.quantization import fake_quantize
         from compressed_tensors.quantization.utils import calculate_qparams

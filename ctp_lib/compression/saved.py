@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ctp_lib.compression import own
 from ctp_lib.compression.base import method_for, registry
 from ctp_lib.model import gguf, hub, loading
 from ctp_lib.results import cells
@@ -27,17 +26,15 @@ def identity(settings: Study, model: str, level: Level) -> dict[str, Any]:
     """What a compressed model depends on: the model, the level and its method, the calibration, code and packages. Not its bytes, which
     differ in their last bits between processors.
     """
-    found = {"base": source(settings.model(model)), "level": str(level), "method": level.method}
+    spec, method = settings.model(model), method_for(level, registry(settings))
+    found = {"base": source(spec), "level": str(level), "method": level.method}
     if level.family == "full":
         return found
-    if level.given:
-        return {
-            **found,
-            "brought": source(own.source(settings.model(model), level)),
-            "code": digests.code([Path(own.__file__), Path(__file__)]),
-        }
-    made_by = digests.code([registry(settings).file(level.method), Path(__file__)])
-    return {**found, "calibration": calibration(settings), "code": made_by}
+    if method.needs_calibration:
+        found["calibration"] = calibration(settings)
+    if brought := method.brings(spec, level):
+        found["brought"] = source(brought)
+    return {**found, "code": digests.code([registry(settings).file(level.method), Path(__file__)])}
 
 
 def calibration(settings: Study) -> dict[str, Any]:
@@ -74,10 +71,7 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
             _check_groups(network, level)
             windows = selection.calibration_windows(settings, tokenizer)
             with measured("compress", tokens=windows.numel()) as cost:
-                if level.given:
-                    network = own.bring(spec, level, network)
-                else:
-                    method.compress(network, level, windows, settings.compression)
+                network = method.compress(network, level, windows, settings.compression, spec)
             network.to(torch.bfloat16 if network.dtype == torch.bfloat16 else torch.float16)
             wrong = [
                 name for name, weight in network.state_dict().items() if weight.is_floating_point() and not weight.isfinite().all()

@@ -17,10 +17,7 @@ class SparseGpt(Calibrated):
     """llmcompressor's; the mask is chosen for each block of columns over the whole block, or in every group of n:m."""
 
     name, label = "sparsegpt", "SparseGPT"
-
-    def can(self, level: Level) -> bool:
-        """A sparsity alone."""
-        return level.family == "pruned"
+    families = ("pruned",)
 
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
         """Its settings: sparsity, dampening, block size."""

@@ -17,10 +17,7 @@ class Wanda(Calibrated):
     """llmcompressor's; score |w| ||x||_2 (equation 1), the smallest share of every row, or of every group of n:m."""
 
     name, label = "wanda", "Wanda"
-
-    def can(self, level: Level) -> bool:
-        """A sparsity alone."""
-        return level.family == "pruned"
+    families = ("pruned",)
 
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
         """It has no settings but the sparsity."""

@@ -23,7 +23,8 @@ def score(
 
     With a ``teacher``, the divergence from it stands in each row as well.
 
-    ``text_digest`` tells which tokens were scored. ``trainable_parameters`` and ``bytes_added`` are by default those of the subject's
+    ``text_digest`` tells which tokens were scored, ``clusters`` which windows share documents.
+    ``trainable_parameters`` and ``bytes_added`` are by default those of the subject's
     prompt.
     """
     vectors = 0 if subject.prompt is None else subject.prompt.numel()
@@ -40,6 +41,7 @@ def score(
                 **result.record(),
                 "bits_per_byte": bits_per_byte(result, text.bytes_per_token),
                 "text_digest": text.digest,
+                "clusters": text.clusters,
                 "trainable_parameters": vectors if trainable_parameters is None else trainable_parameters,
                 "bytes_added": 4 * vectors if bytes_added is None else bytes_added,
             }

@@ -65,13 +65,12 @@ def compressed_model(settings: Study, model: str, level: Level) -> Path:
 
 
 def _protocol(settings: Study, model: str, level: Level) -> str:
-    calibration = saved.make(settings, model, level)["calibration"]
+    made, spec, how = saved.make(settings, model, level), settings.compression, "without calibration"
+    if "calibration" in made:
+        how = f"calibrated on {spec.windows} windows of {spec.window} tokens of *{spec.corpus}*"
+        how += f" (dampening {spec.dampening:g}, seed {settings.seed})"
     bits = reached.obtain(settings, model, level)["reached"]["bits_per_weight"]
-    return (
-        f"{method_for(level, registry(settings)).label}, calibrated on {calibration['windows']} windows of {calibration['window']} tokens of "
-        f"*{calibration['corpus']}* (dampening {calibration['dampening']:g}, seed {calibration['seed']}); "
-        f"{bits:.3f} bits a weight when packed, mask, scales and zero points counted."
-    )
+    return f"{method_for(level, registry(settings)).label}, {how}; {bits:.3f} bits a weight when packed, mask, scales and zero points counted."
 
 
 def _save_packed(settings: Study, spec: ModelSpec, source: Path, folder: Path, level: Level) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from ctp_lib.compression import base as compression
-from ctp_lib.compression import own
 from ctp_lib.recovery import base as recovery
 from ctp_lib.settings import models, study
 from ctp_lib.settings.spec import ParameterError, require
@@ -31,9 +30,8 @@ def graph(settings: Study) -> dict[str, Any]:
     """
     methods = compression.registry(settings)
     for level in settings.levels:
-        compression.method_for(level, methods)
-        for model in settings.study.models if level.given else ():
-            own.source(settings.models[model], level)
+        for model in settings.study.models:
+            compression.method_for(level, methods).brings(settings.models[model], level)
     for name in settings.methods:
         recovery.settings_of(settings, name)
     reads = _reads(settings)
@@ -50,7 +48,7 @@ def graph(settings: Study) -> dict[str, Any]:
         "methods": list(settings.methods),
         "calibrated_on": settings.compression.corpus,
         "learned_on": settings.soft_prompt.corpus,
-        "pairs": {models.slug(pair.model): models.slug(pair.other) for pair in settings.another_model.pairs},
+        "pairs": [models.slug(pair.model) for pair in settings.another_model.pairs],
         "reads": {models.slug(path): path for path in reads},
     }
 
@@ -68,7 +66,7 @@ def _reads(settings: Study) -> list[str]:
 
 def models_asked(settings: Study) -> list[str]:
     """The study's models, and those that another model's prompt is tried on, each once."""
-    return list(dict.fromkeys([*settings.study.models, *(pair.other for pair in settings.another_model.pairs)]))
+    return list(dict.fromkeys([*settings.study.models, *(name for pair in settings.another_model.pairs for name in pair.others)]))
 
 
 def own_texts(settings: Study) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import scipy.stats
 
+from ctp_lib.claims.estimate import of_rows
 from ctp_lib.compression import reached, saved
 from ctp_lib.compression.base import method_for
 from ctp_lib.compression.base import registry as compression_methods
@@ -134,21 +133,20 @@ def scored(study: Study) -> list[dict[str, Any]]:
 
 
 def table(study: Study) -> pd.DataFrame:
-    """One row a level and method: perplexity, what it changes in NLL (nats a token) with its 95 % interval over windows, bytes of the whole
-    and added, seconds of learning.
+    """One row a level and method: perplexity, what it gains in NLL (nats a token; a level alone, over the uncompressed model) with its 95 %
+    interval over documents, bytes of the whole and added, seconds of learning.
     """
     (model,), rows = study.study.models, {}
     found = {(row["level"], row["method"]): row for row in scored(study)}
     for (level, method), row in found.items():
         against = found[level, NONE.name] if method != NONE.name else found["full", NONE.name]
-        change = [a - b for a, b in zip(row["window_nll"], against["window_nll"], strict=True)]
-        mean, error = statistics.fmean(change), statistics.stdev(change) / math.sqrt(len(change))
-        reach = float(scipy.stats.t.ppf(0.975, len(change) - 1)) * error
+        gain = of_rows([against], over_seeds=False) - of_rows([row], over_seeds=False)
+        low, high = gain.interval()
         goal = paths.learned(study, model, Level.parse(level), method, 0)
         cost = paths.cost_of(study, goal)
         stored = reached.obtain(study, model, Level.parse(level))["reached"]["stored_bytes"]
         rows[level, registry(study).get(method).label] = {
-            "ppl": row["ppl"], "change": mean, "low": mean - reach, "high": mean + reach, "kl": row["kl"],
+            "ppl": row["ppl"], "gain": gain.mean, "low": low, "high": high, "kl": row["kl"],
             "megabytes": (stored + row["bytes_added"]) / 1e6, "added_bytes": row["bytes_added"],
             "seconds": cells.read(cost)["cost"][0]["seconds"] if cost.exists() else 0.0,
         }  # fmt: skip
@@ -178,10 +176,10 @@ def advice(study: Study, found: pd.DataFrame) -> list[str]:
     cost = [f"{level} takes the perplexity from {full:.1f} to {found.ppl[level, alone]:.1f}" for level in levels]
     for level in levels:
         for subject, row in found.loc[level].drop(index=alone).iterrows():
-            clear = "a clear gain" if row.high < 0 else "clearly worse" if row.low > 0 else "too little to tell from nothing"
-            interval = f"{row.change:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}"
+            clear = "a clear gain" if row.low > 0 else "clearly worse" if row.high < 0 else "too little to tell from nothing"
+            interval = f"{row.gain:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}"
             said.append(f"{level}, {subject}: perplexity {row.ppl:.1f}, {clear} ({interval}).")
-    useful = found[(found.index.get_level_values("subject") == alone) | (found.high < 0)].loc[levels]
+    useful = found[(found.index.get_level_values("subject") == alone) | (found.low > 0)].loc[levels]
     best = useful.ppl.idxmin()
     use = f"{best[0]} as it is" if best[1] == alone else f"{best[0]} with {best[1].removeprefix('compressed + ')}"
     use = f"Of what was tried, use {use}: perplexity {found.ppl[best]:.1f}, {found.megabytes[best]:.1f} MB."

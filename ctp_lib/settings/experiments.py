@@ -13,14 +13,14 @@ from ctp_lib.settings.spec import SPEC, Count, Seeds, require, require_seeds
 
 @dataclass(**SPEC)
 class HardPromptSpec:
-    """Sentences put before held-out text, by name, and the neutral one they have to beat.
+    """Sentences put before held-out text, by name, and the neutral texts they have to beat.
 
     Of each of ``items`` documents the first ``context`` tokens are read and the next ``continuation`` scored. ``questions``, with words of
     a right answer, are asked of models that take instructions.
     """
 
     texts: Mapping[str, str]
-    neutral: str
+    neutral: tuple[str, ...]
     items: Count
     context: Count
     continuation: Count
@@ -96,10 +96,13 @@ class ComparisonSpec:
 
 @dataclass(**SPEC)
 class Pair:
-    """A model and another with the same tokenizer and width."""
+    """A model, and others with the same tokenizer and width: first the one that a claim is made about, then controls."""
 
     model: str
-    other: str
+    others: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.others) > 0, "others", [], "a model or more")
 
 
 @dataclass(**SPEC)
@@ -109,9 +112,21 @@ class AnotherModelSpec:
     pairs: tuple[Pair, ...]
     levels: tuple[str, ...]
 
-    def of(self, model: str) -> str | None:
-        """The other model that prompts of ``model`` are taken to, if any."""
-        return next((pair.other for pair in self.pairs if pair.model == model), None)
+    def of(self, model: str) -> tuple[str, ...]:
+        """The other models that prompts of ``model`` are taken to."""
+        return next((pair.others for pair in self.pairs if pair.model == model), ())
+
+
+@dataclass(**SPEC)
+class MarginsSpec:
+    """The smallest effects that matter: ``nats`` a token, ``accuracy`` as a share of the items, ``bytes`` as a share, ``tokens`` that two
+    prompts both name.
+    """
+
+    nats: Annotated[float, Field(gt=0)]
+    accuracy: Annotated[float, Field(gt=0)]
+    bytes: Annotated[float, Field(gt=0)]
+    tokens: Annotated[float, Field(gt=0)]
 
 
 @dataclass(**SPEC)
@@ -132,8 +147,12 @@ class Shape:
 
 @dataclass(**SPEC)
 class ShippedModelSpec:
-    """How a model that ships with the study is made."""
+    """How a model that ships with the study is made: from nothing, or out of the model that it ``continues``, on ``corpora`` (all of them
+    unless some are named).
+    """
 
     seed: int
     shape: Shape
     training: TrainingSpec
+    continues: str | None = None
+    corpora: tuple[str, ...] = ()

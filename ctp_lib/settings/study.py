@@ -26,6 +26,7 @@ from ctp_lib.settings.experiments import (
     CrossCompressionSpec,
     CrossDatasetSpec,
     HardPromptSpec,
+    MarginsSpec,
     ShippedModelSpec,
     TasksSpec,
 )
@@ -81,6 +82,7 @@ class Study:
     comparison: ComparisonSpec
     another_model: AnotherModelSpec
     evaluation: EvaluationSpec
+    margins: MarginsSpec
     methods: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[str, RecipeSpec] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
@@ -103,12 +105,13 @@ class Study:
             require(
                 possible, "tasks.names", name, "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
             )
-        for side in ("model", "other"):
-            listed = [getattr(pair, side) for pair in self.another_model.pairs]
+        pairs = self.another_model.pairs
+        for side, listed in (
+            ("model", [pair.model for pair in pairs]),
+            ("other", [name for pair in pairs for name in pair.others]),
+        ):
             require(len(set(listed)) == len(listed), "another_model.pairs", listed, f"each {side} once")
-        for pair in self.another_model.pairs:
-            self._check_subset("another_model.pairs", (pair.model,), self.study.models)
-            self._check_subset("another_model.pairs", (pair.other,), tuple(self.models))
+            self._check_subset("another_model.pairs", tuple(listed), self.study.models if side == "model" else tuple(self.models))
         for section in ("cross_dataset", "tasks", "comparison", "another_model"):
             self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
         compared = self.comparison.levels

@@ -17,9 +17,11 @@ from ctp_lib.settings.study import Study
 from ctp_lib.text import documents, windows
 
 
-def shuffled_documents(settings: Study, part: str) -> list[documents.Document]:
-    """One split of all corpora together, in an order drawn with the study's seed."""
-    texts = [text for corpus in settings.corpora.sources for text in documents.documents(paths.corpora(settings), corpus, part)]
+def shuffled_documents(settings: Study, part: str, of: Iterable[str] = ()) -> list[documents.Document]:
+    """One split of the corpora ``of`` (all, unless some are named) together, in an order drawn with the study's seed."""
+    texts = [
+        text for corpus in of or settings.corpora.sources for text in documents.documents(paths.corpora(settings), corpus, part)
+    ]
     random.Random(settings.seed).shuffle(texts)
     return texts
 
@@ -66,9 +68,12 @@ def split_windows(
 
 @dataclass(frozen=True)
 class ScoredText:
-    """The windows of one corpus's test split that are scored (int64, number x window) and the bytes of a scored token."""
+    """The windows of one corpus's test split that are scored (int64, number x window), for each the cluster of documents that it belongs
+    to, and the bytes of a scored token.
+    """
 
     windows: Tensor
+    clusters: tuple[int, ...]
     bytes_per_token: float
     digest: str
 
@@ -77,14 +82,16 @@ def scored_texts(
     settings: Study, tokenizer: PreTrainedTokenizerBase, *, of: Iterable[str] | None = None, at_most: int | None = None
 ) -> dict[str, ScoredText]:
     """What is scored of the corpora ``of`` (all, unless some are named): ``at_most`` windows of each, or as many as
-    ``evaluation.windows`` says.
+    ``evaluation.windows`` says, of documents in an order drawn with the study's seed.
     """
-    found = {}
+    found, number = {}, at_most or settings.evaluation.windows["test"]
     for corpus in settings.corpora.sources if of is None else of:
-        held_out = split_windows(settings, tokenizer, corpus, "test", at_most)
+        texts = list(documents.documents(paths.corpora(settings), corpus, "test"))
+        random.Random(settings.seed).shuffle(texts)
+        held_out, clusters = windows.of_documents(texts, tokenizer, settings.evaluation.window, number)
         scored = held_out[:, 1:]
         size = sum(len(part.encode()) for part in tokenizer.batch_decode(scored, skip_special_tokens=True))
-        found[corpus] = ScoredText(held_out, size / scored.numel(), digest(held_out))
+        found[corpus] = ScoredText(held_out, clusters, size / scored.numel(), digest(held_out))
     return found
 
 

@@ -15,6 +15,9 @@ from ctp_lib.text.documents import Document
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NEIGHBOURS = 4
+"""Windows of one text in a row that count as one draw: the NLL of a window resembles that of the next."""
+
 
 def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
     """All documents as one int32 row of token ids, each document followed by the end-of-sequence token.
@@ -37,11 +40,43 @@ def windows(row: Tensor, length: int, at_most: int | None = None) -> Tensor:
     """
     number = len(row) // length
     if number == 0:
-        raise ParameterError(
-            f"the text has {len(row)} tokens, fewer than one window of {length}; take more text or a shorter window"
-        )
+        raise ParameterError(_too_short(len(row), length))
     number = min(number, at_most or number)
     return row[: number * length].view(number, length).long()
+
+
+def of_documents(
+    texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, length: int, at_most: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Windows for a test, int64, number x ``length``, and for each the cluster that it belongs to: windows of different clusters share no
+    document.
+
+    A window begins where a document begins, goes on through the documents after it, and drops what is left of its last one. Where there are
+    too few documents for ``at_most`` windows, long ones give more than one. A text that is one document is cut into windows, and
+    :data:`NEIGHBOURS` of them in a row make a cluster. Raises :class:`ParameterError` when the text is too short for one window.
+    """
+    groups: list[list[int]] = [[]]
+    for document in texts:
+        if len(groups[-1]) >= length:
+            if len(groups) == at_most:
+                break
+            groups.append([])
+        groups[-1] += [*tokenizer(str(document), add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+    deepest = max(len(group) for group in groups) // length
+    cut = [
+        (number, group[depth * length : (depth + 1) * length])
+        for depth in range(deepest)
+        for number, group in enumerate(groups)
+        if len(group) >= (depth + 1) * length
+    ][:at_most]
+    if not cut:
+        raise ParameterError(_too_short(len(groups[-1]), length))
+    clusters = [number for number, _ in cut] if len(groups) > 1 else [number // NEIGHBOURS for number in range(len(cut))]
+    return torch.tensor([ids for _, ids in cut]), tuple(clusters)
+
+
+def _too_short(number: int, length: int) -> str:
+    return f"the text has {number} tokens, fewer than one window of {length}; take more text or a shorter window"
 
 
 def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
@@ -50,9 +85,7 @@ def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
     Raises :class:`ParameterError` when the text is too short for one window.
     """
     if len(row) < length:
-        raise ParameterError(
-            f"the text has {len(row)} tokens, fewer than one window of {length}; take more text or a shorter window"
-        )
+        raise ParameterError(_too_short(len(row), length))
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randint(len(row) - length + 1, (number,), generator=generator)
     return torch.stack([row[start : start + length] for start in starts.tolist()]).long()

@@ -20,8 +20,9 @@
 # Llama of a few million parameters, trained from scratch on the train splits of the three corpora.
 #
 # The model ships with the project, and no stage of the study makes it again. So this notebook refuses to replace an existing model unless
-# `replace_it` is true. Training takes hours on two cores. A killed run goes on from its last checkpoint. A second, smaller model with
-# another seed is made in the same way. It answers whether a prompt works on another model with the same tokenizer.
+# `replace_it` is true. Training takes hours on two cores. A killed run goes on from its last checkpoint. Two others are made in the same way,
+# to see whether a prompt works on another model with the same tokenizer: `sibling` is the reference model trained a little further on one
+# corpus, and `second` a smaller model with another seed.
 
 # %% tags=["parameters"]
 name = "reference"
@@ -49,8 +50,9 @@ require(replace_it or not goal.exists(), "replace_it", replace_it, f"True, since
 # ## Text and tokenizer
 
 # %%
-train = selection.shuffled_documents(settings, "train")
-tokenizer = small_models.train_tokenizer(map(str, train), spec.shape)
+before = settings.model(spec.continues) if spec.continues else None
+train = selection.shuffled_documents(settings, "train", spec.corpora)
+tokenizer = loading.load_tokenizer(before) if before else small_models.train_tokenizer(map(str, train), spec.shape)
 tokens = windows.tokens(train, tokenizer)
 print(f"{len(train):,} documents, {len(tokens):,} tokens of training text")
 
@@ -59,23 +61,26 @@ print(f"{len(train):,} documents, {len(tokens):,} tokens of training text")
 # Muon for the matrices, AdamW for the rest; weight decay; a constant learning rate that falls to zero at the end.
 
 # %%
-model = small_models.new_model(spec.shape, spec.seed).to(loading.device(settings.device))
+device = loading.device(settings.device)
+model = loading.load_model(before, on=device) if before else small_models.new_model(spec.shape, spec.seed).to(device)
+model.requires_grad_(True)
 print(f"{loading.parameter_count(model):,} parameters")
-broad = next(iter(settings.corpora.sources))
-held_out = windows.tokens(documents.documents(paths.corpora(settings), broad, "validation"), tokenizer)
+first = next(iter(spec.corpora or settings.corpora.sources))
+held_out = windows.tokens(documents.documents(paths.corpora(settings), first, "validation"), tokenizer)
 validation = windows.windows(held_out, spec.shape.context, 64)
 checkpoint = settings.root / "models" / "checkpoints" / f"{name}.safetensors"
 run = small_models.train(model, tokens, validation, spec.training, seed=spec.seed, checkpoint=checkpoint, label=name)
 
 # %% [markdown]
 # ## Save
-# The model is saved as safetensors in 16 bits, with a mark for every document it read. It has a temporary name until it is complete.
+# The model is saved as safetensors in 16 bits, with a mark for every document it read, also before it was continued. It has a temporary name
+# until it is complete.
 
 # %%
 with paths.replacing(goal) as incoming:
     model.half().save_pretrained(incoming)
     tokenizer.save_pretrained(incoming)
-    leakage.write(train, incoming)
+    leakage.write([*train, *(selection.shuffled_documents(settings, "train") if before else [])], incoming)
     (incoming / "README.md").write_text(small_models.MODEL_CARD, encoding="utf-8")
 checkpoint.unlink(missing_ok=True)
 

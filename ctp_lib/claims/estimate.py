@@ -1,0 +1,145 @@
+"""What was measured, as a mean and the independent draws that it varies with: documents, items of a task, seeds.
+
+A mean over documents and seeds varies with both: its variance is the sum of the variances of the two margins, over their numbers (crossed
+random effects; the interaction is counted twice, which errs on the safe side). Each source reaches as far as Student's t with its own
+degrees of freedom says, and the reaches add as their squares. So a few seeds give wide intervals, and one seed gives none. (One t for the
+sum, after Satterthwaite, is too narrow where three seeds matter most: 0.93 in place of 0.95 by the simulation in the tests.)
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A ``mean``, and by source of variation its independent ``draws``, each an array whose mean varies as ``mean`` does.
+
+    Sources of one name are the same draws in the same order: a difference or a mean of several estimates pairs them.
+    """
+
+    mean: float
+    draws: Mapping[str, np.ndarray]
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return total([self, -1.0 * other])
+
+    def __rmul__(self, factor: float) -> Estimate:
+        return Estimate(factor * self.mean, {source: factor * values for source, values in self.draws.items()})
+
+    @property
+    def stderr(self) -> float:
+        """The standard error; infinite where a source was drawn only once."""
+        return math.sqrt(sum(variance for variance, _ in self._terms()))
+
+    def interval(self, among: int = 1) -> tuple[float, float]:
+        """The ends of the 95 % interval, which holds for ``among`` such intervals together (Bonferroni)."""
+        tail = (1 - CONFIDENCE) / 2 / among
+        squares = [variance * (student.isf(tail, freedom) ** 2 if freedom else 1.0) for variance, freedom in self._terms()]
+        reach = math.sqrt(sum(squares))
+        return self.mean - reach, self.mean + reach
+
+    def number(self, kind: str) -> int:
+        """How many draws the rarest source has whose name begins with ``kind``; 0 without such a source."""
+        return min((len(values) for source, values in self.draws.items() if source.startswith(kind)), default=0)
+
+    def _terms(self) -> list[tuple[float, int]]:
+        return [
+            (float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else math.inf, len(values) - 1)
+            for values in self.draws.values()
+        ]
+
+
+def total(estimates: Sequence[Estimate]) -> Estimate:
+    """The sum. Raises :class:`ValueError` where a source was drawn more often in one than in another."""
+    draws: dict[str, np.ndarray] = {}
+    for estimate in estimates:
+        for source, values in estimate.draws.items():
+            if len(draws.setdefault(source, np.zeros_like(values))) != len(values):
+                raise ValueError(f"{len(draws[source])} and {len(values)} draws of {source} cannot be paired; run `make repro`")
+            draws[source] = draws[source] + values
+    return Estimate(sum(estimate.mean for estimate in estimates), draws)
+
+
+def mean(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of one estimate or more."""
+    return (1 / len(estimates)) * total(estimates)
+
+
+def of_runs(values: Sequence[Sequence[float]], units: str, seeds: str | None, clusters: Sequence[int] | None = None) -> Estimate:
+    """The mean of ``values`` (runs x units), which varies with ``units``, and with ``seeds`` where a run is a draw of those.
+
+    ``clusters`` says which units belong together (documents cut into windows); by default each stands alone.
+    """
+    table = np.asarray(values, dtype=float)
+    over_runs = table.mean(0)
+    labels = np.arange(len(over_runs)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    number = labels.max() + 1
+    off = np.bincount(labels, weights=over_runs - over_runs.mean()) * number / len(over_runs)
+    draws = {f"units of {units}": over_runs.mean() + off}
+    if seeds is not None:
+        draws[f"seeds of {seeds}"] = table.mean(1)
+    return Estimate(float(table.mean()), draws)
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]], column: str = "window_nll", *, over_seeds: bool = True) -> Estimate:
+    """The mean NLL (or, by ``column``, divergence) of one cell's rows, a row a seed, in nats a token.
+
+    Rows of one corpus share their documents, whatever was scored on them; rows of one method and the same seeds share those. Without
+    ``over_seeds`` it is about these very weights, not about others that would be learned in the same way. Raises :class:`ValueError` when
+    they were scored on other text.
+    """
+    rows = list(rows)
+    first, seeds = rows[0], sorted(row["seed"] for row in rows)
+    if len({row["text_digest"] for row in rows}) > 1:
+        raise ValueError("some of this was scored on other text; run `make repro`")
+    learned = f"{first['method']}, {seeds}" if first["trainable_parameters"] and over_seeds else None
+    text = f"{first['evaluated_on']}, {first['text_digest']}"
+    ordered = sorted(rows, key=lambda row: row["seed"])
+    return of_runs([row[column] for row in ordered], text, learned, first.get("clusters"))
+
+
+def gain(treated: Iterable[Mapping[str, Any]], control: Iterable[Mapping[str, Any]], column: str = "window_nll") -> Estimate:
+    """How much lower NLL is in ``treated`` than in ``control``, in nats a token: above zero, the treatment helps.
+
+    Raises :class:`ValueError` when the two were scored on other text.
+    """
+    treated, control = list(treated), list(control)
+    if len({row["text_digest"] for row in (*treated, *control)}) > 1:
+        raise ValueError("other text was scored with than without; run `make repro`")
+    return of_rows(control, column) - of_rows(treated, column)
+
+
+def recovered_share(none: float, prompted: float, full: float) -> float:
+    """(ppl_none - ppl_prompt) / (ppl_none - ppl_full): the share of the lost perplexity that is back; NaN when none was lost."""
+    return (none - prompted) / (none - full) if none > full else math.nan
+
+
+def mean_of(rows: Iterable[Mapping[str, Any]], column: str) -> float:
+    """The mean of a column over a cell's rows."""
+    return statistics.fmean(row[column] for row in rows)
+
+
+def flat(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` for people and files: each column of estimates as its means, and the ends of their intervals as ``<name>_low`` and
+    ``<name>_high``, each row by itself.
+    """
+    found = {}
+    for name, column in table.items():
+        if len(column) and isinstance(column.iloc[0], Estimate):
+            found[name] = column.map(lambda estimate: estimate.mean)
+            for end, values in zip(("low", "high"), zip(*(estimate.interval() for estimate in column), strict=True), strict=True):
+                found[f"{name}_{end}"] = pd.Series(values, index=table.index)
+        else:
+            found[name] = column
+    return pd.DataFrame(found, index=table.index)

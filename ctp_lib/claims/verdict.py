@@ -1,0 +1,163 @@
+"""From estimates to outcomes. No verdict is typed anywhere: each follows from intervals and from the margins of ``params.yaml``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ctp_lib.claims.estimate import Estimate, mean
+from ctp_lib.settings import paths
+from ctp_lib.settings.study import Study
+
+Outcome = Literal["supported", "contradicted", "undecided", "not measured"]
+NO_VOTE = "not measured"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place where a claim was tested: the effect with the ends of its interval, positive in favour of the claim."""
+
+    name: str
+    estimate: float
+    low: float | None
+    high: float | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question of a claim, over all cells where it was asked. Intervals hold for all cells together. ``silent`` cells do not vote, for
+    the reason that is given.
+    """
+
+    question: str
+    unit: str
+    margin: float
+    estimate: float | None
+    low: float | None
+    high: float | None
+    cells: tuple[Cell, ...]
+    seeds: int
+    clusters: int
+    silent: Mapping[str, str]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Supported where every cell supports it, contradicted where one contradicts it, else undecided."""
+        return together(cell.outcome for cell in self.cells)
+
+    def told(self, yes: str, no: str) -> str:
+        """The cells by outcome, in some words: ``yes`` where supported, ``no`` where contradicted."""
+        parts = [
+            f"{words} {_where([cell.name for cell in self.cells if cell.outcome == outcome], len(self.cells))}"
+            for words, outcome in ((yes, "supported"), (no, "contradicted"), ("undecided", "undecided"))
+            if any(cell.outcome == outcome for cell in self.cells)
+        ]
+        return "; ".join(parts) or NO_VOTE
+
+    def __str__(self) -> str:
+        reach = "no interval" if self.low is None else f"{self.low:+.4g} to {self.high:+.4g}"
+        found = "nothing voted" if self.estimate is None else f"mean {self.estimate:+.4g} {self.unit} ({reach})"
+        return f"{self.question}: {self.outcome}; {found}, margin {self.margin:+g}, {self.seeds} seeds, {self.clusters} units"
+
+
+def together(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of a claim that says several things: all supported, one contradicted, or undecided; what was not measured stands aside."""
+    found = [outcome for outcome in outcomes if outcome != "not measured"]
+    if not found:
+        return "not measured"
+    if "contradicted" in found:
+        return "contradicted"
+    return "supported" if set(found) == {"supported"} else "undecided"
+
+
+def judge(
+    question: str,
+    effects: Mapping[str, Estimate],
+    margin: float,
+    unit: str = "nats",
+    *,
+    silent: Mapping[str, str] | None = None,
+    unfinished: Iterable[str] = (),
+) -> Part:
+    """A question by its ``effects``, a cell each, positive in favour: supported beyond ``margin``, contradicted short of it, else undecided.
+
+    ``silent`` names cells that do not vote, with the reason. What was still learning at its end (``unfinished``) may support a claim; it
+    cannot contradict one, and then it is silent.
+    """
+    silent = dict(silent or {})
+    asked = {name: effect for name, effect in effects.items() if name not in silent}
+    cells = {name: _cell(name, effect, margin, len(asked)) for name, effect in asked.items()}
+    for name in unfinished:
+        if name in cells and cells[name].outcome == "contradicted":
+            silent[name] = "still learning at its end"
+            del cells[name], asked[name]
+    average = mean(list(asked.values())) if asked else None
+    low, high = (None, None) if average is None else _finite(average.interval())
+    return Part(
+        question,
+        unit,
+        margin,
+        average and average.mean,
+        low,
+        high,
+        tuple(cells.values()),
+        average.number("seeds") if average else 0,
+        average.number("units") if average else 0,
+        silent,
+    )
+
+
+def counted(question: str, answers: Mapping[str, float], margin: float, unit: str) -> Part:
+    """A question about what is counted and does not vary, such as bytes: above ``margin`` it is supported, else contradicted."""
+    return judge(question, {name: Estimate(float(value), {}) for name, value in answers.items()}, margin, unit)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a claim says, and what was found: a headline, the parts behind it, and figures in words."""
+
+    claim: str
+    says: str
+    headline: str
+    parts: tuple[Part, ...]
+    figures: str
+    notebook: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """That of all parts together."""
+        return together(part.outcome for part in self.parts)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.claim} {self.outcome}: {self.headline}", *map(str, self.parts), self.figures])
+
+    def write(self, settings: Study, model: str) -> None:
+        """Keep it for the ledger."""
+        found = asdict(self) | {"outcome": self.outcome}
+        found["parts"] = [asdict(part) | {"outcome": part.outcome} for part in self.parts]
+        path = paths.claim(settings, model, self.claim)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _cell(name: str, effect: Estimate, margin: float, among: int) -> Cell:
+    low, high = effect.interval(among)
+    if low > margin:
+        outcome: Outcome = "supported"
+    else:
+        outcome = "contradicted" if high <= margin else "undecided"
+    return Cell(name, effect.mean, *_finite((low, high)), outcome)
+
+
+def _finite(ends: tuple[float, float]) -> tuple[float | None, float | None]:
+    return ends if all(map(math.isfinite, ends)) else (None, None)
+
+
+def _where(names: Sequence[str], among: int) -> str:
+    if len(names) == among:
+        return "everywhere" if among > 1 else f"at {names[0]}" if names[0] else ""
+    return f"at {', '.join(names)}" if len(names) <= 4 and among <= 9 else f"in {len(names)} of {among} cells"
