@@ -19,7 +19,7 @@ def directions(table: pd.DataFrame) -> pd.DataFrame:
     ``share`` is the sum of the transferred gains over that of the gains of the levels' own prompts.
     """
     pairs = _pairs(table)
-    pairs = pairs.assign(gain=pairs.gain.map(_mean), own=pairs.own.map(_mean))
+    pairs = pairs.assign(gain=pairs.gain.map(_mean).astype(float), own=pairs.own.map(_mean).astype(float))
     found = pairs.groupby(["direction", "families"]).agg(pairs=("gain", "size"), gain=("gain", "mean"), own_gain=("own", "mean"))
     return found.assign(share=found.gain / found.own_gain)
 

@@ -1,0 +1,97 @@
+"""How a prompt is best learned on the study's first model: its rate, its length and its loss, one after the other, judged on validation.
+
+A study's own settings are where it starts. Every training that is finished is kept, so that a run that is cut goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measure
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.results import cells
+from ctp_lib.settings import study
+from ctp_lib.settings.learning import SoftPromptSpec
+from ctp_lib.settings.levels import Level
+from ctp_lib.text import selection
+
+
+def tried(bench: Bench, recipe: SoftPromptSpec) -> dict[str, Any]:
+    """The row of one prompt: what it was learned by, and its validation NLL over steps."""
+    settings, seed = bench.study, bench.study.soft_prompt.seeds[0]
+    text = selection.training_text(settings, bench.tokenizer, recipe.corpus, recipe.training, seed)
+    about = {"vectors": recipe.prompt_tokens, "rate": recipe.training.learning_rate, "loss": recipe.loss}
+    label = f"{about['vectors']} vectors, rate {about['rate']:g}, {about['loss']}"
+    checkpoint = (
+        settings.root
+        / "models"
+        / "checkpoints"
+        / f"search-{bench.level.slug}-{label.replace(', ', '-').replace(' ', '-')}.safetensors"
+    )
+    teacher = bench.teacher if recipe.loss == "distillation" else None
+    run = PROMPT.learn(bench.network, text, recipe, teacher, seed, checkpoint=checkpoint, label=f"{label}, {bench.level}").run
+    checkpoint.unlink(missing_ok=True)
+    return {**about, "validation_nll": run.best_nll, "curve": run.curve}
+
+
+def search(bench: Bench, rows: list[dict[str, Any]], rates: list[float], lengths: list[int], keep: Any) -> SoftPromptSpec:
+    """The best of ``rates``, at that the best of ``lengths``, at that the better loss; ``rows`` grows, and ``keep`` is told of each."""
+    best = bench.study.soft_prompt
+    steps = (
+        [replace(best, training=replace(best.training, learning_rate=rate)) for rate in rates],
+        lengths,
+        ["next-token", "distillation"],
+    )
+    for number, values in enumerate(steps):
+        recipes = values if number == 0 else [replace(best, **{("prompt_tokens", "loss")[number - 1]: value}) for value in values]
+        found = []
+        for recipe in recipes:
+            asked = (recipe.prompt_tokens, recipe.training.learning_rate, recipe.loss)
+            row = next((row for row in rows if (row["vectors"], row["rate"], row["loss"]) == asked), None)
+            if row is None:
+                row = tried(bench, recipe)
+                rows.append(json.loads(json.dumps(row)))
+                keep()
+            found.append(row["validation_nll"])
+        best = recipes[found.index(min(found))]
+    return best
+
+
+def main() -> None:
+    """``python -m benchmarks.search [--level 75%] [--steps 120] [--rates ...] [--lengths ...]``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description="How a prompt is best learned, on validation.")
+    parser.add_argument("--level", default="75%")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.003, 0.01, 0.03])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[20, 50, 100])
+    parser.add_argument("--into", type=Path, default=measure.RESULTS, help="the folder of the record")
+    asked = parser.parse_args()
+    settings, path = study.load(), asked.into / "search.json"
+    model, level = settings.study.models[0], Level.parse(asked.level)
+    training = replace(
+        settings.soft_prompt.training, steps=asked.steps, warmup_steps=asked.steps // 20, validate_every=asked.steps // 4
+    )
+    bench = Bench(replace(settings, soft_prompt=replace(settings.soft_prompt, training=training)), model, level)
+    name = f"{model}, {level}, {asked.steps} steps"
+    rows = cells.read(path)["shapes"].get(name, {"rows": []})["rows"] if path.exists() else []
+    best = search(
+        bench,
+        rows,
+        asked.rates,
+        asked.lengths,
+        lambda: measure.keep("search", "How a prompt is learned", {name: {"rows": rows}}, asked.into),
+    )
+    for row in rows:
+        print(
+            f"{row['vectors']:4} vectors, rate {row['rate']:6g}, {row['loss']:12} validation {row['validation_nll']:.4f} nats a token"
+        )
+    print(f"best: {best.prompt_tokens} vectors, rate {best.training.learning_rate:g}, {best.loss}")
+
+
+if __name__ == "__main__":
+    main()
