@@ -1,12 +1,20 @@
-"""All verdicts of a study: as data, as a table and as a page."""
+"""All verdicts of a study: as data, as a table and as a page.
+
+``python -m ctp_lib.claims.ledger`` writes the table of the recorded run :data:`SHOWN` into the README.
+"""
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
 
-from ctp_lib.settings import paths
+from ctp_lib.settings import paths, study
 from ctp_lib.settings.study import Study
+
+SHOWN = "embedded"
+"""The recorded run whose ledger the README shows."""
+BLOCK = re.compile(r"(?s)(?<=<!-- ledger -->\n).*?(?=<!-- end of ledger -->)")
 
 
 def collect(settings: Study) -> list[dict[str, Any]]:
@@ -28,18 +36,18 @@ def collect(settings: Study) -> list[dict[str, Any]]:
     return found
 
 
-def as_markdown(claims: list[dict[str, Any]], notebooks: str) -> str:
-    """The ledger as a table for a page; ``notebooks`` is where the notebooks lie, seen from it."""
+def as_markdown(claims: list[dict[str, Any]], runs: str) -> str:
+    """The ledger as a table for a page; ``runs`` is where the executed notebooks lie, seen from it."""
     lines = ["| claim | the paper says | found here | estimate, 95 % interval | seeds | outcome |", "|---|---|---|---|---|---|"]
     for claim in claims:
-        name = f"[{claim['claim']}]({notebooks}/{claim['notebook']}.ipynb)"
+        name = f"[{claim['claim']}]({runs}/{claim['notebook']})"
         lines.append(
             f"| {name} | {claim['says']} | {claim['headline']} | {_interval(claim)} | {claim['seeds'] or '-'} | **{claim['outcome']}** |"
         )
     return "\n".join(lines)
 
 
-def page(claims: list[dict[str, Any]], settings: Study, notebooks: str = "../../../notebooks") -> str:
+def page(claims: list[dict[str, Any]], settings: Study) -> str:
     """The ledger of one model as Markdown: the headlines, then all that is behind them."""
     prompt = settings.soft_prompt
     tokens = prompt.training.steps * prompt.training.batch_windows * settings.evaluation.window
@@ -54,7 +62,7 @@ def page(claims: list[dict[str, Any]], settings: Study, notebooks: str = "../../
         details.append(f"\n## {claim['claim']}: {claim['outcome']}\n")
         details += [_part(part) for part in claim["parts"]]
         details.append(f"- Beside it: {claim['figures']}.")
-    return "\n".join([as_markdown(claims, notebooks), "", rules, "", learned, *details])
+    return "\n".join([as_markdown(claims, "runs"), "", rules, "", learned, *details])
 
 
 def summary(claims: list[dict[str, Any]], settings: Study) -> dict[str, Any]:
@@ -85,3 +93,19 @@ def _part(part: dict[str, Any]) -> str:
 
 def _reach(cell: dict[str, Any]) -> str:
     return f"{cell['estimate']:+.3f}" + ("" if cell["low"] is None else f" [{cell['low']:+.3f}, {cell['high']:+.3f}]")
+
+
+def in_readme(text: str, settings: Study) -> str:
+    """The README ``text`` with the ledger of the recorded run in its place."""
+    folder = paths.recorded(settings, SHOWN)
+    claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    model = claims[0]["model"]
+    runs = f"{folder.relative_to(settings.root).as_posix()}/runs"
+    table = as_markdown([claim for claim in claims if claim["model"] == model], runs)
+    return BLOCK.sub(lambda _: table + "\n", text)
+
+
+if __name__ == "__main__":
+    project = study.load()
+    readme = project.root / "README.md"
+    readme.write_text(in_readme(readme.read_text(encoding="utf-8"), project), encoding="utf-8")
