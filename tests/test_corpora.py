@@ -126,6 +126,28 @@ def test_windows_are_cut_end_to_end():
         windows.random_windows(row, 24, 1, seed=0)
 
 
+def words(*lengths: int) -> list[Document]:
+    """Documents of so many tokens, the end of the text among them; each begins with a letter of its own."""
+    return [Document("", "ABCDEFGH"[number] + " a" * (length - 2)) for number, length in enumerate(lengths)]
+
+
+def test_windows_of_a_test_share_no_document(tokenizer):
+    found, clusters = windows.of_documents(words(7, 2, 2, 9), tokenizer, 5, at_most=3)
+    first = [tokenizer.decode(row).replace(tokenizer.eos_token, "|") for row in found]
+    assert clusters == (0, 1, 1) and first[0] == "A a a a a"
+    assert first[1] == "B|C|D", "short documents fill a window together, and it ends inside the last"
+
+
+def test_long_documents_give_more_windows_where_there_are_too_few(tokenizer):
+    found, clusters = windows.of_documents(words(11, 16), tokenizer, 5, at_most=4)
+    assert clusters == (0, 1, 0, 1) and tokenizer.decode(found[0]).startswith("A") and tokenizer.decode(found[1]).startswith("B")
+    assert windows.of_documents(words(11, 16), tokenizer, 5, at_most=100)[1] == (0, 1, 0, 1, 1)
+    one, clusters = windows.of_documents(words(30), tokenizer, 5, at_most=100)
+    assert clusters == (0, 0, 0, 0, 1, 1) and len(one) == 6, "one text is cut into windows, and neighbours count as one draw"
+    with pytest.raises(ParameterError, match="the text has 4 tokens, fewer than one window of 5"):
+        windows.of_documents(words(4), tokenizer, 5, at_most=1)
+
+
 def test_random_windows_are_stretches_of_the_text_and_depend_on_the_seed():
     row = torch.arange(1000, dtype=torch.int32)
     drawn = windows.random_windows(row, 10, 20, seed=0)

@@ -38,7 +38,7 @@ def test_a_model_and_a_text_are_tried_within_the_minutes(base, model, text, corp
     assert trial.fit(settled, 0.02) == chosen, "the same plan when it goes on"
     found = trial.table(chosen)
     assert list(found.index.unique("level")) == ["full", "50%", "3bit"]
-    assert (found.low <= found.change).all() and (found.change <= found.high).all() and found.kl.ge(-1e-4).all()
+    assert (found.low <= found.gain).all() and (found.gain <= found.high).all() and found.kl.ge(-1e-4).all()
     assert found.seconds["3bit", "compressed + soft prompt"] > 0 == found.added_bytes["3bit", "compressed"]
     assert set(trial.samples(chosen, 6)) >= {"text", "uncompressed", "3bit, compressed + LoRA"}
     assert json.loads((paths.results(chosen) / "plan.json").read_text())["steps"] == training.steps
@@ -47,16 +47,16 @@ def test_a_model_and_a_text_are_tried_within_the_minutes(base, model, text, corp
 def test_the_sentences_follow_from_the_table(base):
     settled = trial.settle(base, "own", ["50%", "3bit"], "", ["lora"])
     rows = {
-        ("full", "compressed"): (10.0, 0.0, 0.0, 0.0, 8.0), ("50%", "compressed"): (40.0, 1.4, 1.3, 1.5, 4.0),
-        ("50%", "compressed + soft prompt"): (20.0, -0.7, -0.8, -0.6, 4.1), ("50%", "compressed + LoRA"): (39.0, 0.0, -0.1, 0.1, 4.2),
-        ("3bit", "compressed"): (30.0, 1.1, 1.0, 1.2, 2.0), ("3bit", "compressed + soft prompt"): (33.0, 0.1, 0.05, 0.15, 2.1),
-        ("3bit", "compressed + LoRA"): (25.0, -0.2, -0.3, -0.1, 2.2),
+        ("full", "compressed"): (10.0, 0.0, 0.0, 0.0, 8.0), ("50%", "compressed"): (40.0, -1.4, -1.5, -1.3, 4.0),
+        ("50%", "compressed + soft prompt"): (20.0, 0.7, 0.6, 0.8, 4.1), ("50%", "compressed + LoRA"): (39.0, 0.0, -0.1, 0.1, 4.2),
+        ("3bit", "compressed"): (30.0, -1.1, -1.2, -1.0, 2.0), ("3bit", "compressed + soft prompt"): (33.0, -0.1, -0.15, -0.05, 2.1),
+        ("3bit", "compressed + LoRA"): (25.0, 0.2, 0.1, 0.3, 2.2),
     }  # fmt: skip
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["ppl", "change", "low", "high", "megabytes"])
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["ppl", "gain", "low", "high", "megabytes"])
     table.index = pd.MultiIndex.from_tuples(rows, names=["level", "subject"])
     cost, gains, use = trial.advice(settled, table)
     assert cost == "Compression: 50% takes the perplexity from 10.0 to 40.0; 3bit takes the perplexity from 10.0 to 30.0."
-    assert "50%, compressed + soft prompt: perplexity 20.0, a clear gain (-0.700 nats a token, -0.800 to -0.600)." in gains
+    assert "50%, compressed + soft prompt: perplexity 20.0, a clear gain (+0.700 nats a token, +0.600 to +0.800)." in gains
     assert "50%, compressed + LoRA: perplexity 39.0, too little to tell from nothing" in gains
     assert "3bit, compressed + soft prompt: perplexity 33.0, clearly worse" in gains
     assert use == "Of what was tried, use 50% with soft prompt: perplexity 20.0, 4.1 MB."
