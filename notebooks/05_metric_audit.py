@@ -81,7 +81,8 @@ theirs["exact"] = theirs.prompt.map(paper.exact)
 theirs.round(2)
 
 # %%
-style.save(claim.figure(ours, theirs, none=none, full=full), paths.figures(settings, model), "8_metric_audit")
+figure = claim.figure(ours, theirs, none=none, full=full, uncompressed=settings.model(model).as_it_came)
+style.save(figure, paths.figures(settings, model), "8_metric_audit")
 
 # %% [markdown]
 # ## What follows

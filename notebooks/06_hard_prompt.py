@@ -78,7 +78,7 @@ style.save(claim.figure(changes), paths.figures(settings, model), "2_hard_prompt
 name, text = next(iter(spec.texts.items()))
 change = changes[(changes.level == level) & (changes.prompt == name) & (changes.text == "hard prompt")].set_index("item").change
 full, compressed = (Bench(settings, model, Level.parse(at)).network for at in ("full", level))
-writers = {"uncompressed": Subject(full), level: Subject(compressed)}
+writers = {settings.model(model).as_it_came: Subject(full), level: Subject(compressed)}
 writers[f"{level} behind the prompt"] = Subject(compressed, vectors(compressed, tokenizer, text))
 shown = {"helped most": change.nsmallest(spec.show).index, "hurt most": change.nlargest(spec.show).index}
 

@@ -75,7 +75,7 @@ table = transfer_table([*known, *rows], levels=spec.levels, by="trained_on", see
 flat(table[["ppl_none", "ppl", "recovered", "gain"]]).round(4)
 
 # %%
-style.save(claim.figure(table), paths.figures(settings, model), "3_cross_dataset")
+style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "3_cross_dataset")
 
 # %% [markdown]
 # ## Verdict on C5

@@ -68,7 +68,7 @@ here = table[table.evaluated_on == broad]
 flat(here.drop(columns=["evaluated_on", "runs"])).round(4)
 
 # %%
-style.save(claim.figure(here), paths.figures(settings, model), "6_prompt_or_lora")
+style.save(claim.figure(here, settings.model(model).as_it_came), paths.figures(settings, model), "6_prompt_or_lora")
 
 # %% [markdown]
 # ## Repair, or adaptation to the text?

@@ -50,7 +50,7 @@ tables.write(table.set_index("level"), paths.table(settings, "stored_size", mode
 table.round(3)
 
 # %%
-style.save(claim.figure(table), paths.figures(settings, model), "7_stored_size")
+style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "7_stored_size")
 
 # %% [markdown]
 # ## Verdict on C4

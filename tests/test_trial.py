@@ -60,7 +60,7 @@ def test_the_sentences_follow_from_the_table(base):
     assert "50%, compressed + LoRA: perplexity 39.0, too little to tell from nothing" in gains
     assert "3bit, compressed + soft prompt: perplexity 33.0, clearly worse" in gains
     assert use == "Of what was tried, use 50% with soft prompt: perplexity 20.0, 4.1 MB."
-    table.loc[table.index.get_level_values("subject") != "compressed", "high"] = 1.0
+    table.loc[table.index.get_level_values("subject") != "compressed", "low"] = -1.0
     assert trial.advice(settled, table)[2] == "Of what was tried, use 3bit as it is: perplexity 30.0, 2.0 MB."
 
 

@@ -205,7 +205,7 @@ def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float, s
         for place, value in zip(places, values, strict=True):
             at, look = (place + side, value), {"color": method.colour, "fontsize": 11, "bbox": style.READABLE}
             axis.annotate(f"{value:.1f}", at, ha=align, va="center", **look)
-    called = settings.model(rows.model.iloc[0]).as_it_came if settings and "model" in rows else style.FULL
+    called = settings.model(rows.model.iloc[0]).as_it_came if settings and "model" in rows else "uncompressed"
     axis.axhline(full, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.3, label=called, zorder=1)
     axis.annotate(f"{full:.1f}", (1, full), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=style.UNCOMPRESSED)
     style.logarithmic(axis)

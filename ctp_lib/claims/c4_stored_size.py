@@ -59,8 +59,8 @@ def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, m
     return Verdict("C4", says, headline, parts, figures, "13_stored_size")
 
 
-def figure(table: pd.DataFrame) -> Figure:
-    """Perplexity against what a file really holds, with and without a prompt, the uncompressed model as a line.
+def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
+    """Perplexity against what a file really holds, with and without a prompt, the model as it came as a line, with its name.
 
     ``table`` has level, megabytes, ppl_none, ppl, with the prompt's own bytes in ``megabytes_with_prompt``.
     """
@@ -75,7 +75,7 @@ def figure(table: pd.DataFrame) -> Figure:
         place = {"quantised": ((-8, 6), "right", "center"), "joint": ((11, 2), "left", "center")}
         offset, across, along = place.get(Level.parse(row.level).family, ((0, 7), "center", "bottom"))
         axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
-    axis.axhline(full.ppl_none, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.2, label=style.FULL)
+    axis.axhline(full.ppl_none, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.2, label=uncompressed)
     axis.set(xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
     style.logarithmic(axis)
     axis.margins(x=0.1)

@@ -38,7 +38,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
     return Verdict("C5", says, told, parts, f"means in nats a token: {means}", "07_cross_dataset")
 
 
-def figure(table: pd.DataFrame) -> Figure:
+def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     """What a prompt changes on every corpus, by where it was learned: a heat map a level, and the paper's beside them.
 
     ``table`` is that of :func:`ctp_lib.claims.transfer.transfer_table` over (trained_on, level, evaluated_on).
@@ -53,9 +53,7 @@ def figure(table: pd.DataFrame) -> Figure:
     for axis, level in zip(axes, levels, strict=False):
         rows = cells[cells.level == level].set_index(["trained_on", "evaluated_on"])
         gains, shares = (rows[column].unstack().loc[corpora, corpora] for column in ("gain", "recovered"))
-        style.heat(
-            axis, gains, bound, title="uncompressed" if level == "full" else level, shares=None if level == "full" else shares
-        )
+        style.heat(axis, gains, bound, title=uncompressed if level == "full" else level, shares=None if level == "full" else shares)
     none, full = paper.LLAMA_7B_3BIT_TRANSFER["none"], paper.LLAMA_7B_3BIT_TRANSFER["full"]
     theirs = pd.DataFrame({source: paper.LLAMA_7B_3BIT_TRANSFER[source] for source in ("c4", "wikitext2")}).T[list(none)]
     style.heat(

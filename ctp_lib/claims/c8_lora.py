@@ -101,7 +101,7 @@ def _unfinished(row: pd.Series, margin: float) -> list[str]:
     return [f"{row.method}: {why}" for why in found + (["still learning at its end"] if row.falling > margin else [])]
 
 
-def figure(table: pd.DataFrame) -> Figure:
+def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     """Perplexity against trainable parameters, a line a method, a panel a level; seeds as bands.
 
     Every panel spans the same shares of what its level has with nothing learned, so that a height means the same in all. ``table`` is that of
@@ -129,7 +129,7 @@ def figure(table: pd.DataFrame) -> Figure:
                 axis.annotate(row.point.removesuffix(" vectors"), at, xytext=shift, **look)
         none = rows.ppl_none.iloc[0]
         axis.axhline(none, color=NONE.colour, linestyle="--", label="nothing learned")
-        axis.set(xscale="log", xlabel="trainable parameters", title="uncompressed" if level == "full" else level)
+        axis.set(xscale="log", xlabel="trainable parameters", title=uncompressed if level == "full" else level)
         axis.margins(x=0.12)
         axis.set_ylim(none * (low - 0.1 * (high - low)), none * (high + 0.15 * (high - low)))
     axes[0][0].set_ylabel(f"perplexity on {table.evaluated_on.iloc[0]} (test)")

@@ -47,7 +47,7 @@ def told(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) 
     )
 
 
-def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> Figure:
+def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float, uncompressed: str) -> Figure:
     """What the released code prints against the exact perplexity: our prompts by length, and the paper's rows recomputed.
 
     ``ours`` has prompt_tokens, prompt (learned or untrained), ppl, ppl_released; ``theirs`` the paper's rows with ``exact``.
@@ -60,7 +60,7 @@ def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float
         left.plot(
             rows.prompt_tokens, rows.ppl_released, "o--", color=colour, mfc="white", label=f"{prompt}: as released code prints it"
         )
-    for value, text, colour in ((none, "no prompt", style.NEUTRAL), (full, "uncompressed", style.UNCOMPRESSED)):
+    for value, text, colour in ((none, "no prompt", style.NEUTRAL), (full, uncompressed, style.UNCOMPRESSED)):
         left.axhline(value, color=colour, linewidth=1, linestyle=":")
         left.annotate(text, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color=colour)
     left.set(xlabel="vectors in the prompt", ylabel="perplexity", title="The same prompts, by two formulas")

@@ -19,7 +19,6 @@ PUBLISHED, PUBLISHED_TEXT, PUBLISHED_CELL = "#adb5bd", "#6c757d", "#e9ecef"
 """Figures out of the paper, in every figure."""
 READABLE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 """Behind a number that a line may cross."""
-FULL = "uncompressed"
 
 
 def use() -> None:
