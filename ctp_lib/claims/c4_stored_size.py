@@ -55,7 +55,7 @@ def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, m
     )
     shown = "; ".join(f"{row.times_smaller:.1f} times smaller, not {promised[row.Index]:.0f}" for row in joint.itertuples())
     says = "the joint model is 8 times smaller and a prompt recovers it too"
-    headline = f"{shown}; recovery {parts[1].outcome}".capitalize() if len(joint) else "No level is both pruned and quantised"
+    headline = f"{shown}; recovery {parts[1].outcome}" if len(joint) else "No level is both pruned and quantised"
     return Verdict("C4", says, headline, parts, figures, "13_stored_size")
 
 

@@ -33,17 +33,17 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     pairs = pairs[~pairs.level.isin(without_cost(pairs.drop_duplicates("level").set_index("level").cost.to_dict(), margin))]
     across, lead = pairs[pairs.families == "across"], _lead(pairs, margin)
     parts = (
-        judge("helps at other levels", {"mean of pairs": mean(list(pairs.gain))} if len(pairs) else {}, margin),
-        judge("helps across families", {"mean of pairs": mean(list(across.gain))} if len(across) else {}, margin),
-        judge("more to less keeps more", {"mean of pairs": mean(lead)} if lead else {}, 0.0, "of the own gain"),
+        judge("helps at other levels", {"": mean(list(pairs.gain))} if len(pairs) else {}, margin),
+        judge("helps across families", {"": mean(list(across.gain))} if len(across) else {}, margin),
+        judge("more to less keeps more", {"": mean(lead)} if lead else {}, 0.0, "of the own gain"),
     )
     figures = "no two levels whose prompts help"
     if len(pairs):
         harmed = sum(gain.interval(len(pairs))[1] < 0 for gain in pairs.gain)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
         figures = f"it keeps {share:.0%} of the gain of the level's own prompt, and clearly harms in {harmed} of {len(pairs)} pairs"
-    headline = f"{parts[0].told('Helps', 'does not help').replace(' mean of pairs', '')}; across families {parts[1].outcome}"
-    return Verdict("C6", says, headline.replace("everywhere", "").replace(" ;", ";"), parts, figures, "08_cross_compression")
+    headline = f"{parts[0].told('Helps', 'Does not help')}; across families {parts[1].outcome}; direction {parts[2].outcome}"
+    return Verdict("C6", says, headline, parts, figures, "08_cross_compression")
 
 
 def figure(table: pd.DataFrame, levels: Sequence[str]) -> Figure:

@@ -50,7 +50,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     compressed = table[table.index.get_level_values("level") != "full"]
     cells = compressed.set_axis([f"{task}, {level}" for task, level in compressed.index])
     voting = cells.drop(index=list(without_cost(cells.cost.to_dict(), 0.0)))
-    effects = {f"{len(voting)} cells": mean(list(voting.gain))} if len(voting) else {}
+    effects = {"": mean(list(voting.gain))} if len(voting) else {}
     part = judge("higher accuracy where compression costs some", effects, margin, "of the items")
     by_task = "; ".join(
         f"{task} {100 * mean(list(rows.gain)).mean:+.1f}" for task, rows in compressed.groupby(level="task", sort=False)
@@ -59,7 +59,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     figures = f"points by task, over levels: {by_task}; compression clearly costs accuracy in {len(voting)} of {len(cells)} cells"
     figures += f"; detectable: {seen:.1f} points" if seen < float("inf") else ""
     says = "the prompt of a broad corpus helps zero-shot tasks"
-    return Verdict("C7", says, part.told("Raises accuracy", "does not raise accuracy"), (part,), figures, "09_cross_task")
+    return Verdict("C7", says, part.told("Raises accuracy", "Does not raise accuracy"), (part,), figures, "09_cross_task")
 
 
 def figure(table: pd.DataFrame) -> Figure:

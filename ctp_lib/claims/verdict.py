@@ -18,7 +18,9 @@ NO_VOTE = "not measured"
 
 @dataclass(frozen=True)
 class Cell:
-    """One place where a claim was tested: the effect with the ends of its interval, positive in favour of the claim."""
+    """One place where a claim was tested: the effect with the ends of its interval, positive in favour of the claim. A mean over all places
+    has no name.
+    """
 
     name: str
     estimate: float
@@ -52,11 +54,12 @@ class Part:
     def told(self, yes: str, no: str) -> str:
         """The cells by outcome, in some words: ``yes`` where supported, ``no`` where contradicted."""
         parts = [
-            f"{words} {_where([cell.name for cell in self.cells if cell.outcome == outcome], len(self.cells))}"
+            f"{words} {_where([cell.name for cell in self.cells if cell.outcome == outcome], len(self.cells))}".strip()
             for words, outcome in ((yes, "supported"), (no, "contradicted"), ("undecided", "undecided"))
             if any(cell.outcome == outcome for cell in self.cells)
         ]
-        return "; ".join(parts) or NO_VOTE
+        told = "; ".join(parts) or NO_VOTE
+        return told[0].upper() + told[1:]
 
     def __str__(self) -> str:
         reach = "no interval" if self.low is None else f"{self.low:+.4g} to {self.high:+.4g}"
