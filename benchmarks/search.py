@@ -1,4 +1,4 @@
-"""How a prompt is best learned on the study's first model: its rate, its length and its loss, one after the other, judged on validation.
+"""How a prompt is best learned on the study's first model: two losses at several rates, then several lengths, judged on validation.
 
 A study's own settings are where it starts. Every training that is finished is kept, so that a run that is cut goes on where it was.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,27 +40,25 @@ def tried(bench: Bench, recipe: SoftPromptSpec) -> dict[str, Any]:
     return {**about, "validation_nll": run.best_nll, "curve": run.curve}
 
 
-def search(bench: Bench, rows: list[dict[str, Any]], rates: list[float], lengths: list[int], keep: Any) -> SoftPromptSpec:
-    """The best of ``rates``, at that the best of ``lengths``, at that the better loss; ``rows`` grows, and ``keep`` is told of each."""
-    best = bench.study.soft_prompt
-    steps = (
-        [replace(best, training=replace(best.training, learning_rate=rate)) for rate in rates],
-        lengths,
-        ["next-token", "distillation"],
-    )
-    for number, values in enumerate(steps):
-        recipes = values if number == 0 else [replace(best, **{("prompt_tokens", "loss")[number - 1]: value}) for value in values]
+def search(
+    bench: Bench, rows: list[dict[str, Any]], rates: list[float], lengths: list[int], keep: Callable[[], None]
+) -> SoftPromptSpec:
+    """The best of both losses at all ``rates``, and at that loss and rate the best of ``lengths``. ``rows`` grows, and ``keep`` is told."""
+
+    def best_of(recipes: list[SoftPromptSpec]) -> SoftPromptSpec:
         found = []
         for recipe in recipes:
             asked = (recipe.prompt_tokens, recipe.training.learning_rate, recipe.loss)
-            row = next((row for row in rows if (row["vectors"], row["rate"], row["loss"]) == asked), None)
-            if row is None:
-                row = tried(bench, recipe)
-                rows.append(json.loads(json.dumps(row)))
+            if asked not in {(row["vectors"], row["rate"], row["loss"]) for row in rows}:
+                rows.append(json.loads(json.dumps(tried(bench, recipe))))
                 keep()
-            found.append(row["validation_nll"])
-        best = recipes[found.index(min(found))]
-    return best
+            found += [row["validation_nll"] for row in rows if (row["vectors"], row["rate"], row["loss"]) == asked]
+        return recipes[found.index(min(found))]
+
+    recipe = bench.study.soft_prompt
+    at = [replace(recipe.training, learning_rate=rate) for rate in rates]
+    best = best_of([replace(recipe, loss=loss, training=training) for loss in ("next-token", "distillation") for training in at])
+    return best_of([replace(best, prompt_tokens=length) for length in (best.prompt_tokens, *lengths)])
 
 
 def main() -> None:
