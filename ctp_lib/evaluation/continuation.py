@@ -5,8 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.likelihood import stitched, token_nll
-from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.likelihood import PromptCache, stitched, token_nll
 
 BATCH = 32
 """Items that go through the model at a time."""

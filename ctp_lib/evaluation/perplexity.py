@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.divergence import nll_and_divergence
-from ctp_lib.model.likelihood import token_nll
-from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.likelihood import PromptCache, token_nll
 from ctp_lib.model.teacher import Teacher
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}

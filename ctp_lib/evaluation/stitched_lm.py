@@ -16,8 +16,7 @@ from tqdm import tqdm
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.likelihood import frozen_head
-from ctp_lib.model.prompt_cache import after_prompt
+from ctp_lib.model.likelihood import after_prompt, frozen_head
 from ctp_lib.settings.spec import ParameterError
 
 ALIKE = 0.75

@@ -20,8 +20,7 @@ from ctp_lib.evaluation.perplexity import windows_at_once
 from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import nll_and_divergence
-from ctp_lib.model.likelihood import ROWS_AT_ONCE
-from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.likelihood import ROWS_AT_ONCE, PromptCache
 from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery import comparison, lora
 from ctp_lib.settings import paths, study
@@ -103,7 +102,7 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
         for work in works
     }
     copies = len(settings.levels) - 1  # in 16 bits; none of the uncompressed
-    return Needs(weights, memory_of, COPIES_ON_DISK * 2 * loading.parameter_count(network) * copies)
+    return Needs(weights, memory_of, COPIES_ON_DISK * 2 * network.num_parameters() * copies)
 
 
 def at_once(training: TrainingSpec) -> int:

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from ctp_lib.model.likelihood import ROWS_AT_ONCE, FrozenHeadLoss, Head, nll_of_chunk, predicting_rows, token_nll
-from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.likelihood import ROWS_AT_ONCE, FrozenHeadLoss, Head, PromptCache, nll_of_chunk, predicting_rows, token_nll
 from ctp_lib.model.teacher import Teacher
 
 

@@ -28,13 +28,12 @@ class Teacher:
 
     @torch.no_grad()
     def predicts(self, windows: Tensor) -> tuple[Tensor, Head | None]:
-        """What predicts every token of ``windows`` (int64, number x length) but the first of each, as
-        :func:`ctp_lib.model.likelihood.predicting_rows` gives it.
-        """
+        """What :func:`ctp_lib.model.likelihood.predicting_rows` gives of ``windows`` (int64, number x length), without a prompt."""
         head = frozen_head(self.network)
         if head is None or self.folder is None:
             return predicting_rows(self.network, windows, None)
-        path = self.folder / f"{_name(windows)}.safetensors"
+        name = hashlib.sha256(repr(tuple(windows.shape)).encode() + windows.cpu().numpy().tobytes()).hexdigest()[:24]
+        path = self.folder / f"{name}.safetensors"
         if path.exists():
             try:
                 return load_file(path, device=str(self.network.device))["states"].to(self.network.dtype), head
@@ -49,7 +48,3 @@ class Teacher:
             with paths.replacing(path) as incoming:
                 save_file({"states": states.cpu().contiguous()}, incoming)
         return states.to(rows.dtype), head
-
-
-def _name(windows: Tensor) -> str:
-    return hashlib.sha256(repr(tuple(windows.shape)).encode() + windows.cpu().numpy().tobytes()).hexdigest()[:24]
