@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ctp_lib.compression import saved
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.model import likelihood, loading
-from ctp_lib.publishing import adapter, baked, packed
+from ctp_lib.publishing import packed, prompt
 from ctp_lib.publishing.__main__ import push
 from ctp_lib.recovery import scores
 from ctp_lib.settings.levels import Level
@@ -68,7 +68,7 @@ def test_a_pruned_model_is_published_dense(project):
 
 def test_the_card_says_what_was_measured(project):
     network = prepare(project, Level.parse("2bit"))
-    folder = adapter.prompt(project, "own", Level.parse("2bit"), 0)
+    folder = prompt.adapter(project, "own", Level.parse("2bit"), 0)
     card = ModelCard.load(folder / "README.md")
     rows = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| broad")]
     found = [scores.obtain(project, "own", Level.parse(level), method)["perplexity"][0] for level, method in (
@@ -86,12 +86,12 @@ def test_what_cannot_be_published_is_said(project):
     with pytest.raises(ParameterError, match="run notebooks/02_compression"):
         packed.compressed_model(project, "own", Level.parse("4bit"))
     with pytest.raises(ParameterError, match="no prompt of own at 3bit with seed 7"):
-        adapter.prompt(project, "own", Level.parse("3bit"), 7)
+        prompt.adapter(project, "own", Level.parse("3bit"), 7)
 
 
 def test_a_folder_goes_to_the_hub_and_comes_back(project):
     prepare(project, Level.parse("2bit"))
-    folder = adapter.prompt(project, "own", Level.parse("2bit"), 0)
+    folder = prompt.adapter(project, "own", Level.parse("2bit"), 0)
     push(folder, "somebody/a-prompt")
     back = snapshot_download("somebody/a-prompt")
     for path in folder.iterdir():
@@ -108,7 +108,7 @@ def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, tokenizer, 
     vectors = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
     own = copy.deepcopy(tokenizer)
     own.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
-    baked.bake(network, own, vectors)
+    prompt.bake(network, own, vectors)
     network.save_pretrained(tmp_path)
     own.save_pretrained(tmp_path)
     again, reads = AutoModelForCausalLM.from_pretrained(tmp_path).eval(), AutoTokenizer.from_pretrained(tmp_path)
@@ -131,7 +131,7 @@ def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, tokenizer, 
 
 def test_a_baked_folder_is_written_with_its_card(project):
     prepare(project, LEVEL := Level.parse("50%"))
-    folder = baked.model(project, "own", LEVEL, 0)
+    folder = prompt.baked(project, "own", LEVEL, 0)
     text = (folder / "README.md").read_text()
     assert "with a learned prompt inside" in text and "| broad |" in text and "puts the prompt's 5 tokens before every text" in text
     assert AutoModelForCausalLM.from_pretrained(folder).config.tie_word_embeddings is False

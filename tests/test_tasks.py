@@ -18,9 +18,8 @@ from small_study import WORDS
 from ctp_lib.claims import rules as verdicts
 from ctp_lib.evaluation import documentation_tasks
 from ctp_lib.evaluation import tasks as zero_shot
-from ctp_lib.evaluation.continuation import continuation_nll, write_on
 from ctp_lib.evaluation.stitched_lm import StitchedLM
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood
 from ctp_lib.recovery.soft_prompt import Prompt
 from ctp_lib.settings.models import ModelSpec

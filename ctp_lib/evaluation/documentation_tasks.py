@@ -14,7 +14,7 @@ import json
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ Item = dict[str, Any]
 
 def continuation(documents: Iterable[Document], seed: int) -> list[Item]:
     """Read the beginning of a text up to the end of a sentence; choose the sentence that follows, out of four equally long."""
-    found = [("", beginning, ending) for document in documents if (parts := _cut(document)) for beginning, ending in [parts]]
-    return [{"context": asked, "choices": choices, "label": label} for asked, choices, label in _fours(found, seed)]
+    return _fours("context", [("", *parts) for document in documents if (parts := _cut(document))], seed)
 
 
 def summary(documents: Iterable[Document], seed: int) -> list[Item]:
@@ -47,7 +46,7 @@ def summary(documents: Iterable[Document], seed: int) -> list[Item]:
         body = body.strip()[:BODY]
         if _is_summary(head) and len(body) == BODY:
             found.append((str(len(head) // 8), body, head))
-    return [{"text": body, "choices": choices, "label": label} for body, choices, label in _fours(found, seed)]
+    return _fours("text", found, seed)
 
 
 def recall(documents: Iterable[Document], seed: int) -> list[Item]:
@@ -56,13 +55,12 @@ def recall(documents: Iterable[Document], seed: int) -> list[Item]:
     Only where the name and the summary share no word, so that reading alone does not answer it; and from the second half of
     ``documents`` alone, because calibration and prompts read the first.
     """
-    documents = list(documents)
-    found = []
+    documents, found = list(documents), []
     for document in documents[len(documents) // 2 :]:
         head = document.text.partition("\n\n")[0]
         if _is_summary(head) and "." in document.name and not _share_a_word(document.name, head):
             found.append((document.name.partition(".")[0], head, document.name))
-    return [{"text": head, "choices": choices, "label": label} for head, choices, label in _fours(found, seed)]
+    return _fours("text", found, seed)
 
 
 MAKERS: dict[str, tuple[Callable[[Iterable[Document], int], list[Item]], str]] = {
@@ -90,41 +88,41 @@ def write(name: str, documents: Iterable[Document], folder: Path, *, items: int,
 
 
 def _configuration(name: str, data: Path, one_text: bool) -> dict[str, Any]:
-    asks = {"doc_to_text": "{{context}}", "doc_to_target": "label", "doc_to_choice": "choices"}
-    if (
-        one_text
-    ):  # lm-eval's way to score one text after several contexts: the text is the target, the label stands where a text would
-        asks = {"doc_to_text": "label", "doc_to_target": "text", "doc_to_choice": "choices"}
+    """The task in lm-eval's words; its way to score one text after several contexts is to take the label for the text it reads."""
+    reads = (
+        {"doc_to_text": "label", "doc_to_target": "text"} if one_text else {"doc_to_text": "{{context}}", "doc_to_target": "label"}
+    )
     return {
         "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(data.parent / ".cache")},
         "test_split": "test",
         "output_type": "multiple_choice",
-        **asks,
+        **reads,
+        "doc_to_choice": "choices",
         "target_delimiter": "\n\n" if one_text else " ",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         "metadata": {"version": 1.0},
     }
 
 
-def _fours(found: list[tuple[str, str, str]], seed: int) -> Iterator[tuple[str, list[str], int]]:
+def _fours(asked: str, found: Iterable[tuple[str, str, str]], seed: int) -> list[Item]:
     """Deal (group, question, answer) into fours of one group; each gives four items that share their choices, in a drawn order."""
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
     for group, question, answer in found:
-        groups[group].append((question, answer))
-    draw, fours = random.Random(seed), []
+        groups[group][answer] = question
+    draw, fours, items = random.Random(seed), [], []
     for group in sorted(groups):
-        once = {question: answer for answer, question in dict(map(reversed, groups[group])).items()}
-        members = [(answer, question) for question, answer in once.items()]  # no answer twice, and no question
+        members = list({question: answer for answer, question in groups[group].items()}.items())  # no answer twice, and no question
         draw.shuffle(members)
         fours += [members[first : first + CHOICES] for first in range(0, len(members) - CHOICES + 1, CHOICES)]
     draw.shuffle(fours)
     for four in fours:
-        for answer, question in four:
-            choices = [choice for choice, _ in four]
+        for question, answer in four:
+            choices = [choice for _, choice in four]
             draw.shuffle(choices)
-            yield question, choices, choices.index(answer)
+            items.append({asked: question, "choices": choices, "label": choices.index(answer)})
+    return items
 
 
 def _cut(document: Document) -> tuple[str, str] | None:
@@ -142,9 +140,6 @@ def _is_summary(head: str) -> bool:
 
 def _share_a_word(name: str, summary: str) -> bool:
     """Whether a word of four letters or more of one stands in the other, by its first four letters, letter case aside."""
-    joined = "".join(re.findall(r"[a-z]+", name.lower()))
-    words = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name)
-    lowered = summary.lower()
-    return any(word.lower()[:4] in lowered for word in words) or any(
-        word[:4] in joined for word in re.findall(r"[a-z]{4,}", lowered)
-    )
+    joined, lowered = "".join(re.findall(r"[a-z]+", name.lower())), summary.lower()
+    in_name, in_summary = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name), re.findall(r"[a-z]{4,}", lowered)
+    return any(word.lower()[:4] in lowered for word in in_name) or any(word[:4] in joined for word in in_summary)

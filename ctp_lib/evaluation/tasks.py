@@ -18,8 +18,7 @@ from ctp_lib.settings.spec import ParameterError
 class TaskScore:
     """One model on one task: whether each item (by lm-eval's number of it) was answered right, by ``metric``.
 
-    Items that share their choices belong together: ``unit`` of them in a row are one independent observation. ``chance`` is the share
-    that guessing gets right.
+    ``unit`` items in a row share their choices, and are one independent observation. ``chance`` is the share that guessing gets right.
     """
 
     task: str
@@ -46,15 +45,8 @@ class TaskScore:
 
     def record(self) -> dict[str, Any]:
         """All of it by the names of ``results/tasks.csv``, and the share of right answers in every unit."""
-        return {
-            "task": self.task,
-            "metric": self.metric,
-            "value": self.value,
-            "stderr": self.stderr,
-            "n": len(self.correct),
-            "units": self.units,
-            "chance": self.chance,
-        }
+        found = {"value": self.value, "stderr": self.stderr, "n": len(self.correct), "units": self.units}
+        return {"task": self.task, "metric": self.metric, **found, "chance": self.chance}
 
 
 def evaluate(
@@ -69,18 +61,16 @@ def evaluate(
 ) -> list[TaskScore]:
     """Accuracy on ``tasks``: lm-eval's own names, or those whose YAML lies in one of ``folders``; at most ``limit`` items of each.
 
-    ``max_length`` counts real tokens; a prompt's come on top, so it has to be the same with and without
-    one, and both have to fit the model's context. ``tokens_at_once`` go through the model together. Raises :class:`ParameterError`
-    for an unknown task and for one whose answers do not fit.
+    ``max_length`` counts real tokens, of which ``tokens_at_once`` go through the model together; a prompt's come on top, and have to fit the
+    model's context too. Raises :class:`ParameterError` for an unknown task and for one whose answers do not fit.
     """
     from lm_eval import simple_evaluate  # slow to import, and only this needs it
     from lm_eval.tasks import TaskManager
 
     from ctp_lib.evaluation.stitched_lm import StitchedLM
 
-    manager = TaskManager(
-        include_path=[str(folder) for folder in folders], include_defaults=not set(tasks) <= set(MAKERS)
-    )  # reading all defaults takes seconds
+    others = not set(tasks) <= set(MAKERS)  # reading all that lm-eval has takes seconds
+    manager = TaskManager(include_path=[str(folder) for folder in folders], include_defaults=others)
     for task in tasks:
         if task not in manager.all_tasks:
             raise ParameterError(f"tasks.names has {task!r}, which lm-eval does not know; `lm_eval ls tasks` lists what it does")
@@ -88,9 +78,8 @@ def evaluate(
     try:
         found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
     except AssertionError:  # all that lm-eval says of a row whose answer alone overflows the window
-        raise ParameterError(
-            f"an answer in {', '.join(tasks)} is longer than the window of {max_length} tokens; take a model with more context"
-        ) from None
+        long = f"an answer in {', '.join(tasks)} is longer than the window of {max_length} tokens"
+        raise ParameterError(f"{long}; take a model with more context") from None
     return [_score(task, samples) for task, samples in found["samples"].items()]
 
 
@@ -99,9 +88,8 @@ def _score(task: str, samples: list[dict]) -> TaskScore:
     metric = "acc_norm" if "acc_norm" in ordered[0] else "acc"
     fractions = [sample[metric] for sample in ordered if sample[metric] not in (0, 1)]
     if fractions:  # as truthfulqa_mc2 has it: any share above zero would count as right
-        raise ParameterError(
-            f"tasks.names has {task!r}, whose {metric} is {fractions[0]:.3g} on an item; take tasks that are right or wrong"
-        )
+        wrong = f"tasks.names has {task!r}, whose {metric} is {fractions[0]:.3g} on an item"
+        raise ParameterError(f"{wrong}; take tasks that are right or wrong")
     unit = CHOICES if task in MAKERS else 1
     chance = statistics.fmean(1 / max(1, len(sample["arguments"])) for sample in ordered)
     return TaskScore(task, metric, tuple(bool(sample[metric]) for sample in ordered), unit, chance)

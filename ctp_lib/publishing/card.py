@@ -1,5 +1,7 @@
-"""The page of what is published: what it is made from, with its revision, how, what was measured, how to open it."""
+"""What is published: a folder, and its page: what it is made from, with its revision, how, what was measured, how to open it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,50 +11,63 @@ from huggingface_hub import ModelCard, ModelCardData
 from ctp_lib.model import hub, loading
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.settings import models, paths
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
 
 @dataclass(frozen=True)
-class About:
-    """What is published: of which model at which level, for which ``library``, made by which ``protocol``, in words."""
+class Page:
+    """Of a ``model`` at a ``level``, for a ``library``: how it was made and is opened, in words, and its ``rows`` of ``perplexity.csv``."""
 
     settings: Study
     model: str
     level: Level
+    kind: str
     title: str
     library: str
     protocol: str
+    use: str
+    rows: list[dict[str, Any]]
 
+    @property
+    def goal(self) -> Path:
+        """The folder that is published."""
+        return self.settings.root / "published" / f"{models.slug(self.model)}-{self.level.slug}{self.kind}"
 
-def write(folder: Path, about: About, rows: list[dict[str, Any]], use: str) -> None:
-    """Write the folder's README; ``rows`` are those of ``perplexity.csv`` of what is published."""
-    spec = about.settings.model(about.model)
-    commit = hub.commit(loading.folder(spec))
-    tags = ["compress-then-prompt", about.level.family, *(["prompt-tuning"] if about.library == "peft" else [])]
-    on_a_hub = None if spec.gguf or (spec.root / spec.source).is_dir() else spec.source
-    data = ModelCardData(base_model=on_a_hub, library_name=about.library, pipeline_tag="text-generation", tags=tags)
-    origin = f"`{spec.source}`" + (f", revision `{commit or spec.revision}`" if commit or spec.revision else "")
-    text = (
-        f"---\n{data.to_yaml()}\n---\n# {about.title}\n\nBase model: {origin}, compressed to {about.level}.\n\n## How it was made\n\n"
-        f"{about.protocol}\n\n## What was measured\n\nExact perplexity on held-out text, in windows of {rows[0]['window']} tokens: with and "
-        f"without a prompt the same tokens are scored.\n\n{_table(about, rows)}\n\n## How to open it\n\n{use}\n"
-    )
-    ModelCard(text).save(folder / "README.md")
+    @contextmanager
+    def published(self) -> Iterator[Path]:
+        """An empty folder, which becomes :attr:`goal`, with this page as its README, when what belongs into it is there."""
+        with paths.replacing(self.goal) as folder:
+            folder.mkdir()
+            yield folder
+            ModelCard(self._text()).save(folder / "README.md")
 
+    def _text(self) -> str:
+        spec = self.settings.model(self.model)
+        commit = hub.commit(loading.folder(spec))
+        tags = ["compress-then-prompt", self.level.family, *(["prompt-tuning"] if self.library == "peft" else [])]
+        on_a_hub = None if spec.gguf or (spec.root / spec.source).is_dir() else spec.source
+        data = ModelCardData(base_model=on_a_hub, library_name=self.library, pipeline_tag="text-generation", tags=tags)
+        origin = f"`{spec.source}`" + (f", revision `{commit or spec.revision}`" if commit or spec.revision else "")
+        return (
+            f"---\n{data.to_yaml()}\n---\n# {self.title}\n\nBase model: {origin}, compressed to {self.level}.\n\n## How it was made\n\n"
+            f"{self.protocol}\n\n## What was measured\n\nExact perplexity on held-out text, in windows of {self.rows[0]['window']} tokens: "
+            f"with and without a prompt the same tokens are scored.\n\n{self._table()}\n\n## How to open it\n\n{self.use}\n"
+        )
 
-def _table(about: About, rows: list[dict[str, Any]]) -> str:
-    """Perplexity by corpus: the uncompressed model, the level by itself, and, where ``rows`` have one, with what was learned."""
-    columns = {"uncompressed": _perplexities(about, Level()), str(about.level): _perplexities(about, about.level)}
-    if rows[0]["method"] != NONE.name:
-        columns[f"{about.level}, with the prompt"] = {row["evaluated_on"]: row["ppl"] for row in rows}
-    lines = ["| corpus | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    for corpus in (row["evaluated_on"] for row in rows):
-        found = " | ".join(f"{column[corpus]:.2f}" for column in columns.values())
-        lines.append(f"| {corpus} | {found} |")
-    return "\n".join(lines)
+    def _table(self) -> str:
+        """Perplexity by corpus: the uncompressed model, the level by itself, and, where the rows have one, with what was learned."""
+        scored = {"uncompressed": self._alone(Level()), str(self.level): self._alone(self.level)}
+        if self.rows[0]["method"] != NONE.name:
+            scored[f"{self.level}, with the prompt"] = self.rows
+        found = {name: {row["evaluated_on"]: f"{row['ppl']:.2f}" for row in rows} for name, rows in scored.items()}
+        lines = [
+            ["corpus", *found],
+            *([row["evaluated_on"], *(one[row["evaluated_on"]] for one in found.values())] for row in self.rows),
+        ]
+        head, *body = (f"| {' | '.join(cells)} |" for cells in lines)
+        return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
 
-
-def _perplexities(about: About, level: Level) -> dict[str, float]:
-    cell = scores.obtain(about.settings, about.model, level, NONE.name)
-    return {row["evaluated_on"]: row["ppl"] for row in cell["perplexity"]}
+    def _alone(self, level: Level) -> list[dict[str, Any]]:
+        return scores.obtain(self.settings, self.model, level, NONE.name)["perplexity"]

@@ -19,10 +19,10 @@ from ctp_lib.compression import reached, saved
 from ctp_lib.compression.base import method_for, registry
 from ctp_lib.compression.grid import asymmetric
 from ctp_lib.model import loading
-from ctp_lib.publishing import card
+from ctp_lib.publishing.card import Page
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.none import METHOD as NONE
-from ctp_lib.settings import models, paths
+from ctp_lib.settings import paths
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
@@ -54,14 +54,11 @@ def compressed_model(settings: Study, model: str, level: Level) -> Path:
     if level.given:
         raise ParameterError(f"{model} at {level} is published already, by whom it came from; publish a prompt of it")
     if not source.exists():
-        raise ParameterError(
-            f"{model} at {level} is not compressed yet; run notebooks/02_compression with model {model!r}, level '{level}'"
-        )
-    rows = scores.obtain(settings, model, level, NONE.name)["perplexity"]
-    goal = settings.root / "published" / f"{models.slug(model)}-{level.slug}"
-    about = card.About(settings, model, level, f"{model} at {level}", "transformers", _protocol(settings, model, level))
-    with paths.replacing(goal) as folder:
-        folder.mkdir()
+        remedy = f"run notebooks/02_compression with model {model!r}, level '{level}'"
+        raise ParameterError(f"{model} at {level} is not compressed yet; {remedy}")
+    rows, use = scores.obtain(settings, model, level, NONE.name)["perplexity"], USE + (PACKED if level.bits else DENSE)
+    page = Page(settings, model, level, "", f"{model} at {level}", "transformers", _protocol(settings, model, level), use, rows)
+    with page.published() as folder:
         if level.bits:
             dense = loading.load_model(settings.model(model))
             dense = dense.float() if method_for(level, registry(settings)).grid_in_fp32 else dense
@@ -69,8 +66,7 @@ def compressed_model(settings: Study, model: str, level: Level) -> Path:
             loading.load_tokenizer(ModelSpec(str(source))).save_pretrained(folder)
         else:
             shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(saved.MANIFEST))
-        card.write(folder, about, rows, USE + (PACKED if level.bits else DENSE))
-    return goal
+    return page.goal
 
 
 def _protocol(settings: Study, model: str, level: Level) -> str:
@@ -94,9 +90,8 @@ def _save_packed(network: PreTrainedModel, dense: PreTrainedModel, level: Level,
         module.weight_scale.data, module.weight_zero_point.data = scale.float(), zero.to(module.weight_zero_point.dtype)
         on_grid, step = fake_quantize(module.weight, scale.float(), zero, grid), scale.float().repeat_interleave(rows.shape[1], 1)
         if ((on_grid - module.weight).abs() > OFF_GRID * module.weight.abs().maximum(step)).any():
-            raise ParameterError(
-                f"{name} does not lie on the grid of {level} of the model it was made from; compress that model again, or publish another level"
-            )
+            off = f"{name} does not lie on the grid of {level} of the model it was made from"
+            raise ParameterError(f"{off}; compress that model again, or publish another level")
         module.quantization_status = QuantizationStatus.FROZEN
     compressor = ModelCompressor.from_pretrained_model(network, "pack-quantized")
     compressor.compress_model(network)

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.compression import saved
-from ctp_lib.evaluation.scoring import score
+from ctp_lib.evaluation.perplexity import score
 from ctp_lib.model import loading, teacher
 from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery.base import Learned

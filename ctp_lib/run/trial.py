@@ -14,8 +14,7 @@ from ctp_lib.claims.estimate import of_rows
 from ctp_lib.compression import reached, saved
 from ctp_lib.compression.base import method_for
 from ctp_lib.compression.base import registry as compression_methods
-from ctp_lib.evaluation.continuation import write_on
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, write_on
 from ctp_lib.machine import preflight, step_cost
 from ctp_lib.model import loading
 from ctp_lib.recovery import scores

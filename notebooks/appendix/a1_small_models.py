@@ -33,7 +33,7 @@ import math
 
 from ctp_lib.appendix import small_models
 from ctp_lib.claims import style
-from ctp_lib.evaluation.scoring import score
+from ctp_lib.evaluation.perplexity import score
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
 from ctp_lib.recovery.none import METHOD as NONE
