@@ -10,13 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.divergence import nll_and_divergence
+from ctp_lib.model.divergence import Teacher, nll_and_divergence
 from ctp_lib.model.likelihood import PromptCache, token_nll
-from ctp_lib.model.teacher import Teacher
 from ctp_lib.text.selection import ScoredText
 
-TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
-"""Real tokens that go through the model together."""
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}  # real tokens that go through the model together
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,7 @@ def windows_at_once(window: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def perplexity(
-    model: PreTrainedModel,
-    windows: Tensor,
-    prompt: Tensor | None = None,
-    teacher: Teacher | None = None,
-    *,
-    batch_windows: int | None = None,
+    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, teacher: Teacher | None = None, *, batch_windows: int = 0
 ) -> Perplexity:
     """Score ``windows`` (int64, number x length), behind ``prompt`` (n x hidden) if there is one, and with a ``teacher`` the divergence from it.
 
@@ -112,25 +105,18 @@ def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:
 
 
 def score(
-    subject: Subject,
-    texts: Mapping[str, ScoredText],
-    teacher: Teacher | None = None,
-    *,
-    method: str,
-    trainable_parameters: int = 0,
-    bytes_added: int = 0,
-    **fields: Any,
+    subject: Subject, texts: Mapping[str, ScoredText], teacher: Teacher | None = None, *, method: str, **fields: Any
 ) -> list[dict[str, Any]]:
     """Score each of ``texts``, and its divergence from ``teacher`` if there is one: a row a corpus, by the names of ``perplexity.csv``.
 
     ``fields`` stand in each row; ``text_digest`` tells which tokens were scored, ``clusters`` which windows share documents.
     """
-    made = {"method": method, **({} if subject.prompt is None else {"prompt_kind": "learned"}), **fields}
-    cost = {"trainable_parameters": trainable_parameters, "bytes_added": bytes_added}
+    kind = {} if subject.prompt is None else {"prompt_kind": "learned"}
+    made = {"method": method, **kind, "trainable_parameters": 0, "bytes_added": 0, **fields}
     rows = []
     for corpus, text in texts.items():
         result = perplexity_of(subject, text.windows, teacher)
         found = result.record() | {"bits_per_byte": bits_per_byte(result, text.bytes_per_token)}
         read = {"text_digest": text.digest, "clusters": text.clusters}
-        rows.append({**made, "evaluated_on": corpus, "split": "test", **found, **read, **cost})
+        rows.append({**made, "evaluated_on": corpus, "split": "test", **found, **read})
     return rows

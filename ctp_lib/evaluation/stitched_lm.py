@@ -19,8 +19,7 @@ from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import after_prompt, frozen_head
 from ctp_lib.settings.spec import ParameterError
 
-Request = tuple[tuple[str, str], list[int], list[int]]
-"""lm-eval's: what was asked in words, the context's tokens, the answer's."""
+Request = tuple[tuple[str, str], list[int], list[int]]  # lm-eval's: what was asked in words, the context's tokens, the answer's
 ALIKE = 0.75
 """Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
 

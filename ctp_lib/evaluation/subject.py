@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.model.likelihood import PromptCache, stitched, token_nll
 
-BATCH = 32
-"""Items that go through the model at a time."""
+BATCH = 32  # items that go through the model at a time
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,10 @@ from ctp_lib.settings import models, paths
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line, require
 
-MANIFEST = "imported.json"
-"""In the folder: the file's name, the package it came from, and its SHA-256."""
+MANIFEST = "imported.json"  # in the folder: the file's name, the package it came from, and its SHA-256
 SPECIAL = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "pad": "padding_token_id"}
 """By transformers' names: the fields of the file."""
-DIGITS = {"smollm": 1, "qwen2": 1, "llama-bpe": 3}
-"""By the file's ``tokenizer.ggml.pre``: the most digits in a piece."""
+DIGITS = {"smollm": 1, "qwen2": 1, "llama-bpe": 3}  # by the file's ``tokenizer.ggml.pre``: the most digits in a piece
 PARAGRAPH = (
     "The town lies at the mouth of a wide river, where fishing boats have landed their catch for more than four hundred years. In the "
     "nineteenth century the railway came, and with it the first visitors from the cities in the north. They walked along the beach, drank "
@@ -43,10 +41,7 @@ WORST = ((100_000_000, 1.8), (10_000_000, 2.6), (0, 4.0))
 
 
 def folder(spec: ModelSpec) -> Path:
-    """The model of the GGUF file that ``spec`` names, as a folder; it is imported if it is not there.
-
-    Raises :class:`ParameterError` where there is no such file, it is not the one that ``spec`` says, or it does not import faithfully.
-    """
+    """The folder of the GGUF file of ``spec``, imported if need be; :class:`ParameterError` when it is missing, another, or imports wrongly."""
     local, goal = spec.root / spec.source, spec.root / "models" / "imported" / models.slug(spec.source)
     said = {"source": spec.source, "package": spec.package, "sha256": spec.sha256 or _sha256(local)}
     if (goal / MANIFEST).exists() and json.loads((goal / MANIFEST).read_text(encoding="utf-8")) == said:

@@ -3,16 +3,7 @@
 from pathlib import Path
 
 import httpx
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from ctp_lib.settings.spec import ParameterError
 
@@ -40,9 +31,8 @@ def fetch(repository: str, revision: str | None = None, patterns: list[str] = MO
     for file in altered:
         (folder / file["path"]).resolve().unlink(missing_ok=True)
     if altered:
-        raise ParameterError(
-            f"{altered[0]['path']} of {repository} is not what the hub says it is; it was deleted, run again to fetch it anew"
-        )
+        wrong = f"{altered[0]['path']} of {repository} is not what the hub says it is"
+        raise ParameterError(f"{wrong}; it was deleted, run again to fetch it anew")
     return folder
 
 
@@ -53,15 +43,15 @@ def commit(folder: Path) -> str | None:
 
 def _sentence(repository: str, revision: str | None, error: Exception) -> str | None:
     where = constants.ENDPOINT
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         return f"{repository} is gated: ask for access on {where}/{repository}, then log in with `hf auth login` and run again"
-    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return f"{repository} is not on {where}, or it is private; check the name, or log in with `hf auth login`"
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository} has no revision {revision!r}; take a branch, tag or commit that {where}/{repository} lists"
-    if isinstance(error, EntryNotFoundError | OfflineModeIsEnabled | httpx.ConnectError):
+    if isinstance(error, errors.EntryNotFoundError | errors.OfflineModeIsEnabled | httpx.ConnectError):
         return f"{repository} is not complete in the cache and {where} cannot be reached; run again when it can, with HF_HUB_OFFLINE unset"
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         return f"{where} answers {error.response.status_code} for {repository}; run again later, what was fetched is kept"
     if isinstance(error, httpx.HTTPError | OSError):
         return f"the download of {repository} broke off ({type(error).__name__}: {error}); run again, it goes on where it stopped"

@@ -1,9 +1,8 @@
 """The NLL of every real token, with or without a prompt before it, without holding the logits of all tokens at once.
 
-With a vocabulary of 32,000 the logits of four windows of 1,024 tokens are half a gigabyte in fp32, their softmax and its gradient as much
-again: more than all else that a step keeps. A frozen head needs none of it kept: the gradient of a token's NLL with respect to what enters
-the head is known as soon as its logits are, so it is computed with them, some rows at a time. (torch's ``linear_cross_entropy`` with
-options does the same, but gives the loss in the dtype of its input: in bf16 a mean over 500 tokens was wrong by 0.06 nats.)
+Logits of four windows of 1,024 tokens, of a vocabulary of 32,000, take half a gigabyte in fp32, their softmax and its gradient as much again.
+A frozen head needs none of it kept: the gradient by what enters the head is known as soon as the logits are, so it is computed with them,
+some rows at a time. (torch's ``linear_cross_entropy`` does so too, but in the dtype of its input: in bf16 a mean was wrong by 0.06 nats.)
 """
 
 from __future__ import annotations

@@ -37,16 +37,14 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
 def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str = "cpu") -> PreTrainedModel:
     """The model in ``spec.dtype``, frozen and in evaluation mode, ``on`` a device; from the folder ``compressed`` when that is given.
 
-    Only safetensors weights are read, and code that comes with a model is never run. Raises :class:`ParameterError` when the model does not
-    load.
+    Only safetensors are read, and code that comes with a model is never run; :class:`ParameterError` when the model does not load.
     """
     source, name = compressed or folder(spec), str(compressed or spec.source)
     if not any(source.glob("*.safetensors")):
-        raise ParameterError(
-            f"model {spec.source!r} has no weights in safetensors, and pickled ones are refused, since reading them can run code; name a "
-            "revision that has them, or convert where that does no harm: "
-            "AutoModelForCausalLM.from_pretrained(..., use_safetensors=False).save_pretrained(folder)"
-        )
+        convert = "AutoModelForCausalLM.from_pretrained(..., use_safetensors=False).save_pretrained(folder)"
+        refused = "pickled ones are refused, since reading them can run code"
+        remedy = f"name a revision that has them, or convert where that does no harm: {convert}"
+        raise ParameterError(f"model {spec.source!r} has no weights in safetensors, and {refused}; {remedy}")
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
@@ -100,10 +98,7 @@ def check_same_prompts_fit(one: ModelSpec, other: ModelSpec) -> None:
 
 
 def device(wanted: str) -> torch.device:
-    """Where models are computed, by ``device`` in ``params.yaml``; ``auto`` is the GPU when there is one, else the CPU.
-
-    Raises :class:`ParameterError` when this machine has no such device.
-    """
+    """``device`` of ``params.yaml``, ``auto`` the GPU if there is one, else the CPU; :class:`ParameterError` when this machine lacks it."""
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if present[name])
@@ -149,10 +144,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def folder(spec: ModelSpec) -> Path:
-    """The files of a model: its own folder, that into which its GGUF file was imported, or that of the hub's local cache, fetched if needed.
-
-    Raises :class:`ParameterError` when there is no such folder and the hub does not give it.
-    """
+    """The folder of a model: its own, of its imported GGUF file, or in the hub's cache; :class:`ParameterError` where there is none."""
     if spec.gguf:
         return gguf.folder(spec)
     local = spec.root / spec.source

@@ -8,7 +8,7 @@ import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from ctp_lib.publishing import packed, prompt
+from ctp_lib.publishing import folders
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError, first_line
@@ -30,7 +30,7 @@ def push(folder: Path, repository: str) -> str:
 def main() -> None:
     """The command line; one sentence on stderr when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.publishing", description="Write a hub-ready folder under published/.")
-    kinds = {"prompt": prompt.adapter, "model": packed.compressed_model, "baked": prompt.baked}
+    kinds = {"prompt": folders.adapter, "model": folders.compressed_model, "baked": folders.baked}
     parser.add_argument("what", choices=kinds, help="the prompt alone, the compressed model alone, or both in one")
     parser.add_argument("model", help="as in params.yaml, or a folder or hub id that notebooks 02 and 03 were run with")
     parser.add_argument("level")

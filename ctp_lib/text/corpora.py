@@ -19,15 +19,11 @@ from ctp_lib.settings.spec import ParameterError
 from ctp_lib.text import docstrings, sources
 from ctp_lib.text.documents import SPLITS, Document
 
-SHORTEST_LINE = 20
-"""Characters; shorter lines (headings, brackets) say nothing about whether a text was seen before."""
+SHORTEST_LINE = 20  # characters; shorter lines (headings, brackets) say nothing about whether a text was seen before
 
 
 def build(spec: CorporaSpec, folder: Path, *, root: Path) -> None:
-    """Read, split and store all corpora; what stood in ``folder`` is replaced at the end.
-
-    Raises :class:`ParameterError` when a package, a file or a data set is missing, or a split would be empty.
-    """
+    """Store all corpora in ``folder`` anew; :class:`ParameterError` when a package, file or data set is missing, or a split would be empty."""
     with paths.replacing(folder) as incoming:
         for corpus, parts in _in_splits(spec, root):
             for name, part in parts.items():

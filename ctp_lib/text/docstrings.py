@@ -16,8 +16,7 @@ from pydoc_data.topics import topics
 
 from ctp_lib.settings.spec import ParameterError
 
-STANDARD_LIBRARY = "python"
-"""The name under which the standard library and its language reference are asked for."""
+STANDARD_LIBRARY = "python"  # the name under which the standard library and its language reference are asked for
 
 _DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DOCSTRING_CALLS = {"add_docstr", "_add_docstr", "add_newdoc", "add_doc"}
@@ -25,10 +24,7 @@ _SKIPPED_FOLDERS = {"test", "tests", "testing", "idlelib", "lib2to3", "site-pack
 
 
 def read_package(distribution: str) -> list[tuple[str, str]]:
-    """``(qualified name, docstring)`` of every documented object of an installed distribution, or of :data:`STANDARD_LIBRARY`.
-
-    The order is the same on every machine: by file, then by position in the file.
-    """
+    """``(qualified name, docstring)`` of every object of a distribution, or :data:`STANDARD_LIBRARY`, by file, then position: always alike."""
     found = []
     if distribution == STANDARD_LIBRARY:
         found += [(f"Python language reference: {topic}", text) for topic, text in topics.items()]
@@ -45,9 +41,8 @@ def installed_version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        raise ParameterError(
-            f"corpora: package {distribution!r} is not installed; install requirements.txt, or take it out of params.yaml"
-        ) from None
+        missing = f"corpora: package {distribution!r} is not installed"
+        raise ParameterError(f"{missing}; install requirements.txt, or take it out of params.yaml") from None
 
 
 def _files(distribution: str) -> list[tuple[str, Path]]:

@@ -91,10 +91,7 @@ def scored_texts(
 
 
 def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """What written prompts are tried on, int64, items x (context + continuation): the first tokens of test documents of the broad corpus.
-
-    Raises :class:`ParameterError` when fewer than ``hard_prompt.items`` documents are as long.
-    """
+    """The first tokens of test documents, int64, items x (context + continuation), for written prompts; :class:`ParameterError` for too few."""
     corpus, number = settings.soft_prompt.corpus, settings.hard_prompt.items
     length, found = settings.hard_prompt.context + settings.hard_prompt.continuation, []
     for document in documents.documents(paths.corpora(settings), corpus, "test"):
@@ -103,9 +100,8 @@ def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
             found.append(ids[:length])
         if len(found) == number:
             return torch.tensor(found)
-    raise ParameterError(
-        f"{corpus} has {len(found)} test documents of {length} tokens or more, hard_prompt.items asks for {number}; ask for fewer"
-    )
+    found_few = f"{corpus} has {len(found)} test documents of {length} tokens or more"
+    raise ParameterError(f"{found_few}, hard_prompt.items asks for {number}; ask for fewer")
 
 
 def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -24,10 +24,7 @@ PACKED = {".gz", ".xz", ".bz2"}
 
 
 def read(name: str, spec: CorpusSpec, *, root: Path, seed: int, held_out: float) -> dict[str, list[str]]:
-    """The texts of corpus ``name`` by split: train, validation and test; empty ones are left out, unless ``joined_by`` makes one text of all.
-
-    Raises :class:`ParameterError` when files are missing or of another kind, or the hub does not give the data set or the column.
-    """
+    """The texts of corpus ``name`` by split; :class:`ParameterError` when files, data set or column are missing, or of another kind."""
     found = _from_files(name, spec, root) if spec.dataset is None else _from_hub(name, spec)
     dealt = _in_three({split: _texts(name, spec, rows) for split, rows in found.items()}, seed, held_out)
     if spec.joined_by is None:

@@ -15,8 +15,7 @@ from ctp_lib.text.documents import Document
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NEIGHBOURS = 4
-"""Windows of one text in a row that count as one draw: the NLL of a window resembles that of the next."""
+NEIGHBOURS = 4  # windows of one text in a row that count as one draw: the NLL of a window resembles that of the next
 
 
 def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
@@ -31,10 +30,7 @@ def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_lea
 
 
 def windows(row: Tensor, length: int, at_most: int | None = None) -> Tensor:
-    """Cut a row of token ids into non-overlapping windows: int64, number x ``length``; a last, shorter one is dropped.
-
-    Raises :class:`ParameterError` when the text is too short for one window.
-    """
+    """A row of token ids cut end to end: int64, number x ``length``; :class:`ParameterError` when it is too short for one window."""
     _check_length(len(row), length)
     number = min(len(row) // length, at_most or len(row))
     return row[: number * length].view(number, length).long()
@@ -70,10 +66,7 @@ def _check_length(number: int, length: int) -> None:
 
 
 def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
-    """``number`` windows of ``length`` tokens at random places, as in the paper's calibration: int64.
-
-    Raises :class:`ParameterError` when the text is too short for one window.
-    """
+    """Windows at random places, as in the paper's calibration: int64, ``number`` x ``length``; :class:`ParameterError` for too short a text."""
     _check_length(len(row), length)
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randint(len(row) - length + 1, (number,), generator=generator)

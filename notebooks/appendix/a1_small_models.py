@@ -40,7 +40,7 @@ from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.spec import require
-from ctp_lib.text import documents, leakage, selection, windows
+from ctp_lib.text import documents, selection, windows
 
 settings = study.load()
 spec, goal = settings.shipped_models[name], settings.root / "models" / name
@@ -80,7 +80,7 @@ run = small_models.train(model, tokens, validation, spec.training, seed=spec.see
 with paths.replacing(goal) as incoming:
     model.half().save_pretrained(incoming)
     tokenizer.save_pretrained(incoming)
-    leakage.write([*train, *(selection.shuffled_documents(settings, "train") if before else [])], incoming)
+    documents.write_marks([*train, *(selection.shuffled_documents(settings, "train") if before else [])], incoming)
     (incoming / "README.md").write_text(small_models.MODEL_CARD, encoding="utf-8")
 checkpoint.unlink(missing_ok=True)
 
