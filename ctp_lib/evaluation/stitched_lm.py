@@ -47,9 +47,7 @@ class _Question:
 
 
 class StitchedLM(HFLM):
-    """lm-eval's model for a :class:`Subject`. ``max_length``, lm-eval's window, and ``tokens_at_once``, those that go through the model
-    together, count real tokens, so that they are the same with and without a prompt.
-    """
+    """lm-eval's model for a :class:`Subject`; its window ``max_length`` and ``tokens_at_once`` count real tokens, with and without a prompt."""
 
     def __init__(self, subject: Subject, tokenizer: PreTrainedTokenizerBase, *, max_length: int, tokens_at_once: int):
         super().__init__(subject.network, tokenizer=tokenizer, max_length=max_length, backend="causal")

@@ -22,10 +22,7 @@ class Subject:
     prompt: Tensor | None = None
 
     def routed(self, inputs: Sequence[Tensor]) -> Iterator[tuple[list[int], Subject]]:
-        """Which of ``inputs`` (rows of token ids) go to which subject: here all of them to this one.
-
-        A repair that chooses by its input gives one of several for each; a subject is good until the next is asked for.
-        """
+        """Which of ``inputs`` (rows of token ids) go to which subject: here all to this one; each is good until the next is asked for."""
         yield list(range(len(inputs))), self
 
 

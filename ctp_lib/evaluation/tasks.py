@@ -56,8 +56,7 @@ def summary(documents: Iterable[Document], seed: int) -> list[Item]:
 def recall(documents: Iterable[Document], seed: int) -> list[Item]:
     """Choose the name, out of four of one package, after which the summary is likeliest.
 
-    Only where the name and the summary share no word, so that reading alone does not answer it; and from the second half of
-    ``documents`` alone, because calibration and prompts read the first.
+    Only where the two share no word, so that reading alone does not answer it; and of the second half, since prompts learn from the first.
     """
     documents, found = list(documents), []
     for document in documents[len(documents) // 2 :]:
@@ -76,10 +75,7 @@ MAKERS: dict[str, tuple[Callable[[Iterable[Document], int], list[Item]], str]] =
 
 
 def write(name: str, documents: Iterable[Document], folder: Path, *, items: int, seed: int) -> Item:
-    """Write ``<name>.jsonl`` and ``<name>.yaml`` and return the first item; `lm_eval --include_path <folder>` finds them too.
-
-    Raises :class:`ParameterError` when the documents give fewer than ``items``.
-    """
+    """Write ``<name>.jsonl`` and ``.yaml`` for lm-eval and return the first item; :class:`ParameterError` for fewer than ``items``."""
     made = MAKERS[name][0](documents, seed)
     if len(made) < items:
         raise ParameterError(f"tasks.items is {items}; the documents give {len(made)} of {name}, so ask for no more than that")

@@ -62,10 +62,9 @@ def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None,
 
 
 def token_divergence(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: Teacher) -> Tensor:
-    """KL(teacher || model) in nats of the distribution of every token of ``windows`` but the first of each: fp32, number x (length - 1).
+    """KL(teacher || model) in nats of the tokens that :func:`ctp_lib.model.likelihood.token_nll` scores: fp32, number x (length - 1).
 
-    The tokens are those of :func:`ctp_lib.model.likelihood.token_nll`; ``prompt`` (n x hidden) stands before them for ``model`` alone. Only
-    ``model`` and ``prompt`` get gradients, and logits are in memory some rows at a time.
+    ``prompt`` (n x hidden) stands before them for ``model`` alone; these two get gradients. Logits are in memory some rows at a time.
     """
     known, knows = teacher.predicts(windows)
     rows, head = predicting_rows(model, windows, prompt)

@@ -14,8 +14,8 @@ MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 def fetch(repository: str, revision: str | None = None, patterns: list[str] = MODEL_FILES) -> Path:
     """The folder of ``repository`` at ``revision`` in the local cache, complete; what is there already is not fetched again.
 
-    Raises :class:`ParameterError`, one sentence with what to do, when the hub does not give it. An interrupted download goes on
-    where it stopped when it is asked for again; files that are not what the hub says they are, are deleted.
+    Raises :class:`ParameterError`, one sentence with what to do, when the hub does not give it. An interrupted download goes on where it
+    stopped when it is asked for again; files that are not what the hub says they are, are deleted.
     """
     blobs = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "blobs"
     before = set(blobs.glob("*"))
@@ -23,11 +23,8 @@ def fetch(repository: str, revision: str | None = None, patterns: list[str] = MO
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, max_workers=4))
         fetched = set(blobs.glob("*")) - before
         altered = HfApi().verify_repo_checksums(repository, revision=folder.name).mismatches if fetched else []
-    except Exception as error:
-        sentence = _sentence(repository, revision, error)
-        if sentence is None:
-            raise
-        raise ParameterError(sentence) from None
+    except (errors.EntryNotFoundError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
+        raise ParameterError(_sentence(repository, revision, error)) from None
     for file in altered:
         (folder / file["path"]).resolve().unlink(missing_ok=True)
     if altered:
@@ -41,7 +38,7 @@ def commit(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" and folder.is_relative_to(constants.HF_HUB_CACHE) else None
 
 
-def _sentence(repository: str, revision: str | None, error: Exception) -> str | None:
+def _sentence(repository: str, revision: str | None, error: Exception) -> str:
     where = constants.ENDPOINT
     if isinstance(error, errors.GatedRepoError):
         return f"{repository} is gated: ask for access on {where}/{repository}, then log in with `hf auth login` and run again"
@@ -53,6 +50,4 @@ def _sentence(repository: str, revision: str | None, error: Exception) -> str | 
         return f"{repository} is not complete in the cache and {where} cannot be reached; run again when it can, with HF_HUB_OFFLINE unset"
     if isinstance(error, errors.HfHubHTTPError):
         return f"{where} answers {error.response.status_code} for {repository}; run again later, what was fetched is kept"
-    if isinstance(error, httpx.HTTPError | OSError):
-        return f"the download of {repository} broke off ({type(error).__name__}: {error}); run again, it goes on where it stopped"
-    return None
+    return f"the download of {repository} broke off ({type(error).__name__}: {error}); run again, it goes on where it stopped"

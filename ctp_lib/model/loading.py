@@ -116,10 +116,7 @@ def has_fast_bf16() -> bool:
 
 
 def compressible(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """The weight matrices that compression acts on: every linear layer of the repeated blocks, by name.
-
-    Not the output head, nor what some models have between their embeddings and the blocks (OPT's ``project_in``).
-    """
+    """What compression acts on: every linear layer of the repeated blocks, by name, not those before or behind (OPT's ``project_in``, heads)."""
     linear = (found for found in model.named_modules() if isinstance(found[1], torch.nn.Linear))
     return {name: module for name, module in linear if any(part.isdigit() for part in name.split("."))}
 

@@ -74,9 +74,9 @@ def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
 
 
 def shuffled_batches(row: Tensor, length: int, batch_windows: int, seed: int) -> Callable[[int], Tensor]:
-    """The batch of a step, int64, ``batch_windows`` x ``length``: a function of (seed, step) alone.
+    """The batch of a step, int64, ``batch_windows`` x ``length``, by (seed, step) alone: every epoch cuts and orders anew.
 
-    Every epoch cuts ``row`` elsewhere and draws another order. Raises :class:`ParameterError` when the text is too short for one batch.
+    Raises :class:`ParameterError` when the text is too short for one batch.
     """
     batches = (len(row) - length) // length // batch_windows
     if batches < 1:
