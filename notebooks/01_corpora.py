@@ -37,7 +37,7 @@ import pandas as pd
 from ctp_lib.model import loading
 from ctp_lib.results import tables
 from ctp_lib.settings import paths, study
-from ctp_lib.text import card, documents, leakage, selection
+from ctp_lib.text import card, documents, selection
 
 settings = study.load()
 model = settings.model(settings.study.models[0])
@@ -51,7 +51,7 @@ folder = paths.corpora(settings)
 
 # %%
 selection.check_windows(settings, tokenizer)
-leakage.check(settings, model)
+documents.check_unread(settings, model)
 print(f"{len(selection.beginnings(settings, tokenizer))} documents are long enough for the written prompts")
 
 # %% [markdown]

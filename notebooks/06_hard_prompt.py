@@ -35,8 +35,7 @@ import pandas as pd
 from ctp_lib.claims import c1_hard_prompt as claim
 from ctp_lib.claims import style
 from ctp_lib.claims.estimate import flat
-from ctp_lib.evaluation.continuation import write_on
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, write_on
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import vectors
 from ctp_lib.results import cells

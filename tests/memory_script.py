@@ -15,7 +15,7 @@ from benchmarks import measure
 from ctp_lib.compression.base import method_for
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import preflight, step_cost
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery import comparison
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level

@@ -15,8 +15,7 @@ from transformers import CohereConfig, PreTrainedModel
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import step_cost
 from ctp_lib.model import divergence, likelihood, loading
-from ctp_lib.model import teacher as teaching
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -155,7 +154,7 @@ def test_what_the_teacher_predicts_is_computed_once_and_kept_in_16_bits(model, t
     assert torch.equal(divergence.token_divergence(network, WINDOWS, prompt, Teacher(model, tmp_path)), first), (
         "damaged, so made again"
     )
-    monkeypatch.setattr(teaching, "AT_MOST", 100)
+    monkeypatch.setattr(divergence, "AT_MOST", 100)
     full = Teacher(model, tmp_path / "full")
     assert torch.equal(divergence.token_divergence(network, WINDOWS, prompt, full), first), "the same where nothing can be kept"
     assert not list((tmp_path / "full").glob("*"))

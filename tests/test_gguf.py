@@ -167,7 +167,7 @@ def test_a_gguf_file_of_few_bits_is_a_level(tmp_path):
     spec = ModelSpec(str(REFERENCE), compressed={"Q4_0": "small.gguf"}, root=tmp_path)
     network = brought(spec, "own:Q4_0", loading.load_model(ModelSpec(str(REFERENCE))))
     weights = {name: module.weight for name, module in loading.compressible(network).items()}
-    others = loading.parameter_count(network) - sum(weight.numel() for weight in weights.values())
+    others = network.num_parameters() - sum(weight.numel() for weight in weights.values())
     assert (
         4.5 < own.METHOD.stored(weights, others, Level.parse("own:Q4_0"), spec)[0] < 6.5
     )  # half a byte and a scale for 32 weights, and the tokenizer

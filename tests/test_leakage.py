@@ -12,17 +12,21 @@ from ctp_lib.recovery.bench import Bench
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
-from ctp_lib.text import corpora, leakage
-from ctp_lib.text.documents import Document, documents
+from ctp_lib.text import corpora, documents
+from ctp_lib.text.documents import Document
 
 
 def trained_on(settings) -> list[Document]:
-    return [document for corpus in settings.corpora.sources for document in documents(paths.corpora(settings), corpus, "train")]
+    return [
+        document
+        for corpus in settings.corpora.sources
+        for document in documents.documents(paths.corpora(settings), corpus, "train")
+    ]
 
 
 def test_another_deal_puts_training_text_into_the_test_and_is_refused(tmp_path):
     settings = small_study.make(tmp_path)
-    leakage.write(trained_on(settings), tmp_path / "own")
+    documents.write_marks(trained_on(settings), tmp_path / "own")
     Bench(settings, "own", Level()).scored  # noqa: B018 (the same deal)
     again = replace(settings, seed=1)
     corpora.build(again.corpora, paths.corpora(again), root=again.root)
@@ -39,13 +43,13 @@ def test_another_deal_puts_training_text_into_the_test_and_is_refused(tmp_path):
 
 def test_the_marks_are_those_of_the_documents_in_any_order(tmp_path):
     read = [Document("a.b", "x"), Document("", "text of its own"), Document("a.b", "an overload")]
-    leakage.write(read, tmp_path)
-    leakage.write(read[::-1], tmp_path / "..")
-    assert (tmp_path / leakage.FILE).read_bytes() == (tmp_path / ".." / leakage.FILE).read_bytes()
-    assert (tmp_path / leakage.FILE).stat().st_size == 2 * leakage.BYTES
+    documents.write_marks(read, tmp_path)
+    documents.write_marks(read[::-1], tmp_path / "..")
+    assert (tmp_path / documents.MARKS).read_bytes() == (tmp_path / ".." / documents.MARKS).read_bytes()
+    assert (tmp_path / documents.MARKS).stat().st_size == 2 * documents.MARK_BYTES
 
 
 @pytest.mark.parametrize("name", ["reference", "second"])
 def test_the_shipped_models_say_what_they_have_read(name):
-    marks = (study.load(ROOT / "params.yaml").root / "models" / name / leakage.FILE).stat().st_size
-    assert marks > 30_000 * leakage.BYTES and marks % leakage.BYTES == 0
+    marks = (study.load(ROOT / "params.yaml").root / "models" / name / documents.MARKS).stat().st_size
+    assert marks > 30_000 * documents.MARK_BYTES and marks % documents.MARK_BYTES == 0

@@ -18,7 +18,7 @@ from ctp_lib.claims import c12_nearest_tokens
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import preflight, step_cost
 from ctp_lib.model import hub, likelihood, loading
-from ctp_lib.model.prompt_cache import PromptCache
+from ctp_lib.model.likelihood import PromptCache
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec

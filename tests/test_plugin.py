@@ -15,8 +15,8 @@ from conftest import HUB, ROOT
 
 from ctp_lib.claims import c2_c3_recovery
 from ctp_lib.compression import base, reached, saved
-from ctp_lib.evaluation.continuation import write_on
 from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
+from ctp_lib.evaluation.subject import write_on
 from ctp_lib.model import loading
 from ctp_lib.recovery import asking, scores
 from ctp_lib.recovery.bench import Bench

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from benchmarks import measure
 from ctp_lib.machine import memory, preflight, step_cost
 from ctp_lib.model import loading
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ctp_lib.compression import saved
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.model import likelihood, loading
-from ctp_lib.publishing import adapter, baked, packed
+from ctp_lib.publishing import folders
 from ctp_lib.publishing.__main__ import push
 from ctp_lib.recovery import scores
 from ctp_lib.settings.levels import Level
@@ -47,7 +47,7 @@ def test_a_published_model_holds_what_was_scored(project, level):
     """transformers alone opens it, bits a weight are those of the level, and what is no grid point of the model is refused."""
     asked = Level.parse(level)
     network = prepare(project, asked)
-    folder = packed.compressed_model(project, "own", asked)
+    folder = folders.compressed_model(project, "own", asked)
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     assert perplexity(again, WINDOWS).nll == pytest.approx(perplexity(network, WINDOWS).nll, abs=1e-3)
     held = [tensor for name, tensor in load_file(folder / "model.safetensors").items() if name.endswith("weight_packed")]
@@ -56,19 +56,19 @@ def test_a_published_model_holds_what_was_scored(project, level):
     )
     assert sum(tensor.numel() for tensor in held) == words and {tensor.dtype for tensor in held} == {torch.int32}
     with pytest.raises(ParameterError, match="does not lie on the grid"):
-        packed._save_packed(network, families.model("llama", seed=5), asked, project.root / "wrong")
+        folders._save_packed(network, families.model("llama", seed=5), asked, project.root / "wrong")
 
 
 def test_a_pruned_model_is_published_dense(project):
     network = prepare(project, Level.parse("2:4"))
-    folder = packed.compressed_model(project, "own", Level.parse("2:4"))
+    folder = folders.compressed_model(project, "own", Level.parse("2:4"))
     assert perplexity(loading.load_model(ModelSpec(str(folder))), WINDOWS) == perplexity(network, WINDOWS)
     assert not (folder / saved.MANIFEST).exists()
 
 
 def test_the_card_says_what_was_measured(project):
     network = prepare(project, Level.parse("2bit"))
-    folder = adapter.prompt(project, "own", Level.parse("2bit"), 0)
+    folder = folders.adapter(project, "own", Level.parse("2bit"), 0)
     card = ModelCard.load(folder / "README.md")
     rows = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| broad")]
     found = [scores.obtain(project, "own", Level.parse(level), method)["perplexity"][0] for level, method in (
@@ -84,14 +84,14 @@ def test_the_card_says_what_was_measured(project):
 def test_what_cannot_be_published_is_said(project):
     prepare(project, Level.parse("3bit"))
     with pytest.raises(ParameterError, match="run notebooks/02_compression"):
-        packed.compressed_model(project, "own", Level.parse("4bit"))
+        folders.compressed_model(project, "own", Level.parse("4bit"))
     with pytest.raises(ParameterError, match="no prompt of own at 3bit with seed 7"):
-        adapter.prompt(project, "own", Level.parse("3bit"), 7)
+        folders.adapter(project, "own", Level.parse("3bit"), 7)
 
 
 def test_a_folder_goes_to_the_hub_and_comes_back(project):
     prepare(project, Level.parse("2bit"))
-    folder = adapter.prompt(project, "own", Level.parse("2bit"), 0)
+    folder = folders.adapter(project, "own", Level.parse("2bit"), 0)
     push(folder, "somebody/a-prompt")
     back = snapshot_download("somebody/a-prompt")
     for path in folder.iterdir():
@@ -108,7 +108,7 @@ def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, tokenizer, 
     vectors = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
     own = copy.deepcopy(tokenizer)
     own.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
-    baked.bake(network, own, vectors)
+    folders.bake(network, own, vectors)
     network.save_pretrained(tmp_path)
     own.save_pretrained(tmp_path)
     again, reads = AutoModelForCausalLM.from_pretrained(tmp_path).eval(), AutoTokenizer.from_pretrained(tmp_path)
@@ -131,7 +131,7 @@ def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, tokenizer, 
 
 def test_a_baked_folder_is_written_with_its_card(project):
     prepare(project, LEVEL := Level.parse("50%"))
-    folder = baked.model(project, "own", LEVEL, 0)
+    folder = folders.baked(project, "own", LEVEL, 0)
     text = (folder / "README.md").read_text()
     assert "with a learned prompt inside" in text and "| broad |" in text and "puts the prompt's 5 tokens before every text" in text
     assert AutoModelForCausalLM.from_pretrained(folder).config.tie_word_embeddings is False

@@ -16,11 +16,9 @@ from peft import PeftModel
 from small_study import WORDS
 
 from ctp_lib.claims import rules as verdicts
-from ctp_lib.evaluation import documentation_tasks
 from ctp_lib.evaluation import tasks as zero_shot
-from ctp_lib.evaluation.continuation import continuation_nll, write_on
 from ctp_lib.evaluation.stitched_lm import StitchedLM
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood
 from ctp_lib.recovery.soft_prompt import Prompt
 from ctp_lib.settings.models import ModelSpec
@@ -41,9 +39,9 @@ def documents(number: int) -> list[Document]:
     return found
 
 
-@pytest.mark.parametrize("name", documentation_tasks.MAKERS)
+@pytest.mark.parametrize("name", zero_shot.MAKERS)
 def test_every_choice_is_right_once_in_its_four_and_labels_are_even(name):
-    items = documentation_tasks.MAKERS[name][0](documents(400), 0)
+    items = zero_shot.MAKERS[name][0](documents(400), 0)
     assert len(items) >= 150
     for first in range(0, len(items), 4):
         four = items[first : first + 4]
@@ -53,10 +51,10 @@ def test_every_choice_is_right_once_in_its_four_and_labels_are_even(name):
     assert all(abs(count / len(items) - 0.25) < 0.1 for count in labels.values())
 
 
-@pytest.mark.parametrize("name", documentation_tasks.MAKERS)
+@pytest.mark.parametrize("name", zero_shot.MAKERS)
 def test_a_unigram_model_is_at_chance(name):
     """Whoever looks at the choices alone picks one of each four, and is right exactly once in four items."""
-    items = documentation_tasks.MAKERS[name][0](documents(400), 0)
+    items = zero_shot.MAKERS[name][0](documents(400), 0)
     counts = Counter(word for item in items for choice in item["choices"] for word in choice.split())
     total = sum(counts.values())
 
@@ -71,18 +69,18 @@ def test_a_unigram_model_is_at_chance(name):
 
 
 def test_endings_are_equally_long_and_names_do_not_tell():
-    for item in documentation_tasks.continuation(documents(100), 0):
-        assert {len(choice) for choice in item["choices"]} == {documentation_tasks.ENDING}
+    for item in zero_shot.continuation(documents(100), 0):
+        assert {len(choice) for choice in item["choices"]} == {zero_shot.ENDING}
         assert all(choice[0].isupper() for choice in item["choices"])
     giveaway = [Document(f"numpy.sort{n}", f"Sort the values of array number {n} in place.\n\nbody") for n in range(8)]
-    assert documentation_tasks.recall(giveaway, 0) == []
+    assert zero_shot.recall(giveaway, 0) == []
 
 
 def test_the_same_seed_gives_the_same_items_and_too_few_are_refused(tmp_path):
-    assert documentation_tasks.recall(documents(60), 3) == documentation_tasks.recall(documents(60), 3)
-    assert documentation_tasks.recall(documents(60), 3) != documentation_tasks.recall(documents(60), 4)
+    assert zero_shot.recall(documents(60), 3) == zero_shot.recall(documents(60), 3)
+    assert zero_shot.recall(documents(60), 3) != zero_shot.recall(documents(60), 4)
     with pytest.raises(ParameterError, match=r"tasks.items is 900; the documents give \d+ of documentation_recall"):
-        documentation_tasks.write("documentation_recall", documents(60), tmp_path, items=900, seed=0)
+        zero_shot.write("documentation_recall", documents(60), tmp_path, items=900, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +98,12 @@ def log_likelihood(network, tokenizer, before: str, after: str, prompt) -> float
 @pytest.mark.parametrize("prompted", [False, True], ids=["none", "soft_prompt"])
 def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, prompted):
     vectors = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0)) if prompted else None
-    names = list(documentation_tasks.MAKERS)
+    names = list(zero_shot.MAKERS)
     for name in names:
-        documentation_tasks.write(name, documents(120), tmp_path, items=12, seed=0)
+        zero_shot.write(name, documents(120), tmp_path, items=12, seed=0)
     scores = zero_shot.evaluate(Subject(network, vectors), tokenizer, names, [tmp_path], max_length=590, tokens_at_once=900)
     for score in scores:
-        items = documentation_tasks.MAKERS[score.task][0](documents(120), 0)[:12]
+        items = zero_shot.MAKERS[score.task][0](documents(120), 0)[:12]
         for item, correct in zip(items, score.correct, strict=True):
             pairs = [
                 (item["context"], f" {choice}") if "context" in item else (choice, f"\n\n{item['text']}")
@@ -176,7 +174,7 @@ metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 
 
 def test_an_unknown_task_and_too_small_a_window_are_refused(network, tokenizer, tmp_path):
-    documentation_tasks.write("documentation_summary", documents(120), tmp_path, items=4, seed=0)
+    zero_shot.write("documentation_summary", documents(120), tmp_path, items=4, seed=0)
     with pytest.raises(ParameterError, match="longer than the window of 20 tokens"):
         zero_shot.evaluate(Subject(network), tokenizer, ["documentation_summary"], [tmp_path], max_length=20, tokens_at_once=99)
     with pytest.raises(ParameterError, match="'hellasway', which lm-eval does not know"):

@@ -11,8 +11,7 @@ from torch import Tensor
 from ctp_lib.claims import style
 from ctp_lib.claims.estimate import of_runs
 from ctp_lib.claims.verdict import Verdict, judge
-from ctp_lib.evaluation.continuation import continuation_nll, write_on
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
 from ctp_lib.recovery.hard_prompt import vectors

@@ -32,7 +32,7 @@ def describe(settings: Study, model: str, level: Level, network: PreTrainedModel
     """What was reached in every matrix of ``network``, and the bits it takes by its method."""
     weights = {name: module.weight.detach() for name, module in loading.compressible(network).items()}
     count = sum(weight.numel() for weight in weights.values())
-    rest = loading.parameter_count(network) - count
+    rest = network.num_parameters() - count
     bits, stored = method_for(level, registry(settings)).stored(weights, rest, level, settings.model(model))
     return {
         "bits_per_weight": bits,

@@ -1,6 +1,7 @@
 """Perplexity that counts the same tokens with and without a prompt, and the released code's figure beside it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,22 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.divergence import nll_and_divergence
-from ctp_lib.model.likelihood import token_nll
-from ctp_lib.model.prompt_cache import PromptCache
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher, nll_and_divergence
+from ctp_lib.model.likelihood import PromptCache, token_nll
+from ctp_lib.text.selection import ScoredText
 
-TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}
-"""Real tokens that go through the model together."""
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}  # real tokens that go through the model together
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """``window_nll`` holds the mean over the window - 1 scored tokens of each window, in nats a token.
-
-    All windows are equally long, so paired differences between two models need nothing but these. ``window_kl`` holds the same mean of the
-    divergence KL(uncompressed || model), where it was asked for.
-    """
+    """The mean NLL over the window - 1 scored tokens of each window, in nats a token, and, if asked for, that of KL(uncompressed || model)."""
 
     window_nll: tuple[float, ...]
     window: int
@@ -53,24 +48,14 @@ class Perplexity:
 
     @property
     def ppl_released(self) -> float:
-        """What the paper's released code prints: exp(NLL (L - 1) / (n + L - 1)).
-
-        Its sum runs over the L - 1 real tokens of a window, its divisor counts the n positions of the prompt too. Without
-        a prompt the two figures agree.
-        """
+        """What the paper's released code prints: exp(NLL (L - 1) / (n + L - 1)), whose divisor counts the n positions of the prompt too."""
         real = self.window - 1
         return math.exp(self.nll * (real / (self.prompt_tokens + real)))
 
     def record(self) -> dict[str, Any]:
         """All figures by the names of ``results/perplexity.csv``, the number of windows, and each window's NLL."""
-        return asdict(self) | {
-            "windows": self.windows,
-            "nll": self.nll,
-            "ppl": self.ppl,
-            "ppl_released": self.ppl_released,
-            "tokens_scored": self.tokens_scored,
-            "kl": None if self.window_kl is None else math.fsum(self.window_kl) / self.windows,
-        }
+        figures = {name: getattr(self, name) for name in ("windows", "nll", "ppl", "ppl_released", "tokens_scored")}
+        return asdict(self) | figures | {"kl": None if self.window_kl is None else math.fsum(self.window_kl) / self.windows}
 
 
 def windows_at_once(window: int, device: torch.device) -> int:
@@ -80,21 +65,14 @@ def windows_at_once(window: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def perplexity(
-    model: PreTrainedModel,
-    windows: Tensor,
-    prompt: Tensor | None = None,
-    teacher: Teacher | None = None,
-    *,
-    batch_windows: int | None = None,
+    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, teacher: Teacher | None = None, *, batch_windows: int = 0
 ) -> Perplexity:
-    """Score ``windows`` (int64, number x length) with an optional ``prompt`` (n x hidden) before each, and with a ``teacher`` the
-    divergence from it.
+    """Score ``windows`` (int64, number x length), behind ``prompt`` (n x hidden) if there is one, and with a ``teacher`` the divergence from it.
 
-    Windows stream through ``batch_windows`` at a time behind the prompt's keys and values, by default as many as hold
-    :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises :class:`FloatingPointError` when the model answers with anything but finite
-    numbers.
+    ``batch_windows`` go through the model at a time, by default as many as hold :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises
+    :class:`FloatingPointError` when the model answers with anything but finite numbers.
     """
-    number, length = windows.shape
+    length = windows.shape[1]
     scored: list[float] = []
     apart: list[float] = []
     before = None if prompt is None else PromptCache(model, prompt)
@@ -104,19 +82,14 @@ def perplexity(
         else:
             nll, divergence = nll_and_divergence(model, batch, before, teacher)
             apart += divergence.cpu().double().mean(1).tolist()
-        assert nll.shape[1] == length - 1, "every window must be scored whole"
         scored += nll.cpu().double().mean(1).tolist()  # where there is fp64
-    assert len(scored) == number, "every window must be scored"
     if not all(map(math.isfinite, [*scored, *apart])):
         raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")
     return Perplexity(tuple(scored), length, 0 if prompt is None else len(prompt), tuple(apart) or None)
 
 
 def perplexity_of(subject: Subject, windows: Tensor, teacher: Teacher | None = None) -> Perplexity:
-    """Score ``windows`` (int64, number x length), each by the part of ``subject`` that it is routed to.
-
-    ``prompt_tokens`` is the longest of their prompts.
-    """
+    """Score ``windows`` (int64, number x length), each by the part of ``subject`` that it is routed to; ``prompt_tokens`` is the longest's."""
     scored, apart, longest = [0.0] * len(windows), [0.0] * len(windows), 0
     for rows, part in subject.routed(windows):
         found = perplexity(part.network, windows[rows], part.prompt, teacher)
@@ -129,3 +102,21 @@ def perplexity_of(subject: Subject, windows: Tensor, teacher: Teacher | None = N
 def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:
     """NLL in bits per byte of text, for comparing across tokenizers. ``bytes_per_token`` is that of the scored text."""
     return result.nll / math.log(2) / bytes_per_token
+
+
+def score(
+    subject: Subject, texts: Mapping[str, ScoredText], teacher: Teacher | None = None, *, method: str, **fields: Any
+) -> list[dict[str, Any]]:
+    """Score each of ``texts``, and its divergence from ``teacher`` if there is one: a row a corpus, by the names of ``perplexity.csv``.
+
+    ``fields`` stand in each row; ``text_digest`` tells which tokens were scored, ``clusters`` which windows share documents.
+    """
+    kind = {} if subject.prompt is None else {"prompt_kind": "learned"}
+    made = {"method": method, **kind, "trainable_parameters": 0, "bytes_added": 0, **fields}
+    rows = []
+    for corpus, text in texts.items():
+        result = perplexity_of(subject, text.windows, teacher)
+        found = result.record() | {"bits_per_byte": bits_per_byte(result, text.bytes_per_token)}
+        read = {"text_digest": text.digest, "clusters": text.clusters}
+        rows.append({**made, "evaluated_on": corpus, "split": "test", **found, **read})
+    return rows

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.likelihood import frozen_head
-from ctp_lib.model.prompt_cache import after_prompt
+from ctp_lib.model.likelihood import after_prompt, frozen_head
 from ctp_lib.settings.spec import ParameterError
 
+Request = tuple[tuple[str, str], list[int], list[int]]  # lm-eval's: what was asked in words, the context's tokens, the answer's
 ALIKE = 0.75
 """Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
 
@@ -47,9 +47,7 @@ class _Question:
 
 
 class StitchedLM(HFLM):
-    """lm-eval's model for a :class:`Subject`. ``max_length``, lm-eval's window, and ``tokens_at_once``, those that go through the model
-    together, count real tokens, so that they are the same with and without a prompt.
-    """
+    """lm-eval's model for a :class:`Subject`; its window ``max_length`` and ``tokens_at_once`` count real tokens, with and without a prompt."""
 
     def __init__(self, subject: Subject, tokenizer: PreTrainedTokenizerBase, *, max_length: int, tokens_at_once: int):
         super().__init__(subject.network, tokenizer=tokenizer, max_length=max_length, backend="causal")
@@ -57,10 +55,7 @@ class StitchedLM(HFLM):
 
     @torch.inference_mode()
     def _loglikelihood_tokens(
-        self,
-        requests: list[tuple[tuple[str, str], list[int], list[int]]],
-        disable_tqdm: bool = False,
-        override_bs: int | None = None,
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """The log-likelihood of each answer behind its context, in nats, and whether each of its tokens was the likeliest."""
         found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
@@ -78,9 +73,7 @@ class StitchedLM(HFLM):
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
         """lm-eval's own, which knows of no prompt. Raises :class:`ParameterError` for a subject that has one."""
         if type(self._subject) is not Subject or self._subject.prompt is not None:
-            raise ParameterError(
-                "a task that lets the model write cannot be scored behind a prompt; take tasks that score given answers"
-            )
+            raise ParameterError("a task that writes cannot be scored behind a prompt; take tasks that score given answers")
         return super().generate_until(requests, disable_tqdm)
 
     def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
@@ -89,19 +82,15 @@ class StitchedLM(HFLM):
             batch: list[_Question] = []
             alike = [question for question in questions if (len(question.rows) > 1) == shared]
             for question in sorted(alike, key=lambda question: (-len(question.context), -question.longest)):
-                if batch and not self._room(batch, question):
+                together = [*batch, question]
+                rows, longest = sum(len(one.rows) for one in together), max(one.longest for one in together)
+                alike = len(question.context) >= ALIKE * len(together[0].context)
+                if batch and not (alike and rows * longest <= self._tokens_at_once):
                     yield batch
-                    batch = []
-                batch.append(question)
+                    together = [question]
+                batch = together
             if batch:
                 yield batch
-
-    def _room(self, batch: list[_Question], question: _Question) -> bool:
-        """Whether ``question`` may go with ``batch``."""
-        together = [*batch, question]
-        rows, longest = sum(len(one.rows) for one in together), max(one.longest for one in together)
-        alike = len(question.context) >= ALIKE * len(batch[0].context)
-        return alike and rows * longest <= self._tokens_at_once
 
 
 def _score(model: PreTrainedModel, prefix: Cache, questions: Sequence[_Question]) -> Iterator[tuple[float, bool]]:
@@ -116,7 +105,7 @@ def _score(model: PreTrainedModel, prefix: Cache, questions: Sequence[_Question]
     return _likelihoods(model, cache, [_Row(row.number, row.fed[common:], row.scored) for _, row in rows])
 
 
-def _questions(requests: Mapping[int, tuple[tuple[str, str], list[int], list[int]]], max_length: int) -> list[_Question]:
+def _questions(requests: Mapping[int, Request], max_length: int) -> list[_Question]:
     """Requests, by their number, by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval."""
     by_context: dict[tuple[int, ...], list[_Row]] = defaultdict(list)
     for number, (_, context, answer) in requests.items():

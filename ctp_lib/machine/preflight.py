@@ -19,17 +19,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ctp_lib.evaluation.perplexity import windows_at_once
 from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import nll_and_divergence
-from ctp_lib.model.likelihood import ROWS_AT_ONCE
-from ctp_lib.model.prompt_cache import PromptCache
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher, nll_and_divergence
+from ctp_lib.model.likelihood import ROWS_AT_ONCE, PromptCache
 from ctp_lib.recovery import comparison, lora
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line
 from ctp_lib.settings.study import Study
-from ctp_lib.text import leakage, selection
+from ctp_lib.text import documents, selection
 
 WORKS = ("compress", "evaluate", "soft_prompt", "lora")
 """The pieces of work that memory is checked for."""
@@ -63,7 +61,7 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     prompt = max([settings.soft_prompt.prompt_tokens, *(settings.comparison.prompt_tokens if "lora" in works else [])])
     loading.check_fit(network, tokenizer, max(settings.compression.window, settings.evaluation.window + prompt))
     selection.check_windows(settings, tokenizer)
-    leakage.check(settings, spec)
+    documents.check_unread(settings, spec)
     needed = needs(network, settings, works)
     if "compress" in works:
         _check_disk(settings, model, needed)
@@ -103,7 +101,7 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
         for work in works
     }
     copies = len(settings.levels) - 1  # in 16 bits; none of the uncompressed
-    return Needs(weights, memory_of, COPIES_ON_DISK * 2 * loading.parameter_count(network) * copies)
+    return Needs(weights, memory_of, COPIES_ON_DISK * 2 * network.num_parameters() * copies)
 
 
 def at_once(training: TrainingSpec) -> int:

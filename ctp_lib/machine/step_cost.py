@@ -17,8 +17,7 @@ from transformers import PreTrainedModel
 
 from ctp_lib.machine.memory import PeakBytes
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import token_loss
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher, token_loss
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.lora import with_lora
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT

@@ -1,18 +1,59 @@
 """How far a compressed model is from itself uncompressed: a loss that compression has at hand, and that tells more of every token.
 
-The plain loss knows one next token; the uncompressed model knows how likely each would have been (Hinton et al. 2015, at temperature 1).
+The plain loss knows one next token; the uncompressed model, as a teacher, knows how likely each would have been (Hinton et al. 2015, at
+temperature 1). That is the same for every level, seed and method, so it is computed once.
 """
 
+import hashlib
 from functools import partial
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from ctp_lib.model.likelihood import ROWS_AT_ONCE, FrozenHeadLoss, Head, nll_of_chunk, predicting_rows, token_nll
-from ctp_lib.model.prompt_cache import PromptCache
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model import likelihood
+from ctp_lib.model.likelihood import FrozenHeadLoss, Head, PromptCache, frozen_head, nll_of_chunk, predicting_rows, token_nll
+from ctp_lib.settings import paths
+
+AT_MOST = 4 * 10**9  # bytes that are kept of one model; what goes beyond is computed each time
+
+
+class Teacher:
+    """``network``, frozen. With a ``folder``, the last hidden states of windows are rounded to 16 bits and kept there.
+
+    They are rounded also where they are not kept for want of room, so that the numbers do not depend on it.
+    """
+
+    def __init__(self, network: PreTrainedModel, folder: Path | None = None):
+        self.network, self.folder = network, folder
+        self._room = AT_MOST - sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder else 0
+
+    @torch.no_grad()
+    def predicts(self, windows: Tensor) -> tuple[Tensor, Head | None]:
+        """What :func:`ctp_lib.model.likelihood.predicting_rows` gives of ``windows`` (int64, number x length), without a prompt."""
+        head = frozen_head(self.network)
+        if head is None or self.folder is None:
+            return predicting_rows(self.network, windows, None)
+        name = hashlib.sha256(repr(tuple(windows.shape)).encode() + windows.cpu().numpy().tobytes()).hexdigest()[:24]
+        path = self.folder / f"{name}.safetensors"
+        if path.exists():
+            try:
+                return load_file(path, device=str(self.network.device))["states"].to(self.network.dtype), head
+            except (SafetensorError, KeyError):
+                path.unlink()  # damaged, so it is made again
+        rows = predicting_rows(self.network, windows, None)[0]
+        states = rows.to(torch.bfloat16 if rows.dtype == torch.bfloat16 else torch.float16)
+        if not states.isfinite().all():
+            return rows, head
+        if states.nbytes <= self._room:
+            self._room -= states.nbytes
+            with paths.replacing(path) as incoming:
+                save_file({"states": states.cpu().contiguous()}, incoming)
+        return states.to(rows.dtype), head
 
 
 def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: Teacher | None) -> Tensor:
@@ -21,10 +62,9 @@ def token_loss(network: PreTrainedModel, windows: Tensor, prompt: Tensor | None,
 
 
 def token_divergence(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None, teacher: Teacher) -> Tensor:
-    """KL(teacher || model) in nats of the distribution of every token of ``windows`` but the first of each: fp32, number x (length - 1).
+    """KL(teacher || model) in nats of the tokens that :func:`ctp_lib.model.likelihood.token_nll` scores: fp32, number x (length - 1).
 
-    The tokens are those of :func:`ctp_lib.model.likelihood.token_nll`; ``prompt`` (n x hidden) stands before them for ``model`` alone. Only
-    ``model`` and ``prompt`` get gradients, and logits are in memory some rows at a time.
+    ``prompt`` (n x hidden) stands before them for ``model`` alone; these two get gradients. Logits are in memory some rows at a time.
     """
     known, knows = teacher.predicts(windows)
     rows, head = predicting_rows(model, windows, prompt)
@@ -45,8 +85,8 @@ def nll_and_divergence(
     targets = windows.to(model.device)[:, 1:].flatten()
     rows, head = predicting_rows(model, windows, prompt)
     nll, divergence = (torch.empty(len(rows), dtype=torch.float32, device=rows.device) for _ in range(2))
-    for first in range(0, len(rows), ROWS_AT_ONCE[rows.device.type]):
-        part = slice(first, first + ROWS_AT_ONCE[rows.device.type])
+    at_once = likelihood.ROWS_AT_ONCE[rows.device.type]
+    for part in (slice(first, first + at_once) for first in range(0, len(rows), at_once)):
         logits = rows[part] if head is None else head(rows[part])
         divergence[part] = _divergence_of_chunk(known, knows, logits, part, False)[0]
         nll[part] = nll_of_chunk(targets, logits, part, False)[0]

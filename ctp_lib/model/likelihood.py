@@ -1,16 +1,15 @@
 """The NLL of every real token, with or without a prompt before it, without holding the logits of all tokens at once.
 
-With a vocabulary of 32,000 the logits of four windows of 1,024 tokens are half a gigabyte in fp32, their softmax and its gradient as much
-again: more than all else that a step keeps. A frozen head needs none of it kept: the gradient of a token's NLL with respect to what enters
-the head is known as soon as its logits are, so it is computed with them, some rows at a time. (torch's ``linear_cross_entropy`` with
-options does the same, but gives the loss in the dtype of its input: in bf16 a mean over 500 tokens was wrong by 0.06 nats.)
+Logits of four windows of 1,024 tokens, of a vocabulary of 32,000, take half a gigabyte in fp32, their softmax and its gradient as much again.
+A frozen head needs none of it kept: the gradient by what enters the head is known as soon as the logits are, so it is computed with them,
+some rows at a time. (torch's ``linear_cross_entropy`` does so too, but in the dtype of its input: in bf16 a mean was wrong by 0.06 nats.)
 """
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,9 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
-
-from ctp_lib.model.prompt_cache import PromptCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 ChunkLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
 ROWS_AT_ONCE = {"cpu": 384, "cuda": 2048, "mps": 2048}
@@ -43,14 +40,13 @@ def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCa
 
 
 def predicting_rows(model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCache | None) -> tuple[Tensor, Head | None]:
-    """What predicts every token of ``windows`` but the first of each, number (length - 1) rows: the last hidden states and the head that
-    makes logits of them; or, where there is no such head, the logits themselves in fp32, and None.
+    """What predicts every token of ``windows`` but the first of each, number (length - 1) rows: last hidden states, and the head behind them.
+
+    Where there is no such head: the logits themselves in fp32, and None.
     """
-    length = windows.shape[1]
-    if isinstance(prompt, PromptCache):
-        read = {"inputs_embeds": stitched(model, windows.to(model.device), None), "past_key_values": prompt, "use_cache": True}
-    else:
-        read = {"inputs_embeds": stitched(model, windows.to(model.device), prompt), "use_cache": False}
+    length, cached = windows.shape[1], isinstance(prompt, PromptCache)
+    embedded = stitched(model, windows.to(model.device), None if cached else prompt)
+    read = {"inputs_embeds": embedded, "use_cache": cached, **({"past_key_values": prompt} if cached else {})}
     head = frozen_head(model)
     if head is None:
         rows = model(**read, logits_to_keep=length).logits[:, :-1].float()
@@ -65,6 +61,29 @@ def stitched(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> 
     if prompt is None:
         return embedded
     return torch.cat([prompt.to(embedded).expand(len(windows), *prompt.shape), embedded], dim=1)
+
+
+@torch.inference_mode()
+def after_prompt(model: PreTrainedModel, prompt: Tensor | None) -> DynamicCache:
+    """One row of keys and values of ``prompt`` (n x hidden) in every layer of ``model``; empty without one."""
+    cache = DynamicCache(config=model.config)
+    if prompt is not None:
+        embedded = prompt.to(model.get_input_embeddings().weight)[None]
+        model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+    return cache
+
+
+class PromptCache(Cache):
+    """A prompt's keys and values, computed once for any number of windows; what is read behind them is not kept, as generating would."""
+
+    def __init__(self, model: PreTrainedModel, prompt: Tensor):
+        super().__init__(layers=after_prompt(model, prompt).layers)
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
+        """The prompt's keys and values, the same in every row, with those of the windows behind them."""
+        own = copy.copy(self.layers[layer])
+        own.keys, own.values = (kept.expand(len(keys), *kept.shape[1:]) for kept in (own.keys, own.values))
+        return own.update(keys, values, *rest, **more)
 
 
 @dataclass(frozen=True)
@@ -103,8 +122,9 @@ def _find_head(model: PreTrainedModel) -> Head | None:
         linear.register_forward_hook(lambda _, inputs, output: seen.update(entered=inputs[0], left=output)),
     ]
     ids = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
-    try:
-        with torch.no_grad(), _draws_kept(model.device):  # dropout must not move the draws of the training
+    drawing = [] if model.device.type == "cpu" else [model.device.index or 0]
+    try:  # dropout must not move the draws of the training
+        with torch.no_grad(), torch.random.fork_rng(drawing, device_type=model.device.type):
             logits = model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).logits
     finally:
         for hook in hooks:
@@ -115,13 +135,6 @@ def _find_head(model: PreTrainedModel) -> Head | None:
     return Head(linear, cap) if cap is not None or logits is seen["left"] else None
 
 
-def _draws_kept(device: torch.device) -> AbstractContextManager[None]:
-    """Random draws in this block leave those after it as they were."""
-    if device.type == "cpu":
-        return torch.random.fork_rng([])
-    return torch.random.fork_rng([device.index or 0], device_type=device.type)
-
-
 def _unwrapped(model: PreTrainedModel) -> PreTrainedModel:
     """The model itself, where ``model`` is PEFT's wrapper around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -130,8 +143,8 @@ def _unwrapped(model: PreTrainedModel) -> PreTrainedModel:
 class FrozenHeadLoss(torch.autograd.Function):
     """Rows of hidden states -> a loss of each in fp32; keeps its gradient, as large as the rows, and no logits.
 
-    ``of_chunk(logits, part, slope)`` gives the losses of the rows ``part`` and, if ``slope`` asks for it, their gradient with respect to
-    the logits, which it may write over.
+    ``of_chunk(logits, part, slope)`` gives the losses of the rows ``part`` and, with ``slope``, their gradient by the logits, which it may
+    write over.
     """
 
     @staticmethod

@@ -37,32 +37,28 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
 def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str = "cpu") -> PreTrainedModel:
     """The model in ``spec.dtype``, frozen and in evaluation mode, ``on`` a device; from the folder ``compressed`` when that is given.
 
-    Only safetensors weights are read, and code that comes with a model is never run. Raises :class:`ParameterError` when the model does not
-    load.
+    Only safetensors are read, and code that comes with a model is never run; :class:`ParameterError` when the model does not load.
     """
-    source = compressed or folder(spec)
+    source, name = compressed or folder(spec), str(compressed or spec.source)
     if not any(source.glob("*.safetensors")):
-        raise ParameterError(
-            f"model {spec.source!r} has no weights in safetensors, and pickled ones are refused, since reading them can run code; name a "
-            "revision that has them, or convert where that does no harm: "
-            "AutoModelForCausalLM.from_pretrained(..., use_safetensors=False).save_pretrained(folder)"
-        )
+        convert = "AutoModelForCausalLM.from_pretrained(..., use_safetensors=False).save_pretrained(folder)"
+        refused = "pickled ones are refused, since reading them can run code"
+        remedy = f"name a revision that has them, or convert where that does no harm: {convert}"
+        raise ParameterError(f"model {spec.source!r} has no weights in safetensors, and {refused}; {remedy}")
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         remedy = "; delete this folder and compress again" if compressed else ""
-        raise ParameterError(f"model {str(compressed or spec.source)!r} does not load: {first_line(error)}{remedy}") from None
+        raise ParameterError(f"model {name!r} does not load: {first_line(error)}{remedy}") from None
     for what, names in (("lacks", found["missing_keys"]), ("has no place for", found["unexpected_keys"])):
         if names:  # transformers would draw what is missing at random
             first = ", ".join(sorted(names)[:3])
-            raise ParameterError(
-                f"model {str(compressed or spec.source)!r} {what} {len(names)} weights, such as {first}; check its files"
-            )
+            raise ParameterError(f"model {name!r} {what} {len(names)} weights, such as {first}; check its files")
     if not model.generation_config.do_sample:
-        for name in ("temperature", "top_p", "top_k", "min_p", "typical_p"):  # without sampling they would stop every saving
-            setattr(model.generation_config, name, None)
+        for setting in ("temperature", "top_p", "top_k", "min_p", "typical_p"):  # without sampling they would stop every saving
+            setattr(model.generation_config, setting, None)
     return model.to(on).eval().requires_grad_(False)
 
 
@@ -71,9 +67,8 @@ def check_dense(config: PretrainedConfig, source: str) -> None:
     packed = getattr(config, "quantization_config", None)
     if packed is not None:
         by = packed["quant_method"] if isinstance(packed, dict) else packed.quant_method
-        raise ParameterError(
-            f"model {source!r} is packed by {by} already; name the uncompressed one, and this under its `compressed` to study it as a level"
-        )
+        remedy = "name the uncompressed one, and this under its `compressed` to study it as a level"
+        raise ParameterError(f"model {source!r} is packed by {by} already; {remedy}")
 
 
 def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:
@@ -82,9 +77,8 @@ def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, positi
     if len(tokenizer) > rows:
         raise ParameterError(f"the tokenizer has {len(tokenizer)} tokens, the model embeds {rows}; take the model's own tokenizer")
     if positions > context(model):
-        raise ParameterError(
-            f"window and prompt need {positions} positions, the model has {context(model)}; shorten the window or the prompt in params.yaml"
-        )
+        have = f"window and prompt need {positions} positions, the model has {context(model)}"
+        raise ParameterError(f"{have}; shorten the window or the prompt in params.yaml")
 
 
 def context(model: PreTrainedModel) -> int:
@@ -99,16 +93,12 @@ def check_same_prompts_fit(one: ModelSpec, other: ModelSpec) -> None:
     configs = [AutoConfig.from_pretrained(folder(spec), trust_remote_code=False).get_text_config() for spec in (one, other)]
     widths = [getattr(config, "word_embed_proj_dim", config.hidden_size) for config in configs]
     if widths[0] != widths[1]:
-        raise ParameterError(
-            f"{one.source} has width {widths[0]}, {other.source} {widths[1]}; a prompt only fits a model of the same width"
-        )
+        have = f"{one.source} has width {widths[0]}, {other.source} {widths[1]}"
+        raise ParameterError(f"{have}; a prompt only fits a model of the same width")
 
 
 def device(wanted: str) -> torch.device:
-    """Where models are computed, by ``device`` in ``params.yaml``; ``auto`` is the GPU when there is one, else the CPU.
-
-    Raises :class:`ParameterError` when this machine has no such device.
-    """
+    """``device`` of ``params.yaml``, ``auto`` the GPU if there is one, else the CPU; :class:`ParameterError` when this machine lacks it."""
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if present[name])
@@ -126,10 +116,7 @@ def has_fast_bf16() -> bool:
 
 
 def compressible(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """The weight matrices that compression acts on: every linear layer of the repeated blocks, by name.
-
-    Not the output head, nor what some models have between their embeddings and the blocks (OPT's ``project_in``).
-    """
+    """What compression acts on: every linear layer of the repeated blocks, by name, not those before or behind (OPT's ``project_in``, heads)."""
     linear = (found for found in model.named_modules() if isinstance(found[1], torch.nn.Linear))
     return {name: module for name, module in linear if any(part.isdigit() for part in name.split("."))}
 
@@ -144,11 +131,6 @@ def recompute_activations(model: PreTrainedModel) -> None:
             module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
 
 
-def parameter_count(model: PreTrainedModel) -> int:
-    """Number of distinct parameters (tied ones counted once)."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def fingerprint(model: PreTrainedModel) -> str:
     """A digest of sums over every weight: equal models have it in common, a change of one weight shows."""
     digest = hashlib.sha256()
@@ -159,11 +141,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def folder(spec: ModelSpec) -> Path:
-    """The files of a model: its folder, that into which its GGUF file was imported, or those of the hub in the local cache, fetched when
-    they are not there.
-
-    Raises :class:`ParameterError` when there is no such folder and the hub does not give them.
-    """
+    """The folder of a model: its own, of its imported GGUF file, or in the hub's cache; :class:`ParameterError` where there is none."""
     if spec.gguf:
         return gguf.folder(spec)
     local = spec.root / spec.source

@@ -8,7 +8,7 @@ import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from ctp_lib.publishing import adapter, baked, packed
+from ctp_lib.publishing import folders
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError, first_line
@@ -19,22 +19,19 @@ def push(folder: Path, repository: str) -> str:
     api = HfApi()
     try:
         address = api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message=f"{folder.name}, by the Compress-then-prompt study"
-        )
+        message = f"{folder.name}, by the Compress-then-prompt study"
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
     except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
-        raise ParameterError(
-            f"{repository} was not uploaded: {first_line(error)}; log in with `hf auth login`, the folder is {folder}"
-        ) from None
+        wrong = f"{repository} was not uploaded: {first_line(error)}"
+        raise ParameterError(f"{wrong}; log in with `hf auth login`, the folder is {folder}") from None
     return str(address)
 
 
 def main() -> None:
     """The command line; one sentence on stderr when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.publishing", description="Write a hub-ready folder under published/.")
-    parser.add_argument(
-        "what", choices=["prompt", "model", "baked"], help="the prompt alone, the compressed model alone, or both in one"
-    )
+    kinds = {"prompt": folders.adapter, "model": folders.compressed_model, "baked": folders.baked}
+    parser.add_argument("what", choices=kinds, help="the prompt alone, the compressed model alone, or both in one")
     parser.add_argument("model", help="as in params.yaml, or a folder or hub id that notebooks 02 and 03 were run with")
     parser.add_argument("level")
     parser.add_argument("--seed", type=int, help="of the prompt; the first of soft_prompt.seeds unless given")
@@ -43,12 +40,8 @@ def main() -> None:
     try:
         settings, level = study.load(), Level.parse(asked.level)
         seed = settings.soft_prompt.seeds[0] if asked.seed is None else asked.seed
-        if asked.what == "prompt":
-            folder = adapter.prompt(settings, asked.model, level, seed)
-        elif asked.what == "baked":
-            folder = baked.model(settings, asked.model, level, seed)
-        else:
-            folder = packed.compressed_model(settings, asked.model, level)
+        of_prompt = () if asked.what == "model" else (seed,)
+        folder = kinds[asked.what](settings, asked.model, level, *of_prompt)
         print(folder.relative_to(settings.root))
         if asked.push:
             print(push(folder, asked.push))

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ctp_lib.evaluation import documentation_tasks, tasks
-from ctp_lib.evaluation.documentation_tasks import MAKERS, Item
+from ctp_lib.evaluation import tasks
 from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.model import loading
 from ctp_lib.recovery.base import Learned
@@ -13,14 +12,14 @@ from ctp_lib.settings.study import Study
 from ctp_lib.text.documents import documents
 
 
-def prepare(settings: Study) -> dict[str, Item]:
+def prepare(settings: Study) -> dict[str, tasks.Item]:
     """Write those tasks of the study that are made from documentation; the first item of each."""
     spec, corpus = settings.tasks, settings.soft_prompt.corpus
     found = {}
     for name in spec.names:
-        if name in MAKERS:
-            read = documents(paths.corpora(settings), corpus, MAKERS[name][1])
-            found[name] = documentation_tasks.write(name, read, paths.tasks(settings), items=spec.items, seed=settings.seed)
+        if name in tasks.MAKERS:
+            read = documents(paths.corpora(settings), corpus, tasks.MAKERS[name][1])
+            found[name] = tasks.write(name, read, paths.tasks(settings), items=spec.items, seed=settings.seed)
     return found
 
 

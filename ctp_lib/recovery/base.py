@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ctp_lib.evaluation.subject import Subject
-    from ctp_lib.model.teacher import Teacher
+    from ctp_lib.model.divergence import Teacher
     from ctp_lib.recovery.training import TrainingRun
     from ctp_lib.settings.models import ModelSpec
     from ctp_lib.text.selection import TrainingText

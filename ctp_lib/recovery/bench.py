@@ -12,9 +12,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.compression import saved
-from ctp_lib.evaluation.scoring import score
-from ctp_lib.model import loading, teacher
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.evaluation.perplexity import score
+from ctp_lib.model import divergence, loading
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery.base import Learned
 from ctp_lib.recovery.lesson import Lesson
 from ctp_lib.recovery.training import TrainingRun
@@ -22,7 +22,7 @@ from ctp_lib.results import cells
 from ctp_lib.settings import digests, paths
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
-from ctp_lib.text import leakage, selection
+from ctp_lib.text import documents, selection
 from ctp_lib.text.selection import ScoredText
 
 
@@ -46,7 +46,7 @@ class Bench:
     def teacher(self) -> Teacher:
         """The uncompressed model, from which what is learned here is distilled, and from which the divergence is counted."""
         spec = self.study.model(self.model)
-        made_by = [saved.source(spec), digests.code([Path(teacher.__file__)])]
+        made_by = [saved.source(spec), digests.code([Path(divergence.__file__)])]
         kept = paths.known(self.study, self.model) / digests.short(made_by)
         return Teacher(loading.load_model(spec, on=loading.device(self.study.device)), kept)
 
@@ -58,7 +58,7 @@ class Bench:
     @cached_property
     def scored(self) -> dict[str, ScoredText]:
         """The test text of every corpus, none of which the model was trained on."""
-        leakage.check(self.study, self.study.model(self.model))
+        documents.check_unread(self.study, self.study.model(self.model))
         return selection.scored_texts(self.study, self.tokenizer)
 
     def lesson(self, name: str, seed: int, own: Any = None, corpus: str | None = None) -> Lesson:

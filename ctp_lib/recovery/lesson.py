@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.compression import saved
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery.base import Learned, Method, registry
 from ctp_lib.results.provenance import Cost, measured
 from ctp_lib.settings import digests, paths

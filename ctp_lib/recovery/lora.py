@@ -16,8 +16,7 @@ from transformers import PreTrainedModel
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import token_loss
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher, token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
 from ctp_lib.settings.learning import LoraSpec

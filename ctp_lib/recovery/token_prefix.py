@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.soft_prompt import Prompt, read
 from ctp_lib.text.selection import TrainingText

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from ctp_lib.model import loading
-from ctp_lib.model.teacher import Teacher
+from ctp_lib.model.divergence import Teacher
 from ctp_lib.settings import paths
 from ctp_lib.settings.learning import TrainingSpec
 

@@ -14,8 +14,7 @@ from ctp_lib.claims.estimate import of_rows
 from ctp_lib.compression import reached, saved
 from ctp_lib.compression.base import method_for
 from ctp_lib.compression.base import registry as compression_methods
-from ctp_lib.evaluation.continuation import write_on
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, write_on
 from ctp_lib.machine import preflight, step_cost
 from ctp_lib.model import loading
 from ctp_lib.recovery import scores
@@ -51,7 +50,7 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
         holds = digests.content(base.root / graph.without_pattern(text))
     name, spec = model if model in base.models else Path(model).name.removesuffix(".gguf"), base.model(model)
     network = preflight.on_shapes(spec)
-    prompt, lora = next(rates for most, rates in RATES.items() if loading.parameter_count(network) <= most)
+    prompt, lora = next(rates for most, rates in RATES.items() if network.num_parameters() <= most)
     recipe = base.prompts_by("distilled")
     window = min(base.evaluation.window, loading.context(network) - recipe.prompt_tokens)
     asked = {name: {"training": {"learning_rate": lora}} if name == "lora" else {} for name in ("soft_prompt", *methods)}

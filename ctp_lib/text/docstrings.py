@@ -1,8 +1,7 @@
 """English prose that is already on the reader's disk: documentation, read as text.
 
-A *document* is one docstring headed by the qualified name of what it documents, or one topic of the
-Python language reference (``pydoc_data.topics``). Source files are parsed with :mod:`ast`; nothing is
-imported, so reading a package has no side effects and needs none of its dependencies.
+A *document* is one docstring headed by the qualified name of what it documents, or one topic of the Python language reference. Source files
+are parsed with :mod:`ast` and not imported, so reading a package has no side effects and needs none of its dependencies.
 """
 
 import ast
@@ -11,63 +10,48 @@ import inspect
 import platform
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from pydoc_data.topics import topics
 
 from ctp_lib.settings.spec import ParameterError
 
-STANDARD_LIBRARY = "python"
-"""The name under which the standard library and its language reference are asked for."""
+STANDARD_LIBRARY = "python"  # the name under which the standard library and its language reference are asked for
 
 _DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DOCSTRING_CALLS = {"add_docstr", "_add_docstr", "add_newdoc", "add_doc"}
 _SKIPPED_FOLDERS = {"test", "tests", "testing", "idlelib", "lib2to3", "site-packages", "__pycache__"}
 
 
-def read_package(distribution: str) -> Iterator[tuple[str, str]]:
-    """Yield ``(qualified name, docstring)`` for every documented object of an installed distribution.
-
-    ``distribution`` is a name as in ``requirements.txt`` or :data:`STANDARD_LIBRARY`. The order is the
-    same on every machine: by file, then by position in the file. Raises :class:`ParameterError` when the
-    distribution is not installed.
-    """
+def read_package(distribution: str) -> list[tuple[str, str]]:
+    """``(qualified name, docstring)`` of every object of a distribution, or :data:`STANDARD_LIBRARY`, by file, then position: always alike."""
+    found = []
     if distribution == STANDARD_LIBRARY:
-        yield from _language_reference()
-        files = _standard_library_files()
-    else:
-        files = _distribution_files(distribution)
-    for relative, path in files:
+        found += [(f"Python language reference: {topic}", text) for topic, text in topics.items()]
+    for relative, path in _files(distribution):
         module = relative.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        yield from _documented_objects(path, module)
+        found += _documented_objects(path, module)
+    return found
 
 
 def installed_version(distribution: str) -> str:
-    """The version of an installed distribution, or of Python itself for :data:`STANDARD_LIBRARY`.
-
-    Raises :class:`ParameterError` when it is not installed.
-    """
+    """The version of a distribution, or of Python for :data:`STANDARD_LIBRARY`; :class:`ParameterError` when it is not installed."""
     if distribution == STANDARD_LIBRARY:
         return platform.python_version()
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        raise ParameterError(
-            f"corpora: package {distribution!r} is not installed; install requirements.txt, or take it out of params.yaml"
-        ) from None
+        missing = f"corpora: package {distribution!r} is not installed"
+        raise ParameterError(f"{missing}; install requirements.txt, or take it out of params.yaml") from None
 
 
-def _distribution_files(distribution: str) -> list[tuple[str, Path]]:
-    installed_version(distribution)
-    listed = importlib.metadata.files(distribution) or []
-    return _readable((str(file), Path(file.locate())) for file in listed)
-
-
-def _standard_library_files() -> list[tuple[str, Path]]:
-    root = Path(sysconfig.get_path("stdlib"))
-    return _readable((path.relative_to(root).as_posix(), path) for path in root.rglob("*.py"))
-
-
-def _readable(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
+def _files(distribution: str) -> list[tuple[str, Path]]:
+    """Its modules, by their place in it, without those of tests."""
+    if distribution == STANDARD_LIBRARY:
+        root = Path(sysconfig.get_path("stdlib"))
+        files = [(path.relative_to(root).as_posix(), path) for path in root.rglob("*.py")]
+    else:
+        files = [(str(file), Path(file.locate())) for file in importlib.metadata.files(distribution) or ()]
     return sorted(
         (relative, path)
         for relative, path in files
@@ -89,10 +73,8 @@ def _documented_objects(path: Path, module: str) -> Iterator[tuple[str, str]]:
 
 
 def _walk(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, (ast.Module, *_DEFINITIONS)):
-        text = ast.get_docstring(node, clean=True)
-        if text:
-            yield name, text
+    if isinstance(node, (ast.Module, *_DEFINITIONS)) and (text := ast.get_docstring(node)):
+        yield name, text
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _DEFINITIONS):
             yield from _walk(child, f"{name}.{child.name}")
@@ -115,12 +97,3 @@ def _attached_docstring(call: ast.Call) -> Iterator[tuple[str, str]]:
     if isinstance(text, ast.Constant) and isinstance(text.value, str):
         parts = [part.value if isinstance(part, ast.Constant) else ast.unparse(part) for part in names]
         yield ".".join(map(str, parts)), inspect.cleandoc(text.value)
-
-
-def _language_reference() -> Iterator[tuple[str, str]]:
-    path = Path(sysconfig.get_path("stdlib")) / "pydoc_data" / "topics.py"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                yield f"Python language reference: {ast.literal_eval(key)}", ast.literal_eval(value)
-            return

@@ -1,14 +1,23 @@
-"""The documents of a study, as they lie on disk: ``<folder>/<corpus>/<split>.jsonl.gz``, one ``{"name", "text"}`` object a line."""
+"""The documents of a study, as they lie on disk: ``<folder>/<corpus>/<split>.jsonl.gz``, one ``{"name", "text"}`` object a line.
+
+Test text that a model was trained on is no test: the models that ship with the study say which documents they have read.
+"""
 
 import gzip
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctp_lib.settings import paths
+from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study
 
 SPLITS = ("train", "validation", "test")
+MARKS, MARK_BYTES = "training_documents.bin", 5
+"""In a model's folder: five bytes of a digest for every document it was trained on, in order."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,29 @@ def documents(folder: Path, corpus: str, part: str) -> Iterator[Document]:
                 yield Document(**json.loads(line))
     except (OSError, EOFError, json.JSONDecodeError, TypeError) as error:
         raise ParameterError(f"{path} is damaged ({error}); delete it and run `dvc repro corpora`") from None
+
+
+def _mark(document: Document) -> bytes:
+    """What stands for a document: a digest of its name, by which it was dealt into a split, or of its text where it has none."""
+    return hashlib.blake2b((document.name or document.text).encode(errors="replace"), digest_size=MARK_BYTES).digest()
+
+
+def write_marks(read: Iterable[Document], folder: Path) -> None:
+    """Write down which documents a model has read."""
+    (folder / MARKS).write_bytes(b"".join(sorted({_mark(document) for document in read})))
+
+
+def check_unread(settings: Study, spec: ModelSpec) -> None:
+    """Raise :class:`ParameterError` where a test split holds a document that the model was trained on, as far as its folder says."""
+    path = spec.root / spec.source / MARKS
+    if not path.exists():
+        return
+    whole = path.read_bytes()
+    seen = {whole[first : first + MARK_BYTES] for first in range(0, len(whole), MARK_BYTES)}
+    for corpus in settings.corpora.sources:
+        test = list(documents(paths.corpora(settings), corpus, "test"))
+        if known := sum(_mark(document) in seen for document in test):
+            raise ParameterError(
+                f"{known} of {len(test)} test documents of {corpus} were training text of model {spec.source!r}; set corpora.split_seed and "
+                "corpora.held_out as that model was trained with, or take another model"
+            )

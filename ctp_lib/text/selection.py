@@ -19,9 +19,8 @@ from ctp_lib.text import documents, windows
 
 def shuffled_documents(settings: Study, part: str, of: Iterable[str] = ()) -> list[documents.Document]:
     """One split of the corpora ``of`` (all, unless some are named) together, in an order drawn with the study's seed."""
-    texts = [
-        text for corpus in of or settings.corpora.sources for text in documents.documents(paths.corpora(settings), corpus, part)
-    ]
+    folder = paths.corpora(settings)
+    texts = [text for corpus in of or settings.corpora.sources for text in documents.documents(folder, corpus, part)]
     random.Random(settings.seed).shuffle(texts)
     return texts
 
@@ -36,8 +35,9 @@ def calibration_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> 
 
 @dataclass(frozen=True)
 class TrainingText:
-    """What something is learned from: the batch of each step (int64, windows x window), the validation windows, a digest of both, and, for
-    methods that look at the model's inputs or at words, the windows that it was calibrated on and the tokenizer.
+    """What something is learned from: the batch of each step (int64, windows x window), the validation windows, and a digest of both.
+
+    For methods that look at the model's inputs or at words also the windows that it was calibrated on, and the tokenizer.
     """
 
     batch: Callable[[int], Tensor]
@@ -68,9 +68,7 @@ def split_windows(
 
 @dataclass(frozen=True)
 class ScoredText:
-    """The windows of one corpus's test split that are scored (int64, number x window), for each the cluster of documents that it belongs
-    to, and the bytes of a scored token.
-    """
+    """The windows of a test split that are scored (int64, number x window), the cluster of documents of each, and the bytes of a token."""
 
     windows: Tensor
     clusters: tuple[int, ...]
@@ -81,13 +79,10 @@ class ScoredText:
 def scored_texts(
     settings: Study, tokenizer: PreTrainedTokenizerBase, *, of: Iterable[str] | None = None, at_most: int | None = None
 ) -> dict[str, ScoredText]:
-    """What is scored of the corpora ``of`` (all, unless some are named): ``at_most`` windows of each, or as many as
-    ``evaluation.windows`` says, of documents in an order drawn with the study's seed.
-    """
+    """What is scored of the corpora ``of``, or of all: ``at_most`` windows of each, or as many as ``evaluation.windows`` says."""
     found, number = {}, at_most or settings.evaluation.windows["test"]
     for corpus in settings.corpora.sources if of is None else of:
-        texts = list(documents.documents(paths.corpora(settings), corpus, "test"))
-        random.Random(settings.seed).shuffle(texts)
+        texts = shuffled_documents(settings, "test", [corpus])
         held_out, clusters = windows.of_documents(texts, tokenizer, settings.evaluation.window, number)
         scored = held_out[:, 1:]
         size = sum(len(part.encode()) for part in tokenizer.batch_decode(scored, skip_special_tokens=True))
@@ -96,11 +91,7 @@ def scored_texts(
 
 
 def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """What written prompts are tried on: the first tokens of test documents of the broad corpus, ``hard_prompt.items`` of them, each as
-    long as what is read and what is scored: int64, items x (context + continuation).
-
-    Raises :class:`ParameterError` when too few documents are as long.
-    """
+    """The first tokens of test documents, int64, items x (context + continuation), for written prompts; :class:`ParameterError` for too few."""
     corpus, number = settings.soft_prompt.corpus, settings.hard_prompt.items
     length, found = settings.hard_prompt.context + settings.hard_prompt.continuation, []
     for document in documents.documents(paths.corpora(settings), corpus, "test"):
@@ -109,9 +100,8 @@ def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
             found.append(ids[:length])
         if len(found) == number:
             return torch.tensor(found)
-    raise ParameterError(
-        f"{corpus} has {len(found)} test documents of {length} tokens or more, hard_prompt.items asks for {number}; ask for fewer"
-    )
+    found_few = f"{corpus} has {len(found)} test documents of {length} tokens or more"
+    raise ParameterError(f"{found_few}, hard_prompt.items asks for {number}; ask for fewer")
 
 
 def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -119,10 +109,8 @@ def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
     for corpus in settings.corpora.sources:
         for split in ("validation", "test"):
             if len(split_windows(settings, tokenizer, corpus, split, at_most=2)) < 2:
-                raise ParameterError(
-                    f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens; take more text, or a shorter "
-                    "evaluation.window"
-                )
+                few = f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens"
+                raise ParameterError(f"{few}; take more text, or a shorter evaluation.window")
 
 
 def digest(*tokens: Tensor) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from lzma import LZMAError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctp_lib.settings.corpora import CorpusSpec
 from ctp_lib.settings.spec import ParameterError, first_line
@@ -24,14 +24,12 @@ PACKED = {".gz", ".xz", ".bz2"}
 
 
 def read(name: str, spec: CorpusSpec, *, root: Path, seed: int, held_out: float) -> dict[str, list[str]]:
-    """The texts of corpus ``name`` by split: train, validation and test.
-
-    Raises :class:`ParameterError` when files are missing or of another kind, the hub does not give the data set, or the column
-    is not in it.
-    """
+    """The texts of corpus ``name`` by split; :class:`ParameterError` when files, data set or column are missing, or of another kind."""
     found = _from_files(name, spec, root) if spec.dataset is None else _from_hub(name, spec)
-    texts = {split: _texts(name, spec, rows) for split, rows in found.items()}
-    return {split: _join(kept, spec.joined_by) for split, kept in _deal(texts, seed, held_out).items()}
+    dealt = _in_three({split: _texts(name, spec, rows) for split, rows in found.items()}, seed, held_out)
+    if spec.joined_by is None:
+        return {split: [text for text in texts if text.strip()] for split, texts in dealt.items()}
+    return {split: [spec.joined_by.join(texts)] if texts else [] for split, texts in dealt.items()}
 
 
 def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
@@ -44,13 +42,10 @@ def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
             verification_mode="no_checks",
         )  # fmt: skip
     except DatasetNotFoundError as error:
-        raise ParameterError(
-            f"corpora.sources.{name}: {first_line(error)}; check the name, or log in with `hf auth login`"
-        ) from None
+        wrong = f"{first_line(error)}; check the name, or log in with `hf auth login`"
     except (OSError, ValueError) as error:
-        raise ParameterError(
-            f"corpora.sources.{name}: {spec.dataset} does not load: {first_line(error)}; check its name and the connection"
-        ) from None
+        wrong = f"{spec.dataset} does not load: {first_line(error)}; check its name and the connection"
+    raise ParameterError(f"corpora.sources.{name}: {wrong}")
 
 
 def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset]:
@@ -64,9 +59,7 @@ def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset
             raise ParameterError(f"corpora.sources.{name}.files.{split}: no file is called {pattern}")
         kinds = {_format(name, path) for path in paths}
         if len(kinds) > 1:
-            raise ParameterError(
-                f"corpora.sources.{name}.files.{split}: {pattern} are files of several kinds; take one kind at a time"
-            )
+            raise ParameterError(f"corpora.sources.{name}.files.{split}: {pattern} are files of several kinds; take one at a time")
         kind = kinds.pop()
         alone = len(paths) == 1 and spec.joined_by is None  # then its paragraphs are the texts, else a text a file
         whole = {"sample_by": "paragraph" if alone else "document"} if kind == "text" else {}
@@ -91,26 +84,30 @@ def _texts(name: str, spec: CorpusSpec, rows: Dataset) -> list[str]:
     kept = list((rows if spec.at_most is None else rows.select(range(min(spec.at_most, len(rows)))))[spec.column])
     for number, text in enumerate(kept):
         if not isinstance(text, str):
-            raise ParameterError(
-                f"corpora.sources.{name}: row {number} of column {spec.column!r} is {text!r}, no text; leave such rows out"
-            )
+            where = f"corpora.sources.{name}: row {number} of column {spec.column!r}"
+            raise ParameterError(f"{where} is {text!r}, no text; leave such rows out")
     return [text.removeprefix("\ufeff") for text in kept]  # the byte-order mark of some editors is no text
 
 
-def _deal(texts: Mapping[str, Sequence[str]], seed: int, held_out: float) -> dict[str, list[str]]:
+def _in_three(texts: Mapping[str, list[str]], seed: int, held_out: float) -> Mapping[str, list[str]]:
     """``texts`` in three splits. Dealing goes by a hash of each text, so that equal texts stay together."""
     if set(texts) == {"train"}:
-        bounds = {"validation": held_out, "test": 2 * held_out, "train": 1.0}
-        return _by_hash(texts["train"], seed, bounds)
+        return deal(texts["train"], seed, three_ways(held_out))
     twins = [split for split in ("validation", "test") if split in texts]
-    held = dict(texts) if len(twins) == 2 else _by_hash(texts[twins[0]], seed, {"validation": 0.5, "test": 1.0})
-    return {"train": list(texts["train"]), "validation": list(held["validation"]), "test": list(held["test"])}
+    held = texts if len(twins) == 2 else deal(texts[twins[0]], seed, {"validation": 0.5, "test": 1.0})
+    return {"train": texts["train"], "validation": held["validation"], "test": held["test"]}
 
 
-def _by_hash(texts: Sequence[str], seed: int, bounds: Mapping[str, float]) -> dict[str, list[str]]:
-    dealt: dict[str, list[str]] = {split: [] for split in bounds}
-    for text in texts:
-        dealt[next(split for split, bound in bounds.items() if place(text, seed) < bound)].append(text)
+def three_ways(held_out: float) -> dict[str, float]:
+    """Where each split ends between 0 and 1, when the share ``held_out`` is held out twice."""
+    return {"validation": held_out, "test": 2 * held_out, "train": 1.0}
+
+
+def deal(items: Iterable[Any], seed: int, bounds: Mapping[str, float], name: Callable[[Any], str] = str) -> dict[str, list[Any]]:
+    """``items`` in order, each in the first split that ends (by ``bounds``) behind the place of its name."""
+    dealt: dict[str, list[Any]] = {split: [] for split in bounds}
+    for item in items:
+        dealt[next(split for split, bound in bounds.items() if place(name(item), seed) < bound)].append(item)
     return dealt
 
 
@@ -122,10 +119,3 @@ def place(text: str, seed: int) -> float:
 def digest(text: str) -> bytes:
     """Eight bytes that tell texts apart."""
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
-
-
-def _join(texts: list[str], joined_by: str | None) -> list[str]:
-    """As they are, empty ones left out; or all of them as one text, as the literature reads WikiText-2 and PTB."""
-    if joined_by is None:
-        return [text for text in texts if text.strip()]
-    return [joined_by.join(texts)] if texts else []

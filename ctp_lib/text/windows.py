@@ -15,15 +15,11 @@ from ctp_lib.text.documents import Document
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NEIGHBOURS = 4
-"""Windows of one text in a row that count as one draw: the NLL of a window resembles that of the next."""
+NEIGHBOURS = 4  # windows of one text in a row that count as one draw: the NLL of a window resembles that of the next
 
 
 def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
-    """All documents as one int32 row of token ids, each document followed by the end-of-sequence token.
-
-    With ``at_least``, reads no further once that many tokens are there.
-    """
+    """All documents, or enough for ``at_least`` tokens, as one int32 row of token ids, an end-of-sequence token behind each document."""
     texts, ids = iter(texts), []
     while chunk := [str(document) for document in islice(texts, 256)]:
         for row in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
@@ -34,22 +30,16 @@ def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_lea
 
 
 def windows(row: Tensor, length: int, at_most: int | None = None) -> Tensor:
-    """Cut a row of token ids into non-overlapping windows: int64, number x ``length``; a last, shorter one is dropped.
-
-    Raises :class:`ParameterError` when the text is too short for one window.
-    """
-    number = len(row) // length
-    if number == 0:
-        raise ParameterError(_too_short(len(row), length))
-    number = min(number, at_most or number)
+    """A row of token ids cut end to end: int64, number x ``length``; :class:`ParameterError` when it is too short for one window."""
+    _check_length(len(row), length)
+    number = min(len(row) // length, at_most or len(row))
     return row[: number * length].view(number, length).long()
 
 
 def of_documents(
     texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, length: int, at_most: int
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Windows for a test, int64, number x ``length``, and for each the cluster that it belongs to: windows of different clusters share no
-    document.
+    """Windows for a test, int64, number x ``length``, and for each its cluster: windows of different clusters share no document.
 
     A window begins where a document begins, goes on through the documents after it, and drops what is left of its last one. Where there are
     too few documents for ``at_most`` windows, long ones give more than one. A text that is one document is cut into windows, and
@@ -62,40 +52,31 @@ def of_documents(
                 break
             groups.append([])
         groups[-1] += [*tokenizer(str(document), add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
-    deepest = max(len(group) for group in groups) // length
-    cut = [
-        (number, group[depth * length : (depth + 1) * length])
-        for depth in range(deepest)
-        for number, group in enumerate(groups)
-        if len(group) >= (depth + 1) * length
-    ][:at_most]
-    if not cut:
-        raise ParameterError(_too_short(len(groups[-1]), length))
-    clusters = [number for number, _ in cut] if len(groups) > 1 else [number // NEIGHBOURS for number in range(len(cut))]
-    return torch.tensor([ids for _, ids in cut]), tuple(clusters)
+    longest = max(len(group) for group in groups)
+    _check_length(longest, length)
+    starts = range(0, longest - length + 1, length)
+    places = [(number, start) for start in starts for number, group in enumerate(groups) if len(group) >= start + length][:at_most]
+    clusters = [number for number, _ in places] if len(groups) > 1 else [place // NEIGHBOURS for place in range(len(places))]
+    return torch.tensor([groups[number][start : start + length] for number, start in places]), tuple(clusters)
 
 
-def _too_short(number: int, length: int) -> str:
-    return f"the text has {number} tokens, fewer than one window of {length}; take more text or a shorter window"
+def _check_length(number: int, length: int) -> None:
+    if number < length:
+        raise ParameterError(f"the text has {number} tokens, fewer than one window of {length}; take more text or a shorter window")
 
 
 def random_windows(row: Tensor, length: int, number: int, seed: int) -> Tensor:
-    """``number`` windows of ``length`` tokens at random places, as in the paper's calibration: int64.
-
-    Raises :class:`ParameterError` when the text is too short for one window.
-    """
-    if len(row) < length:
-        raise ParameterError(_too_short(len(row), length))
+    """Windows at random places, as in the paper's calibration: int64, ``number`` x ``length``; :class:`ParameterError` for too short a text."""
+    _check_length(len(row), length)
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randint(len(row) - length + 1, (number,), generator=generator)
     return torch.stack([row[start : start + length] for start in starts.tolist()]).long()
 
 
 def shuffled_batches(row: Tensor, length: int, batch_windows: int, seed: int) -> Callable[[int], Tensor]:
-    """The batch of a step, int64, ``batch_windows`` x ``length``: a function of (seed, step) alone.
+    """The batch of a step, int64, ``batch_windows`` x ``length``, by (seed, step) alone: every epoch cuts and orders anew.
 
-    Every epoch cuts ``row`` at another offset and takes the windows in another order. Raises :class:`ParameterError`
-    when the text is too short for one batch.
+    Raises :class:`ParameterError` when the text is too short for one batch.
     """
     batches = (len(row) - length) // length // batch_windows
     if batches < 1:

@@ -33,14 +33,14 @@ import math
 
 from ctp_lib.appendix import small_models
 from ctp_lib.claims import style
-from ctp_lib.evaluation.scoring import score
+from ctp_lib.evaluation.perplexity import score
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.spec import require
-from ctp_lib.text import documents, leakage, selection, windows
+from ctp_lib.text import documents, selection, windows
 
 settings = study.load()
 spec, goal = settings.shipped_models[name], settings.root / "models" / name
@@ -64,7 +64,7 @@ print(f"{len(train):,} documents, {len(tokens):,} tokens of training text")
 device = loading.device(settings.device)
 model = loading.load_model(before, on=device) if before else small_models.new_model(spec.shape, spec.seed).to(device)
 model.requires_grad_(True)
-print(f"{loading.parameter_count(model):,} parameters")
+print(f"{model.num_parameters():,} parameters")
 first = next(iter(spec.corpora or settings.corpora.sources))
 held_out = windows.tokens(documents.documents(paths.corpora(settings), first, "validation"), tokenizer)
 validation = windows.windows(held_out, spec.shape.context, 64)
@@ -80,7 +80,7 @@ run = small_models.train(model, tokens, validation, spec.training, seed=spec.see
 with paths.replacing(goal) as incoming:
     model.half().save_pretrained(incoming)
     tokenizer.save_pretrained(incoming)
-    leakage.write([*train, *(selection.shuffled_documents(settings, "train") if before else [])], incoming)
+    documents.write_marks([*train, *(selection.shuffled_documents(settings, "train") if before else [])], incoming)
     (incoming / "README.md").write_text(small_models.MODEL_CARD, encoding="utf-8")
 checkpoint.unlink(missing_ok=True)
 
