@@ -44,35 +44,38 @@ from ctp_lib.settings.levels import Level
 
 settings = study.load()
 recipe, spec = settings.soft_prompt, settings.another_model
-others, kept = spec.of(model), f"another_model/{models.slug(model)}"
-for other in others:
+for other in spec.of(model):
     loading.check_same_prompts_fit(settings.model(model), settings.model(other))
-levels, seed, of = list(map(Level.parse, spec.levels)), recipe.seeds[0], [recipe.corpus]
+benches = [Bench(settings, other, Level.parse(level)) for other, level in product(spec.of(model), spec.levels)]
+seed, kept = recipe.seeds[0], f"another_model/{models.slug(model)}"
 
 # %% [markdown]
 # ## The other models without a prompt, behind an untrained one, and behind their own
 
 # %%
+def scored(bench, learned, kind, seed, **taught):
+    """The rows of one prompt before one of the other models, on the broad corpus."""
+    return bench.score(learned, of=[recipe.corpus], model=bench.model, prompt_kind=kind, seed=seed, **taught)
+
+
 rows = []
-for bench in (Bench(settings, other, level) for other, level in product(others, levels)):
-    about = {"model": bench.model, "of": of}
-    rows += bench.score(bench.learned(NONE.name, settings.seed), prompt_kind=NONE.name, **about, seed=settings.seed)
-    untrained = Prompt(SoftPrompt.from_vocabulary(bench.network, recipe.prompt_tokens, recipe.initialisation, seed)())
+for bench in benches:
+    drawn = SoftPrompt.from_vocabulary(bench.network, recipe.prompt_tokens, recipe.initialisation, seed)()
+    untrained = Prompt(drawn, trained=False)
     untrained.method = PROMPT.name
-    rows += bench.score(untrained, prompt_kind="untrained", seed=seed, **about)
     goal = paths.learned_for(settings, kept, bench.model, bench.level, "own", seed=seed)
     own = bench.learned(PROMPT.name, seed, goal=goal, label=f"own prompt, {bench.model}")
-    rows += bench.score(own, prompt_kind="own", seed=seed, trained_on=recipe.corpus, trained_at_level=str(bench.level), **about)
+    rows += scored(bench, bench.learned(NONE.name, settings.seed), NONE.name, settings.seed)
+    rows += scored(bench, untrained, "untrained", seed)
+    rows += scored(bench, own, "own", seed, trained_on=recipe.corpus, trained_at_level=str(bench.level))
 
 # %% [markdown]
 # ## Stitch
 
 # %%
-taught = {"prompt_kind": "stitched", "trained_on": recipe.corpus}
-for bench in (Bench(settings, other, level) for other, level in product(others, levels)):
-    for one in recipe.seeds:
-        learned = Bench(settings, model, bench.level).learned(PROMPT.name, one, onto=bench.network)
-        rows += bench.score(learned, of=of, model=bench.model, seed=one, trained_at_level=str(bench.level), **taught)
+for bench, one in product(benches, recipe.seeds):
+    learned = Bench(settings, model, bench.level).learned(PROMPT.name, one, onto=bench.network)
+    rows += scored(bench, learned, "stitched", one, trained_on=recipe.corpus, trained_at_level=str(bench.level))
 cells.write(paths.question(settings, "another_model", model), {"prompt_of": model}, perplexity=rows)
 
 # %% [markdown]
