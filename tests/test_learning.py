@@ -226,7 +226,10 @@ def test_a_model_that_takes_instructions_is_asked_in_its_own_form(model, tokeniz
         c1_hard_prompt, "write_on", lambda subject, _, ids, tokens: seen.append(chat.decode(ids)) or f" Au, says {len(seen)}"
     )
     spec = SimpleNamespace(
-        texts={"paper": "Mind the weights."}, neutral="The sky.", questions={"Gold?": ["au"], "Fe?": ["Fe"]}, continuation=4
+        texts={"paper": "Mind the weights."},
+        neutral=["The sky.", "The sea."],
+        questions={"Gold?": ["au"], "Fe?": ["Fe"]},
+        continuation=4,
     )
     bench = SimpleNamespace(study=SimpleNamespace(hard_prompt=spec), tokenizer=chat, network=model, level="75%")
     rows = c1_hard_prompt.answers(bench, "paper")

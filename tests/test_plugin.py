@@ -190,7 +190,9 @@ def test_what_was_learned_depends_on_all_that_it_was_learned_from(project):
     assert differ(before, identities(strength)) == {"mean_shift", "chooser"}
     calibration = replace(project, compression=replace(project.compression, windows=3))
     assert differ(full, identities(calibration, Level())) == {"mean_shift", "chooser"}, "who looks at that text, also uncompressed"
-    assert differ(before, identities(calibration)) == set(METHODS)
+    assert differ(before, identities(calibration)) == {"mean_shift", "chooser"}, "this compression looks at no text"
+    pruned = Level.parse("50%")
+    assert differ(identities(project, pruned), identities(calibration, pruned)) == set(METHODS)
     assert "recovery/lesson.py" in before["soft_prompt"]["code"]["modules"]
 
 

@@ -15,7 +15,6 @@ from lm_eval.models.huggingface import HFLM
 from peft import PeftModel
 from small_study import WORDS
 
-from ctp_lib.claims import rules as verdicts
 from ctp_lib.evaluation import tasks as zero_shot
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
@@ -198,9 +197,6 @@ def test_a_metric_that_is_no_yes_or_no_is_refused():
 def test_scores_by_hand():
     score = zero_shot.TaskScore("t", "acc", (True, True, False, False, True, True, True, True), unit=4)
     assert score.units == (0.5, 1.0) and score.value == 0.75 and score.stderr == pytest.approx(0.25)
-    assert verdicts.paired_bootstrap([1.0, 1.0], [0.0, 0.0]) == (1.0, 1.0, 1.0)
-    mean, low, high = verdicts.paired_bootstrap([0.0, 1.0] * 50, [0.0] * 100)
-    assert mean == 0.5 and low == pytest.approx(0.4, abs=0.03) and high == pytest.approx(0.6, abs=0.03)
 
 
 def test_a_continuation_is_scored_by_its_own_tokens_alone(network):

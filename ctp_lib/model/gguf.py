@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.model.likelihood import token_nll
 from ctp_lib.settings import models, paths
@@ -98,7 +98,11 @@ def _import(file: Path, goal: Path) -> None:
     """Write the model and tokenizer of ``file`` into ``goal``, and check what will be read from there."""
     fields = _fields(file)
     try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        width = fields.get(f"{fields['general.architecture']}.attention.key_length")
+        if width and hasattr(config, "head_dim"):  # transformers takes the family's usual one
+            config.head_dim = width
+        model = AutoModelForCausalLM.from_pretrained(file.parent, config=config, gguf_file=file.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # of many kinds, by what the file holds
         raise ParameterError(f"{file.name} is a GGUF file that transformers cannot read: {first_line(error)}") from None
