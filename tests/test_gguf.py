@@ -16,6 +16,7 @@ import torch
 from conftest import ROOT, small_model
 from llmcompressor import oneshot
 from llmcompressor.modifiers.quantization import QuantizationModifier
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ctp_lib.claims import c2_c3_recovery
 from ctp_lib.compression import own, reached, saved
@@ -156,6 +157,19 @@ def test_what_is_not_the_model_compressed_is_refused(project):
         match="another is not own, compressed: model.layers.0.self_attn.k_proj.weight is .* there and .* here; bring",
     ):
         saved.make(project, "own", Level.parse("own:another"))
+
+
+def test_the_width_of_a_head_is_the_files_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf, "_check", lambda *_: None)  # random weights predict no plain English
+    shape = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1, "intermediate_size": 96}
+    config = LlamaConfig(vocab_size=4096, head_dim=32, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, **shape)
+    model = LlamaForCausalLM(config).eval()
+    model.save_pretrained(tmp_path / "wide")
+    AutoTokenizer.from_pretrained(REFERENCE).save_pretrained(tmp_path / "wide")
+    gguf_file.write(tmp_path / "wide", tmp_path / "wide.gguf")
+    again = loading.load_model(ModelSpec("wide.gguf", root=tmp_path))
+    ids = torch.arange(6)[None]
+    torch.testing.assert_close(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
 def brought(spec, level, dense):
