@@ -75,7 +75,7 @@ curves = curves[curves.method == claim.PROMPT.name]
 style.save(claim.curves_by_level(curves), goal, "s1_training_curves")
 
 # %% [markdown]
-# ## Verdicts on C2 and C3
+# ## Verdicts on C2 and C3, and on repair
 # Levels at which compression costs nothing do not vote. A prompt that was still learning may support the claim, but not contradict it.
 
 # %%

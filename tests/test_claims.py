@@ -76,13 +76,15 @@ def recovered(*with_prompt: float) -> pd.DataFrame:
 )
 def test_recovery(with_prompt, second, third):
     found = {verdict.claim: verdict for verdict in c2_c3_recovery.verdicts(recovered(*with_prompt), MARGIN)}
-    assert {claim: verdict.outcome for claim, verdict in found.items()} == {"C2": second, "C3": third}
-    assert [part.seeds for part in found["C2"].parts] == [3, 3]
+    assert [found[claim].outcome for claim in ("C2", "C3")] == [second, third]
+    assert found["repair"].parts[0].seeds == 3 and found["repair"].parts[0].cells[1].estimate == pytest.approx(
+        (2 - with_prompt[1]) / 2, abs=1e-3
+    )
 
 
 def test_a_level_that_costs_nothing_and_a_prompt_that_still_learns_contradict_nothing():
     table = recovered(1.05, 2.0)
-    second, third = c2_c3_recovery.verdicts(table, MARGIN, unfinished=["4bit", "2bit"])
+    second, third, _ = c2_c3_recovery.verdicts(table, MARGIN, unfinished=["4bit", "2bit"])
     assert second.outcome == "not measured" == third.outcome and set(second.parts[0].silent) == {"4bit", "2bit"}
     free = table.assign(cost=[Estimate(0.001, {}) for _ in table.index])
     assert c2_c3_recovery.verdicts(free, MARGIN)[0].outcome == "not measured"
@@ -388,7 +390,7 @@ def test_the_ledger_for_people_and_for_machines(tmp_path):
     for verdict in c2_c3_recovery.verdicts(recovered(0.99, 1.5), MARGIN):
         verdict.write(settings, "reference")
     claims = ledger.collect(settings)
-    assert [claim["claim"] for claim in claims] == ["C2", "C3"]
+    assert [claim["claim"] for claim in claims] == ["C2", "C3", "repair"]
     for name in (
         "question",
         "headline",

@@ -79,7 +79,8 @@ def unfinished(curves: pd.DataFrame, margin: float) -> list[str]:
 
 
 def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> list[Verdict]:
-    """C2 over all compressed levels, in two parts: lower perplexity, and a model nearer to the uncompressed one. C3 over the mild levels.
+    """C2 over all compressed levels, C3 over the mild ones; and beside them, whether it is repair: does the divergence from the uncompressed
+    model fall?
 
     Levels that cost nothing do not vote. ``unfinished`` are those whose prompts were still learning at their end.
     """
@@ -96,15 +97,18 @@ def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ())
     released = (mild.ppl_released <= table.ppl_none["full"]).sum()
     return [
         _verdict("C2", "a soft prompt lowers the perplexity of the compressed model at every level",
-                 "Helps", "gives too little", (helps, nearer), shares),
+                 "helps", "gives too little", helps, shares),
         _verdict("C3", "at mild levels the prompted compressed model matches or beats the uncompressed one",
-                 "Matches", "stays behind", (matches,),
+                 "matches", "stays behind", matches,
                  f"of {len(mild)} mild levels, {released} would beat the uncompressed model by the released code's formula"),
+        _verdict("repair", "what the prompt gives is repair: the model comes nearer to itself uncompressed, not to the text alone",
+                 "nearer", "no nearer", nearer,
+                 "a prompt that adapts the model to a text lowers the NLL and not this divergence"),
     ]  # fmt: skip
 
 
-def _verdict(claim: str, says: str, yes: str, no: str, parts: tuple[Part, ...], figures: str) -> Verdict:
-    return Verdict(claim, says, parts[0].told(yes, no), parts, figures, "04_central_result")
+def _verdict(claim: str, says: str, yes: str, no: str, part: Part, figures: str) -> Verdict:
+    return Verdict(claim, says, part.told(yes, no), (part,), figures, "04_central_result")
 
 
 def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Study | None = None) -> Figure:
