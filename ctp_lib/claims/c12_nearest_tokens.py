@@ -112,10 +112,11 @@ def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verd
     part = judge("seeds name the same tokens", compressed, margin, "tokens")
     figures = (
         f"vectors move {moves.moved.median():.1f} times their length (cosine to the start {moves.cosine_to_start.median():.2f}); "
-        f"{moves.still_start.mean():.0%} stay nearest to the token they started from; of the tokens that the others name, prompts of two "
-        f"of {len(seeds)} seeds share {agreement.shared.mean():.2f}, displacements of the same shape {agreement.by_chance.mean():.2f}"
+        f"{moves.still_start.mean():.0%} stay nearest to the token they started from; the others lie nearest to new tokens, of which "
+        f"prompts of two seeds share {agreement.shared.mean():.2f}, and random displacements of the same mean and covariance "
+        f"{agreement.by_chance.mean():.2f}"
     )
-    return Verdict("C12", says, part.told("Seeds agree", "seeds agree by chance alone"), (part,), figures, "15_nearest_tokens")
+    return Verdict("C12", says, part.told("seeds agree", "seeds do not agree beyond chance"), (part,), figures, "15_nearest_tokens")
 
 
 def figure(table: pd.DataFrame) -> Figure:

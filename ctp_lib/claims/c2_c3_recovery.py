@@ -97,13 +97,13 @@ def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ())
     released = (mild.ppl_released <= table.ppl_none["full"]).sum()
     return [
         _verdict("C2", "a soft prompt lowers the perplexity of the compressed model at every level",
-                 "helps", "gives too little", helps, shares),
+                 "helps", "does not help enough", helps, shares),
         _verdict("C3", "at mild levels the prompted compressed model matches or beats the uncompressed one",
-                 "matches", "stays behind", matches,
+                 "matches", "does not match", matches,
                  f"of {len(mild)} mild levels, {released} would beat the uncompressed model by the released code's formula"),
-        _verdict("repair", "what the prompt gives is repair: the model comes nearer to itself uncompressed, not to the text alone",
-                 "nearer", "no nearer", nearer,
-                 "a prompt that adapts the model to a text lowers the NLL and not this divergence"),
+        _verdict("repair", "(our question) a prompt brings the compressed model nearer to the uncompressed one",
+                 "comes nearer", "does not come nearer", nearer,
+                 "a prompt that only adapts to the text lowers the NLL and leaves this divergence as it was"),
     ]  # fmt: skip
 
 

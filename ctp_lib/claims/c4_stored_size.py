@@ -43,7 +43,7 @@ def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, m
     asked = tasks[tasks.index.get_level_values("level").isin(joint.index)]
     asked = asked.set_axis([f"{task}, {level}" for task, level in asked.index])
     parts = (
-        counted("as small as promised", smaller, -margins.bytes, "of the size"),
+        counted("as small as promised", smaller, -margins.bytes, "of the promised ratio"),
         judge("lower NLL", own.gain.to_dict(), margins.nats, silent=without_cost(own.cost.to_dict(), margins.nats)),
         judge("higher accuracy", asked.gain.to_dict(), margins.accuracy, "of the items",
               silent=without_cost(asked.cost.to_dict(), margins.accuracy)),
@@ -53,9 +53,9 @@ def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, m
         f"a prompt gives back {row.recovered:.0%}"
         for row in joint.itertuples()
     )
-    shown = "; ".join(f"{row.times_smaller:.1f} times smaller, not {promised[row.Index]:.0f}" for row in joint.itertuples())
-    says = "the joint model is 8 times smaller and a prompt recovers it too"
-    headline = f"{shown}; recovery {parts[1].outcome}" if len(joint) else "No level is both pruned and quantised"
+    shown = "; ".join(f"{row.times_smaller:.1f} times smaller, promised {promised[row.Index]:.0f}" for row in joint.itertuples())
+    says = "a pruned and quantised model (50%+4bit) is 8 times smaller, and a prompt recovers it too"
+    headline = f"{shown}; recovery: {parts[1].outcome}" if len(joint) else "No level is both pruned and quantised"
     return Verdict("C4", says, headline, parts, figures, "13_stored_size")
 
 

@@ -33,9 +33,14 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
         judge("a direct prompt does not help elsewhere", (-1.0 * elsewhere.gain).to_dict(), -margin,
               silent=without_cost(elsewhere.cost.to_dict(), margin)),
     )  # fmt: skip
-    told = f"{parts[0].told('Helps', 'does not help')}; direct prompts better: {parts[1].outcome}; stay local: {parts[2].outcome}"
-    means = ", ".join(f"{part.question} {part.estimate:+.3f}" for part in parts if part.estimate is not None)
-    return Verdict("C5", says, told, parts, f"means in nats a token: {means}", "07_cross_dataset")
+    helps, better, local = parts
+    headline = f"{helps.told('helps', 'does not help')}; direct better: {better.outcome}; stays local: {local.outcome}"
+    means = [f"{what} {part.estimate:+.3f}" for what, part in (
+        ("the broad prompt elsewhere", helps), ("the lead of a direct one on its own corpus", better)
+    ) if part.estimate is not None]  # fmt: skip
+    if local.estimate is not None:
+        means.append(f"a direct one elsewhere {-local.estimate:+.3f}")
+    return Verdict("C5", says, headline, parts, f"means in nats a token: {', '.join(means)}", "07_cross_dataset")
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:

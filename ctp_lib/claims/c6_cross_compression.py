@@ -37,12 +37,12 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
         judge("helps across families", {"": mean(list(across.gain))} if len(across) else {}, margin),
         judge("more to less keeps more", {"": mean(lead)} if lead else {}, 0.0, "of the own gain"),
     )
-    figures = "no two levels whose prompts help"
+    figures = "nothing to compare: fewer than two compressed levels, or compression costs too little"
     if len(pairs):
         harmed = sum(gain.interval(len(pairs))[1] < 0 for gain in pairs.gain)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
-        figures = f"it keeps {share:.0%} of the gain of the level's own prompt, and clearly harms in {harmed} of {len(pairs)} pairs"
-    headline = f"{parts[0].told('Helps', 'Does not help')}; across families {parts[1].outcome}; direction {parts[2].outcome}"
+        figures = f"a prompt of another level keeps {share:.0%} of the own prompt's gain, and does clear harm in {harmed} of {len(pairs)} pairs"
+    headline = f"{parts[0].told('Helps', 'Does not help')}; across families: {parts[1].outcome}; more to less: {parts[2].outcome}"
     return Verdict("C6", says, headline, parts, figures, "08_cross_compression")
 
 

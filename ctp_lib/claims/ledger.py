@@ -38,7 +38,7 @@ def collect(settings: Study) -> list[dict[str, Any]]:
 
 def as_markdown(claims: list[dict[str, Any]], runs: str) -> str:
     """The ledger as a table for a page; ``runs`` is where the executed notebooks lie, seen from it."""
-    lines = ["| claim | the paper says | found here | estimate, 95 % interval | seeds | outcome |", "|---|---|---|---|---|---|"]
+    lines = ["| claim | statement | found here | estimate, 95 % interval | seeds | outcome |", "|---|---|---|---|---|---|"]
     for claim in claims:
         name = f"[{claim['claim']}]({runs}/{claim['notebook']})"
         lines.append(
@@ -53,15 +53,17 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
     tokens = prompt.training.steps * prompt.training.batch_windows * settings.evaluation.window
     learned = f"A prompt has {prompt.prompt_tokens} vectors, learned from {tokens:,} tokens of {prompt.corpus} by {prompt.how}."
     rules = (
-        "An outcome follows from an interval and the smallest effect that matters, its margin: *supported* beyond it in every cell that votes, "
-        "*contradicted* short of it in one, else *undecided*. Intervals hold for all cells of a question together. They vary with documents "
-        "or items, and with seeds where something was learned."
+        "A claim is tested in cells: at a level, or at a level on one corpus or task. A higher estimate is better for the claim. "
+        "*Supported*: in every cell the whole interval lies above the margin, the smallest effect that matters. *Contradicted*: in at "
+        "least one cell it lies at or below the margin. Otherwise *undecided*. Some cells do not vote; the reason is given. The intervals "
+        "of a question hold for all its cells together. They allow for other documents or items, and for other seeds where something was "
+        "learned. The table shows the mean over the cells of a claim's first question; the outcome rests on all cells and all questions."
     )
     details = []
     for claim in claims:
         details.append(f"\n## {claim['claim']}: {claim['outcome']}\n")
         details += [_part(part) for part in claim["parts"]]
-        details.append(f"- Beside it: {claim['figures']}.")
+        details.append(f"- Also: {claim['figures']}.")
     return "\n".join([as_markdown(claims, "runs"), "", rules, "", learned, *details])
 
 

@@ -52,12 +52,14 @@ class Part:
         return together(cell.outcome for cell in self.cells)
 
     def told(self, yes: str, no: str) -> str:
-        """The cells by outcome, in some words: ``yes`` where supported, ``no`` where contradicted."""
+        """The cells by outcome, in some words: ``yes`` where supported, ``no``, which is a negation, where contradicted."""
         parts = [
-            f"{words} {_where([cell.name for cell in self.cells if cell.outcome == outcome], len(self.cells))}".strip()
-            for words, outcome in ((yes, "supported"), (no, "contradicted"), ("undecided", "undecided"))
+            f"{words} {_where([cell.name for cell in self.cells if cell.outcome == outcome], len(self.cells), whole)}".strip()
+            for words, outcome, whole in (
+                (yes, "supported", "in all"), (no, "contradicted", "in any of"), ("undecided", "undecided", "in all")
+            )
             if any(cell.outcome == outcome for cell in self.cells)
-        ]
+        ]  # fmt: skip
         told = "; ".join(parts) or NO_VOTE
         return told[0].upper() + told[1:]
 
@@ -160,7 +162,7 @@ def _finite(ends: tuple[float, float]) -> tuple[float | None, float | None]:
     return ends if all(map(math.isfinite, ends)) else (None, None)
 
 
-def _where(names: Sequence[str], among: int) -> str:
+def _where(names: Sequence[str], among: int, whole: str) -> str:
     if len(names) == among:
-        return "everywhere" if among > 1 else f"at {names[0]}" if names[0] else ""
+        return f"{whole} {among} cells" if among > 1 else f"at {names[0]}" if names[0] else ""
     return f"at {', '.join(names)}" if len(names) <= 4 and among <= 9 else f"in {len(names)} of {among} cells"

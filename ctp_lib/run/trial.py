@@ -175,7 +175,7 @@ def advice(study: Study, found: pd.DataFrame) -> list[str]:
     cost = [f"{level} takes the perplexity from {full:.1f} to {found.ppl[level, alone]:.1f}" for level in levels]
     for level in levels:
         for subject, row in found.loc[level].drop(index=alone).iterrows():
-            clear = "a clear gain" if row.low > 0 else "clearly worse" if row.high < 0 else "too little to tell from nothing"
+            clear = "a clear gain" if row.low > 0 else "clearly worse" if row.high < 0 else "no clear difference"
             interval = f"{row.gain:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}"
             said.append(f"{level}, {subject}: perplexity {row.ppl:.1f}, {clear} ({interval}).")
     useful = found[(found.index.get_level_values("subject") == alone) | (found.low > 0)].loc[levels]
