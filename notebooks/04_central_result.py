@@ -56,8 +56,8 @@ style.save(claim.perplexity_by_level(perplexity, evaluated_on=broad, settings=se
 # %% [markdown]
 # These are the numbers behind the figure. `recovered` is the share of the lost perplexity that the prompt gives back: (none - prompt) /
 # (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is how much lower NLL is on the
-# same windows, in nats a token. `nearer` is how much the divergence from the uncompressed model falls. Intervals vary with documents and
-# seeds.
+# same windows, in nats a token. `nearer` is how much the divergence from the uncompressed model falls. The intervals allow for other
+# documents and other seeds.
 
 # %%
 found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) for method in settings.methods}
@@ -67,7 +67,7 @@ pd.concat({method: flat(table) for method, table in found.items()}, names=["meth
 
 # %% [markdown]
 # ## How the prompts learned
-# Validation NLL while training, a line a seed; the dot marks the step that was kept.
+# Validation NLL during training. Each line is one seed; the dot marks the step that was kept.
 
 # %%
 curves = pd.DataFrame(tables.curve(settings, model))

@@ -20,8 +20,8 @@
 # and not others. The paper shows a few questions and answers of LLaMA-7B.
 #
 # We put the same prompts before the beginnings of held-out documents, at every level. Then we score the right continuation with and without
-# the prompt. Any text before a document changes the prediction a little, for better or worse. So the control are ten neutral texts of equal
-# length, and a hard prompt counts only where it beats them.
+# the prompt. Any text before a document changes the prediction a little, for better or worse. So ten neutral texts of
+# equal length serve as the control. A hard prompt counts only where it beats them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/06_hard_prompt/reference-s75.ipynb), as last recorded.
 
@@ -105,8 +105,8 @@ for row in asked[: 3 * spec.show]:
 
 # %% [markdown]
 # ## Verdict on C1
-# Some items are always helped and some are always hurt. So the question is whether the paper's prompts beat neutral text at every compressed
-# level, by more than the margin.
+# Whatever text comes first, it helps some items and hurts others. So the question is whether the paper's prompts beat neutral text at every
+# compressed level, by more than the margin.
 
 # %%
 verdict = claim.verdict(table, settings.margins.nats)

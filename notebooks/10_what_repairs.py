@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # What repairs: a soft prompt or LoRA, with as many parameters
+# # Which repairs better: a soft prompt, or LoRA with as many parameters?
 #
 # Claim C8: on the same compressed model, a soft prompt has fewer trainable parameters than LoRA and lower perplexity, even on other
 # corpora. The paper's LoRA has rank 32 on queries and values. For LLaMA-2-13B at 3 bits on C4 it reports 6.75 with a prompt (0.5 million
@@ -45,7 +45,7 @@ broad = settings.soft_prompt.corpus
 
 # %% [markdown]
 # ## Sweep each learning rate, then run every size at the best
-# We train each one, score it on every corpus, and remove it. The prompts of notebook 03 are not learned again.
+# Each size is trained, scored on every corpus, and taken off the model again. The prompts of notebook 03 are not learned again.
 
 # %%
 rows = comparison.obtain(settings, model)["perplexity"]
@@ -88,8 +88,8 @@ style.save(repair.figure(repaired, shown, settings), paths.figures(settings, mod
 
 # %% [markdown]
 # ## Verdict on C8
-# We compare the size of each method that is best on *validation*, on the training corpus and on the others. The table sets every prompt
-# beside the LoRA with the nearest number of parameters. A `lead` above zero means that the prompt is better.
+# For each method we take the size that is best on *validation*. We compare the two on the training corpus and on the others. The table sets
+# every prompt beside the LoRA with the nearest number of parameters. A `lead` above zero means that the prompt is better.
 
 # %%
 nearest = claim.nearest_lora(table)

@@ -73,8 +73,9 @@ moves = claim.movement_table(learned, start, vocabulary)
 moves.groupby(level="level", sort=False).mean().round(3)
 
 # %% [markdown]
-# Some vectors now lie nearest to a new token. The table counts how many new tokens two seeds share, by level. Chance is what displacements of
-# the same mean and covariance would share: they point to the same hubs of the vocabulary, whatever they mean.
+# Some vectors now lie nearest to a new token. The table counts how many new tokens two seeds share, by level. Some tokens lie near many vectors,
+# so two prompts can share a token by chance. To measure this, we move each start by a random displacement with the same mean and covariance as
+# the real ones, and count what those prompts share.
 
 # %%
 agreement = claim.agreement_table(learned, start, vocabulary)

@@ -19,9 +19,9 @@
 # Claim C11: a prompt can be stitched to any other model with the same tokenizer and hidden size. The paper names it as possible and shows
 # no figure.
 #
-# We put the prompts of `model` before the other models of its pair. The first is a sibling: the same model, trained a little further on other
-# text. The claim is about that one. The second is the control: it has the same tokenizer and width, but another seed and fewer layers. We
-# compare the prompts with untrained ones, and with prompts that the other model learned itself.
+# We put the prompts learned on `model` before other models. In the embedded study there are two. The first, `sibling`, is the same model,
+# trained a little further on other text; the claim is about that one. The second is a control: it has the same tokenizer and width, but another
+# seed and fewer layers. We compare the prompts with untrained ones, and with prompts that the other model learned itself.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/16_another_model/reference.ipynb), as last recorded.
 

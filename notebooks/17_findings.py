@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Findings
 #
-# This is the ledger: every claim of the paper, what was measured here, and the outcome. The notebook of each experiment computed its
+# This is the ledger: every claim that the study tests, what was measured here, and the outcome. The notebook of each experiment computed its
 # outcome, by the rules in `ctp_lib/claims/verdict.py` and the margins in `params.yaml`. This page only collects them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/17_findings/reference.ipynb), as last recorded.
@@ -69,5 +69,5 @@ for name in ("1_perplexity_by_level", "8_metric_audit", "6_prompt_or_lora", "4_c
 #
 # Some findings do not depend on model size: whether the method works as described, whether the metric is sound, how many bits a model
 # needs. The size of the recovery does depend on it. The reference model has four million parameters and knows only documentation. A model
-# of seven billion loses different things to compression, so the shares recovered here are no estimate for it. C10 asks for other model
-# families. The embedded study does not judge it: put their hub ids into `params.yaml`.
+# of seven billion loses different things to compression, so the shares recovered here are no estimate for it. No study gives an outcome
+# for C10, whether the result holds for other model families. To look into it, add such models to `params.yaml` and compare their tables.
