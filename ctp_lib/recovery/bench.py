@@ -89,16 +89,15 @@ class Bench:
             learned.run, learned.method = TrainingRun(**found["run"]) if found["run"] else None, name
             return learned
         checkpoint, others = paths.checkpoint(self.study, goal), functools.partial(self.learned, seed=seed)
-        learned, cost = lesson.teach(self.network, lambda: self.teacher, self.tokenizer, others, checkpoint=checkpoint, label=label)
+        learned, cost = lesson.teach(self, others, checkpoint=checkpoint, label=label)
         if lesson.method.trains:
             cell = {"model": self.model, "level": str(self.level), "method": name, "trained_on": lesson.text, "seed": seed}
             run = None if learned.run is None else {**asdict(learned.run), "seconds": 0.0}  # seconds lie with the costs
             with paths.replacing(goal) as incoming:
                 incoming.mkdir()
                 learned.save(incoming, self.study.model(self.model), self.network)
-                (incoming / paths.LEARNED).write_text(
-                    json.dumps({"identity": wanted, "run": run}, indent=1) + "\n", encoding="utf-8"
-                )
+                about = json.dumps({"identity": wanted, "run": run}, indent=1)
+                (incoming / paths.LEARNED).write_text(about + "\n", encoding="utf-8")
                 cells.write_cost(self.study, goal, cell, [cost])
             checkpoint.unlink(missing_ok=True)
         return learned

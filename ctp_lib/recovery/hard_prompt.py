@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.recovery.token_prefix import TokenPrefix
+from ctp_lib.recovery.soft_prompt import TokenPrefix
 from ctp_lib.settings.spec import SPEC
 from ctp_lib.settings.study import Study, with_settings
 from ctp_lib.text.selection import TrainingText
@@ -16,9 +16,7 @@ from ctp_lib.text.selection import TrainingText
 
 @dataclass(**SPEC)
 class Sentence:
-    """``text`` stands before the input; with ``like``, cut or repeated to as many tokens as that has: a control that differs in its words
-    alone.
-    """
+    """``text`` stands before the input; with ``like``, a control: cut or repeated to as many tokens as that has."""
 
     text: str
     like: str | None = None

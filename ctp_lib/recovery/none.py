@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery.base import Learned, Method
-from ctp_lib.settings.models import ModelSpec
 
 
 class Nothing(Learned):
@@ -21,7 +20,7 @@ class Nothing(Learned):
         """The network alone."""
         yield Subject(network)
 
-    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+    def save(self, folder: Path, base: Any, network: PreTrainedModel) -> None:
         """There is nothing to write."""
 
 

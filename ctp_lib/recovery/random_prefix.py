@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from ctp_lib.recovery.token_prefix import TokenPrefix
+from ctp_lib.recovery.soft_prompt import TokenPrefix
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.text.selection import TrainingText
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ctp_lib.recovery.token_prefix import TokenPrefix
+from ctp_lib.recovery.soft_prompt import TokenPrefix
 from ctp_lib.text.selection import TrainingText
 
 

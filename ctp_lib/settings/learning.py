@@ -1,10 +1,10 @@
 """How something is learned on a frozen model."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
-from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Share, require, require_seeds
+from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Share, only, require
 
 
 @dataclass(**SPEC)
@@ -64,9 +64,6 @@ class SoftPromptSpec(RecipeSpec):
     seeds: Seeds
     recipe: str | None = None
 
-    def __post_init__(self) -> None:
-        require_seeds(self.seeds)
-
     @property
     def how(self) -> str:
         """The loss in words, and the name of the recipe."""
@@ -81,8 +78,5 @@ class LoraSpec:
     targets: tuple[str, ...]
     training: TrainingSpec
     alpha: Positive = 32.0
-    dropout: float = 0.1
+    dropout: Annotated[float, only(lambda share: 0 <= share < 1, "0 or more and below 1")] = 0.1
     loss: Loss = "next-token"
-
-    def __post_init__(self) -> None:
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
