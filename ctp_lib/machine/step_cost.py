@@ -1,7 +1,6 @@
-"""What one training step takes: seconds, and the bytes that the backward pass has to keep.
+"""What one training step takes: seconds, and the bytes of the tensors that a forward pass leaves behind for the backward pass.
 
-The bytes are those of the tensors that a forward pass leaves behind, the model's own weights not among them, so they do not depend on
-the machine, the allocator, or what ran before.
+They depend neither on the machine nor on the allocator nor on what ran before.
 """
 
 import statistics

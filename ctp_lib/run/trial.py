@@ -96,7 +96,7 @@ def fit(study: Study, minutes: float) -> Study:
     asked = json.loads(json.dumps({"minutes": minutes, "levels": study.study.levels, "methods": list(study.methods)}))
     for level in study.levels:
         saved.make(study, model, level)
-    if kept.exists() and (plan := json.loads(kept.read_text(encoding="utf-8")))["asked"] == asked:
+    if kept.exists() and (plan := cells.read(kept))["asked"] == asked:
         return _with(study, plan["steps"], plan["windows"])
     spent = time.perf_counter() - began
     bench = Bench(study, model, study.levels[-1])
@@ -106,9 +106,8 @@ def fit(study: Study, minutes: float) -> Study:
     left = max(60 * minutes - spent, 30 * minutes)
     learned = len(study.methods) * (len(study.levels) - 1)
     rated = learned + len(study.levels)
-    steps = int(
-        min(max(LEARNING * left / learned / step - 16, 10), study.soft_prompt.training.steps)
-    )  # validations take as long as 16
+    fitting = LEARNING * left / learned / step - 16  # validations take as long as 16
+    steps = int(min(max(fitting, 10), study.soft_prompt.training.steps))
     windows = int(min(max((1 - LEARNING) * left / rated / step * len(one), 4), 100))
     with paths.replacing(kept) as incoming:
         incoming.write_text(json.dumps({"asked": asked, "steps": steps, "windows": windows}) + "\n", encoding="utf-8")
@@ -125,11 +124,11 @@ def _with(study: Study, steps: int, windows: int) -> Study:
 
 def scored(study: Study) -> list[dict[str, Any]]:
     """The score of every level alone, and of every method at the compressed ones; what is missing is learned."""
-    (model,), compressed = study.study.models, [level for level in study.levels if level.family != "full"]
-    asked = [
-        (level, name) for level in study.levels for name in (NONE.name, *study.methods) if level in compressed or name == NONE.name
-    ]
-    return cells.rows([scores.obtain(study, model, *one) for one in asked])
+    (model,), found = study.study.models, []
+    for level in study.levels:
+        for name in (NONE.name, *(study.methods if level.family != "full" else ())):
+            found.append(scores.obtain(study, model, level, name))
+    return cells.rows(found)
 
 
 def table(study: Study) -> pd.DataFrame:
