@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ctp_lib.claims import style
@@ -58,21 +58,16 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
         num_key_value_heads=shape.heads,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
     )
     torch.manual_seed(seed)
     return LlamaForCausalLM(config)
 
 
 def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for embeddings and norms (Jordan et al. 2024; Liu et al. 2025).
-
-    Muon's updates are scaled to AdamW's typical size, so both share one learning rate.
-    """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    """Muon (Jordan et al. 2024) for matrices of layers, scaled to AdamW's updates (Liu et al. 2025), which has the rest, at the same rate."""
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
+    others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(matrices, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
@@ -80,14 +75,7 @@ def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Opt
 
 
 def train(
-    model: LlamaForCausalLM,
-    tokens: torch.Tensor,
-    validation: torch.Tensor,
-    spec: TrainingSpec,
-    *,
-    seed: int,
-    checkpoint: Path,
-    label: str,
+    model: LlamaForCausalLM, tokens: Tensor, validation: Tensor, spec: TrainingSpec, *, seed: int, checkpoint: Path, label: str
 ) -> training.TrainingRun:
     """Train all of ``model`` on ``tokens`` (int32, one row), in bf16 where the machine has it, and leave it at its best step.
 
@@ -95,7 +83,7 @@ def train(
     :class:`ValueError` when the text is too short.
     """
 
-    def loss(batch: torch.Tensor) -> torch.Tensor:
+    def loss(batch: Tensor) -> Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=loading.has_fast_bf16()):
             return token_nll(model, batch).mean()
 

@@ -24,7 +24,6 @@ from ctp_lib.model.teacher import Teacher
 from ctp_lib.recovery import comparison, lora
 from ctp_lib.results import tables
 from ctp_lib.settings import paths, study
-from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line, one_sentence
 from ctp_lib.settings.study import Study
@@ -53,8 +52,7 @@ class Needs:
 def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     """What ``model`` needs for ``works``; raise :class:`ParameterError`, with what to do, where it cannot be done here.
 
-    In turn: its configuration and tokenizer load and fit, its context holds window and prompt, every corpus gives two windows or
-    more and none that it was trained on, and disk and memory suffice.
+    In turn: configuration and tokenizer, the context, two windows of every corpus or more that the model was not trained on, disk, memory.
     """
     spec = settings.model(model)
     tokenizer = loading.load_tokenizer(spec)
@@ -82,15 +80,14 @@ def on_shapes(spec: ModelSpec) -> PreTrainedModel:
     except (OSError, ValueError, KeyError) as error:
         raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
     if not loading.compressible(network):
-        raise ParameterError(
-            f"model {spec.source!r} has no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
-        )
+        lacks = "no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
+        raise ParameterError(f"model {spec.source!r} has {lacks}")
     return network
 
 
 def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WORKS) -> Needs:
     """What ``network``, one :func:`on_shapes`, takes for ``works`` at these settings."""
-    weights, windows = sum(weight.nbytes for weight in network.parameters()), at_once(settings.soft_prompt.training)
+    weights, windows = sum(weight.nbytes for weight in network.parameters()), settings.soft_prompt.training.at_once
     counted = {
         "compress": [_compress_bytes],
         "evaluate": [_score_bytes, _answer_bytes],
@@ -103,15 +100,8 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
     return Needs(weights, {work: weights + size for work, size in takes.items()}, disk)
 
 
-def at_once(training: TrainingSpec) -> int:
-    """Windows whose activations are in memory together."""
-    return training.windows_at_once or training.batch_windows
-
-
 def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
-    """Of one matrix, in fp32, its Hessian and what the solver makes of it and of the weights; of all calibration windows what enters a step
-    and what leaves it; of one batch of them a forward pass.
-    """
+    """The solver's for one matrix, in fp32; of all calibration windows, what enters a step and leaves it; of a batch, a forward pass."""
     spec, linear = settings.compression, loading.compressible(network).values()
     widest, largest = max(module.in_features for module in linear), max(module.weight.numel() for module in linear)
     batch = torch.zeros(min(spec.windows_at_once, spec.windows), spec.window, dtype=torch.int64)
@@ -119,23 +109,22 @@ def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
     passed = 2 * spec.windows * spec.window * widest * next(network.parameters()).element_size()
 
     def forward() -> None:
-        with torch.no_grad():
-            network(inputs_embeds=network.get_input_embeddings()(batch), use_cache=False, logits_to_keep=1)
+        network(inputs_embeds=network.get_input_embeddings()(batch), use_cache=False, logits_to_keep=1)
 
-    return passed + solver + memory.peak_bytes(forward, network.parameters())
+    return passed + solver + _without_gradients(forward, network)
 
 
 def _score_bytes(network: PreTrainedModel, settings: Study) -> int:
     """Of windows behind a prompt, with the uncompressed model beside, which has the same shapes."""
     window = settings.evaluation.window
     windows = torch.zeros(windows_at_once(window, loading.device(settings.device)), window, dtype=torch.int64)
-    prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
+    prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt().detach()
+    teacher = sum(weight.nbytes for weight in network.parameters())
 
     def score() -> None:
         nll_and_divergence(network, windows, PromptCache(network, prompt), Teacher(network))
 
-    teacher = sum(weight.nbytes for weight in network.parameters())
-    return _more_logits(network, settings) + teacher + memory.peak_bytes(score, network.parameters())
+    return _more_logits(network, settings) + teacher + _without_gradients(score, network)
 
 
 def _answer_bytes(network: PreTrainedModel, settings: Study) -> int:
@@ -143,12 +132,14 @@ def _answer_bytes(network: PreTrainedModel, settings: Study) -> int:
     window, prompt = settings.evaluation.window, settings.soft_prompt.prompt_tokens
     tokens = window * windows_at_once(window, loading.device(settings.device))
     items = torch.zeros(max(1, tokens // SHORT_ITEM), SHORT_ITEM + prompt, dtype=torch.int64)
+    return _more_logits(network, settings) + _without_gradients(
+        lambda: network.get_decoder()(input_ids=items, use_cache=True), network
+    )
 
-    def answer() -> None:
-        with torch.no_grad():
-            network.get_decoder()(input_ids=items, use_cache=True)
 
-    return _more_logits(network, settings) + memory.peak_bytes(answer, network.parameters())
+@torch.no_grad()
+def _without_gradients(work: Callable[[], object], network: PreTrainedModel) -> int:
+    return memory.peak_bytes(work, network.parameters())
 
 
 def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
@@ -166,9 +157,8 @@ def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
         try:
             adapted = lora.with_lora(network, spec)
         except ValueError as error:
-            raise ParameterError(
-                f"comparison.lora_points has {point}: {first_line(error)}; name modules that the model has"
-            ) from None
+            why = f"{first_line(error)}; name modules that the model has"
+            raise ParameterError(f"comparison.lora_points has {point}: {why}") from None
         memory.drop_data(adapted)
         for module in adapted.modules():  # in training mode, but OPT's decoder, which would draw a number to leave layers out by
             module.training = not hasattr(module, "layerdrop")
@@ -247,20 +237,17 @@ def _size(size: float) -> str:
 
 def report(settings: Study, model: str) -> str:
     """The whole check of ``model``, as a page of text."""
-    spec, free, asked = settings.model(model), available(settings), at_once(settings.soft_prompt.training)
+    spec, free, asked = settings.model(model), available(settings), settings.soft_prompt.training.at_once
     needed = check(settings, model)
     selection.beginnings(settings, loading.load_tokenizer(spec))
     windows = largest_batch(_step_bytes, on_shapes(spec), settings, free - needed.weights)
     sizes = {"weights": needed.weights, **needed.memory, "disk": needed.disk}
     on_disk = _size(shutil.disk_usage(settings.root).free)
-    return "\n".join(
-        [
-            f"{model}: its tokenizer fits, its context holds window and prompt, the text suffices.",
-            *(f"  {what:12} {_size(size):>9}" for what, size in sizes.items()),
-            f"  {'at once':12} {windows:>9} windows at most in a step of a soft prompt; the settings ask for {asked}",
-            f"  {'free':12} {_size(free):>9} in memory on {loading.device(settings.device)}, {on_disk} on disk",
-        ]
-    )
+    lines = [f"{model}: its tokenizer fits, its context holds window and prompt, the text suffices."]
+    lines += [f"  {what:12} {_size(size):>9}" for what, size in sizes.items()]
+    lines.append(f"  {'at once':12} {windows:>9} windows at most in a step of a soft prompt; the settings ask for {asked}")
+    lines.append(f"  {'free':12} {_size(free):>9} in memory on {loading.device(settings.device)}, {on_disk} on disk")
+    return "\n".join(lines)
 
 
 @one_sentence()

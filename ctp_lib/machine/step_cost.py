@@ -76,10 +76,7 @@ def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
 
 
 def table(candidates: Mapping[str, Callable[[], Candidate]], batch: Tensor, *, repeats: int) -> pd.DataFrame:
-    """One row a method: trainable parameters, median seconds of ``repeats`` steps after one to warm up, kept bytes.
-
-    One is made ready when the one before it is gone, so that one model alone is in memory.
-    """
+    """A row a method, one in memory at a time: trainable parameters, median seconds of ``repeats`` steps after a first, kept bytes."""
     return pd.DataFrame({"method": name, **_row(ready(), batch, repeats)} for name, ready in candidates.items())
 
 

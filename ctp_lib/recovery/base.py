@@ -92,10 +92,7 @@ def registry(settings: Study | None = None) -> Registry[Method]:
 
 
 def settings_of(study: Study, name: str) -> dict[str, Any] | None:
-    """What the study's method ``name`` learns with, all told; None for the soft prompt, which imports nothing.
-
-    Raises :class:`ParameterError` where the study cannot learn it.
-    """
+    """What the study's method ``name`` learns with (None: a soft prompt as it is). Raises :class:`ParameterError` where it cannot."""
     own = study.methods[name]
     if name == PROMPT and not own:
         return None

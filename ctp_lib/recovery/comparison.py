@@ -37,32 +37,19 @@ def obtain(settings: Study, model: str) -> dict[str, Any]:
         "evaluation": scores.evaluation(settings),
         "code": digests.code([Path(__file__)]),
     }
-    found = cells.known(path, wanted)
-    if found is None:
-        rows = []
-        for bench in (Bench(settings, model, level) for level in levels):
-            rows += swept(bench, prompts(bench), spec.prompt_rates) + swept(bench, loras(bench), spec.lora_rates)
-        found = cells.write(path, {"model": model}, identity=wanted, perplexity=rows)
-    return found
-
-
-def prompts(bench: Bench) -> list[Size]:
-    """Soft prompts of every length that is compared, the study's own first."""
-    recipe = bench.study.soft_prompt
-    lengths = dict.fromkeys([recipe.prompt_tokens, *bench.study.comparison.prompt_tokens])
-    return [Size(PROMPT.name, f"{tokens} vectors", replace(recipe, prompt_tokens=tokens)) for tokens in lengths]
-
-
-def loras(bench: Bench) -> list[Size]:
-    """LoRA at every rank and set of modules that is compared."""
-    spec, recipe = bench.study.comparison, bench.study.soft_prompt
-    return [Size(LORA.name, point, lora_at(spec, point, recipe, rate=1.0)) for point in spec.lora_points]
+    if (found := cells.known(path, wanted)) is not None:
+        return found
+    recipe, rows = settings.soft_prompt, []
+    lengths = dict.fromkeys([recipe.prompt_tokens, *spec.prompt_tokens])  # the study's own first
+    prompts = [Size(PROMPT.name, f"{tokens} vectors", replace(recipe, prompt_tokens=tokens)) for tokens in lengths]
+    loras = [Size(LORA.name, point, lora_at(spec, point, recipe, rate=1.0)) for point in spec.lora_points]
+    for bench in (Bench(settings, model, level) for level in levels):
+        rows += swept(bench, prompts, spec.prompt_rates) + swept(bench, loras, spec.lora_rates)
+    return cells.write(path, {"model": model}, identity=wanted, perplexity=rows)
 
 
 def lora_at(spec: ComparisonSpec, point: str, prompts: SoftPromptSpec, rate: float) -> LoraSpec:
-    """The LoRA of one ``<rank>@<set>`` at a learning rate, by the loss and training of ``prompts``. Alpha is the rank, so that one rate suits
-    all ranks; dropout as in the paper.
-    """
+    """The LoRA of one ``<rank>@<set>`` as ``prompts`` are trained, at a learning rate. Alpha is the rank, so that one rate suits all ranks."""
     rank, _, targets = point.partition("@")
     training = replace(prompts.training, learning_rate=rate)
     return LoraSpec(int(rank), spec.lora_targets[targets], training, alpha=float(rank), loss=prompts.loss)
@@ -101,9 +88,7 @@ def swept(bench: Bench, sizes: Sequence[Size], rates: Sequence[float]) -> list[d
 
 
 def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], further: int) -> dict[float, float]:
-    """The validation NLL of every learning rate that was tried: ``rates``, and while the best is at an end of them, up to
-    ``further`` more beyond that end, by the factor between the two rates there.
-    """
+    """The validation NLL of each of ``rates``, and of up to ``further`` beyond, while the best is at an end, by the factor there."""
     found = {rate: validation_nll(rate) for rate in sorted(set(rates))}
     for _ in range(further if len(found) > 1 else 0):
         tried, best = sorted(found), min(found, key=found.__getitem__)

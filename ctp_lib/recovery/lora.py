@@ -63,9 +63,7 @@ class Adapter(Learned):
 
 
 class Lora(Method):
-    """Learned by the loop, loss and text of a soft prompt. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and of
-    ``training`` its learning rate and what else differs.
-    """
+    """Learned as a soft prompt is. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and of ``training`` what differs."""
 
     name, label, colour = "lora", "compressed + LoRA", "#1c7ed6"
 
@@ -124,10 +122,7 @@ class Lora(Method):
 
 
 def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:
-    """``network`` with new LoRA matrices; its own weights stay frozen, and ``unload()`` gives it back.
-
-    Raises :class:`ValueError` when the model has no modules of the names in ``recipe.targets``.
-    """
+    """``network``, frozen, with new LoRA matrices, until ``unload()``. Raises :class:`ValueError` when it has none of ``recipe.targets``."""
     from peft import LoraConfig, get_peft_model
 
     if recipe.training.recompute:

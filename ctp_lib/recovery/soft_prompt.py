@@ -1,7 +1,6 @@
 """The paper's method: vectors before the input, learned by gradient descent through the frozen model (section 3.2).
 
-A prompt is a matrix of ``n`` vectors of the model's width, put before the embeddings of the real tokens, whether they were learned or belong
-to tokens themselves. Its file is a PEFT adapter.
+A prompt is a matrix of ``n`` vectors of the model's width, learned or of given tokens, before the embeddings. Its file is a PEFT adapter.
 """
 
 from __future__ import annotations
@@ -98,11 +97,7 @@ class PromptTuning(Method):
     name, label, colour = "soft_prompt", "compressed + soft prompt", "#d9480f"
 
     def learn(self, network, text, settings: SoftPromptSpec, teacher, seed, *, checkpoint, label, **_) -> Prompt:
-        """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``.
-
-        The loss is a mean over the real tokens: of their plain next-token NLL, or, with a ``teacher``, of the divergence from what that
-        model predicts.
-        """
+        """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``."""
         prompt = SoftPrompt.from_vocabulary(network, settings.prompt_tokens, settings.initialisation, seed)
         if settings.training.recompute:
             loading.recompute_activations(network)

@@ -33,9 +33,7 @@ Optimizers = list[torch.optim.Optimizer]
 
 @dataclass
 class TrainingRun:
-    """What a training did. ``curve`` has a row a validation: step, tokens, training_loss (None before the first step) and
-    validation_nll, in nats a token.
-    """
+    """What a training did. ``curve``, a row a validation: step, tokens, training_loss (None at first), validation_nll, in nats a token."""
 
     curve: list[dict[str, float | None]] = field(default_factory=list)
     best_step: int = 0
@@ -77,11 +75,10 @@ def train(
 ) -> TrainingRun:
     """Train ``module`` and leave it at the step with the lowest validation NLL.
 
-    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats
-    a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every ``validate_every`` steps, before the first
-    and after the last. A ``checkpoint`` left by a killed run with the same spec and ``identity`` (JSON values: the seed, the base, the
-    data) is taken up, also a finished one: it is the caller's to delete, once what was trained is saved. Raises
-    :class:`FloatingPointError` when the loss is no longer finite.
+    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats a token.
+    ``validate()`` gives the validation NLL, every ``validate_every`` steps and after the last. A ``checkpoint`` of the same spec and
+    ``identity`` (JSON values: seed, base, data) is taken up, also a finished one: the caller deletes it, once what was trained is saved.
+    Raises :class:`FloatingPointError` when the loss is no longer finite.
     """
     state = _State(module, optimizers(module, spec), spec, identity, checkpoint)
     first = state.resume()

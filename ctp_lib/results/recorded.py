@@ -1,9 +1,8 @@
 """Runs that are kept: all that a study made but weights and text, with its settings, machine and date; and another run beside a kept one.
 
 ``python -m ctp_lib.results.recorded keep`` keeps the present study's under ``results/recorded/<study>`` and ``figures/recorded/<study>``, which
-are committed; what a run of one's own makes lies beside them, out of git. ``compare`` says whether its tables agree with those, and every
-outcome. Two processors round in other ways, and training amplifies the last bit: how much is expected stands in the recorded run's
-``tolerance.json``, which ``compare --tolerate`` writes: its widest differences from a second run, made on other instructions.
+are committed. ``compare`` says whether a run's tables and outcomes agree with those. Two processors round in other ways, and training amplifies
+the last bit: how much is expected stands in ``tolerance.json``, which ``compare --tolerate`` writes, the widest differences of such a run.
 """
 
 import argparse
@@ -29,10 +28,7 @@ TOLERANCE = "tolerance.json"
 
 
 def keep(settings: Study, name: str) -> Path:
-    """Copy the present run to ``results/recorded/NAME`` and ``figures/recorded/NAME``, in the place of an older one of that name.
-
-    Raises :class:`ParameterError` when it is not complete.
-    """
+    """Copy the present run to where one of that name is kept, in its place. Raises :class:`ParameterError` when it is not complete."""
     made, kept, figures = paths.results(settings), paths.recorded(settings, name), settings.root / "figures"
     outcomes(made)
     for source, goal in ((figures / settings.study.name, figures / "recorded" / name), (made, kept)):

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
 from ctp_lib.settings import models, study
+from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence, require
 from ctp_lib.settings.study import Study
 
@@ -35,13 +36,13 @@ def graph(settings: Study) -> dict[str, Any]:
     for field, names in (("models", list(settings.models)), ("files, folders and plugins", reads)):
         differ = len({models.slug(name) for name in names}) == len(names)
         require(differ, field, names, "names that differ in more than slashes and spaces")
-    run = settings.study
+    run, compared = settings.study, [Level.parse(level) for level in settings.comparison.levels if level != "full"]
     return {
         "study": run.name,
         "recipe": settings.soft_prompt.recipe or next(iter(settings.recipes)),
         "models": [models.slug(name) for name in run.models],
         "levels": [level.slug for level in settings.levels],
-        "shown": settings.shown_level.slug,
+        "shown": compared[-1].slug,  # looked at closely where one is enough
         "methods": list(settings.methods),
         "calibrated_on": settings.compression.corpus,
         "learned_on": settings.soft_prompt.corpus,

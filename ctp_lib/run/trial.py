@@ -38,10 +38,7 @@ LEARNING = 0.7
 
 
 def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: Sequence[str]) -> Study:
-    """A study of ``model`` at ``levels`` with ``methods`` on ``text``: a corpus of ``base``, or files. Its corpus is built.
-
-    Raises :class:`ParameterError` where one of them cannot be.
-    """
+    """A study of ``model`` at ``levels`` with ``methods`` on ``text``, a corpus of ``base`` or files. :class:`ParameterError`: there is none."""
     require(len(levels) > 0 and "full" not in levels, "levels", levels, "one compressed level or more, such as 3bit")
     for level in levels:
         method_for(Level.parse(level), compression_methods(base))
@@ -87,10 +84,7 @@ def _ready(study: Study) -> Study:
 
 
 def fit(study: Study, minutes: float) -> Study:
-    """``study`` with as many steps and test windows as fit into ``minutes``: compresses, measures a step, and says what it chose.
-
-    The choice is kept, so that a trial that was killed goes on with it.
-    """
+    """``study`` with as many steps and test windows as fit into ``minutes``: compresses, measures a step, and says and keeps its choice."""
     began, (model,) = time.perf_counter(), study.study.models
     kept = paths.results(study) / "plan.json"
     asked = json.loads(json.dumps({"minutes": minutes, "levels": study.study.levels, "methods": list(study.methods)}))

@@ -11,10 +11,9 @@ from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Share, only, req
 class TrainingSpec:
     """How to train. The paper's recipe: AdamW, no weight decay, linear schedule with warm-up, clip 1.0.
 
-    ``steps``, ``warmup_steps``, ``validate_every`` and ``checkpoint_every`` count optimizer steps; ``batch_windows`` is the
-    number of windows in a step, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up.
-    ``recompute`` computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear``
-    (decay to zero from the end of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
+    A step has ``batch_windows`` windows, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up. ``recompute``
+    computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear`` (decay to zero from the end
+    of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
     """
 
     steps: Count
@@ -29,6 +28,11 @@ class TrainingSpec:
     windows_at_once: int | None = None
     recompute: bool = False
 
+    @property
+    def at_once(self) -> int:
+        """Windows whose activations are in memory together."""
+        return self.windows_at_once or self.batch_windows
+
     def __post_init__(self) -> None:
         at_once = self.windows_at_once
         require(at_once is None or 0 < at_once <= self.batch_windows, "windows_at_once", at_once, "1 to batch_windows")
@@ -42,11 +46,7 @@ Loss = Literal["next-token", "distillation"]
 
 @dataclass(**SPEC, kw_only=True)
 class RecipeSpec:
-    """A way to learn a prompt of ``prompt_tokens`` vectors.
-
-    ``initialisation`` starts from the embeddings of the first ids of the vocabulary, or of ids that are drawn; ``loss`` is the plain one
-    of the next token, or the divergence from the uncompressed model's predictions (:mod:`ctp_lib.model.divergence`).
-    """
+    """A way to learn a prompt of ``prompt_tokens`` vectors: starting from the first ids of the vocabulary or drawn ones, by a loss."""
 
     prompt_tokens: Count
     training: TrainingSpec

@@ -1,7 +1,7 @@
 """How a section of ``params.yaml`` is written down and checked: a pydantic dataclass, and one sentence when a value is wrong."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -47,15 +47,17 @@ def only(holds: Callable[[Any], bool], allowed: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
+def each_once(values: Collection[Any]) -> bool:
+    """Whether there is a value or more, and none twice."""
+    return 0 < len(values) == len(set(values))
+
+
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Window = Annotated[int, Field(ge=2)]
 AT_LEAST_ONE = only(bool, "at least one value")
-Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    only(lambda seeds: 0 < len(seeds) == len(set(seeds)), "one whole number or more, 0 or above, each once"),
-]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], only(each_once, "one whole number or more, 0 or above, each once")]
 """Each of what is learned is learned once for each."""
 
 ALLOWED = {

@@ -10,30 +10,19 @@ import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML, YAMLError
 
-from ctp_lib.settings import models
+from ctp_lib.settings import experiments, models
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.corpora import CorporaSpec
-from ctp_lib.settings.experiments import (
-    AnotherModelSpec,
-    ComparisonSpec,
-    CrossCompressionSpec,
-    CrossDatasetSpec,
-    EvaluationSpec,
-    HardPromptSpec,
-    MarginsSpec,
-    ShippedModelSpec,
-    TasksSpec,
-)
 from ctp_lib.settings.learning import RecipeSpec, SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import SPEC, ParameterError, require, sentence
+from ctp_lib.settings.spec import SPEC, ParameterError, each_once, only, require, sentence
 
 PROMPT = "soft_prompt"
 """The paper's method: every study has it, and its settings are a section of their own."""
@@ -43,17 +32,14 @@ PROMPT = "soft_prompt"
 class RunSpec:
     """What the study ``name`` runs over, by name; ``levels`` as people write them."""
 
-    name: str
-    models: tuple[str, ...]
+    name: Annotated[str, only(re.compile(r"[A-Za-z0-9_-]+").fullmatch, "a name of letters, digits, - and _")]
+    models: Annotated[tuple[str, ...], only(each_once, "one model or more, each once")]
     corpora: tuple[str, ...]
     levels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        once = "full" in self.levels and len(set(self.levels)) == len(self.levels) > 1
+        once = "full" in self.levels and each_once(self.levels) and len(self.levels) > 1
         require(once, "levels", list(self.levels), "full, which all others are compared with, another level, and each once")
-        require(len(set(self.models)) == len(self.models) > 0, "models", list(self.models), "one model or more, each once")
-        named = re.fullmatch(r"[A-Za-z0-9_-]+", self.name)
-        require(named is not None, "study", self.name, "a name of letters, digits, - and _")
         for level in self.levels:
             Level.parse(level)
 
@@ -72,17 +58,17 @@ class Study:
     models: Mapping[str, ModelSpec]
     study: RunSpec
     corpora: CorporaSpec
-    shipped_models: Mapping[str, ShippedModelSpec]
+    shipped_models: Mapping[str, experiments.ShippedModelSpec]
     compression: CompressionSpec
     soft_prompt: SoftPromptSpec
-    hard_prompt: HardPromptSpec
-    cross_dataset: CrossDatasetSpec
-    cross_compression: CrossCompressionSpec
-    tasks: TasksSpec
-    comparison: ComparisonSpec
-    another_model: AnotherModelSpec
-    evaluation: EvaluationSpec
-    margins: MarginsSpec
+    hard_prompt: experiments.HardPromptSpec
+    cross_dataset: experiments.CrossDatasetSpec
+    cross_compression: experiments.CrossCompressionSpec
+    tasks: experiments.TasksSpec
+    comparison: experiments.ComparisonSpec
+    another_model: experiments.AnotherModelSpec
+    evaluation: experiments.EvaluationSpec
+    margins: experiments.MarginsSpec
     methods: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[str, RecipeSpec] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
@@ -106,7 +92,7 @@ class Study:
             allowed = "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
             require(documented or not name.startswith("documentation_"), "tasks.names", name, allowed)
         for side, listed in (("model", [pair.model for pair in self.another_model.pairs]), ("other", self.others)):
-            require(len(set(listed)) == len(listed), "another_model.pairs", listed, f"each {side} once")
+            require(not listed or each_once(listed), "another_model.pairs", listed, f"each {side} once")
         both = "full" in self.comparison.levels and len(self.comparison.levels) > 1
         require(both, "comparison.levels", list(self.comparison.levels), "full and a compressed level or more")
 
@@ -130,11 +116,6 @@ class Study:
     def levels(self) -> list[Level]:
         """The levels that the study runs over, in its order."""
         return [Level.parse(level) for level in self.study.levels]
-
-    @property
-    def shown_level(self) -> Level:
-        """The level that is looked at closely where one is enough: the last of ``comparison.levels``."""
-        return Level.parse([level for level in self.comparison.levels if level != "full"][-1])
 
     def prompts_by(self, recipe: str) -> SoftPromptSpec:
         """The study's prompts, learned in another way: by one of ``recipes``."""
@@ -220,11 +201,8 @@ def _with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_settings(kind: type, raw: Mapping[str, Any], prefix: str = "") -> Any:
-    """``raw`` as the section ``kind``; ``prefix`` says where it stands. Raises :class:`ParameterError` with one sentence.
-
-    It is read as JSON, where a list may be a tuple, and nothing else is converted.
-    """
-    try:
+    """``raw`` as the section ``kind``; ``prefix`` says where it stands. Raises :class:`ParameterError` with one sentence."""
+    try:  # as JSON, where a list may be a tuple, and nothing else is converted
         return TypeAdapter(kind).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         raise ParameterError(prefix + sentence(error, lambda path: _names(kind, path))) from None
