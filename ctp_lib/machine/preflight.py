@@ -118,7 +118,7 @@ def _score_bytes(network: PreTrainedModel, settings: Study) -> int:
     """Of windows behind a prompt, with the uncompressed model beside, which has the same shapes."""
     window = settings.evaluation.window
     windows = torch.zeros(windows_at_once(window, loading.device(settings.device)), window, dtype=torch.int64)
-    prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt().detach()
+    prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
     teacher = sum(weight.nbytes for weight in network.parameters())
 
     def score() -> None:
@@ -132,9 +132,8 @@ def _answer_bytes(network: PreTrainedModel, settings: Study) -> int:
     window, prompt = settings.evaluation.window, settings.soft_prompt.prompt_tokens
     tokens = window * windows_at_once(window, loading.device(settings.device))
     items = torch.zeros(max(1, tokens // SHORT_ITEM), SHORT_ITEM + prompt, dtype=torch.int64)
-    return _more_logits(network, settings) + _without_gradients(
-        lambda: network.get_decoder()(input_ids=items, use_cache=True), network
-    )
+    answered = _without_gradients(lambda: network.get_decoder()(input_ids=items, use_cache=True), network)
+    return _more_logits(network, settings) + answered
 
 
 @torch.no_grad()

@@ -66,22 +66,14 @@ class Bench:
         return Lesson(self.study, self.model, self.level, name, seed, own, corpus)
 
     def learned(
-        self,
-        name: str,
-        seed: int,
-        *,
-        own: Any = None,
-        corpus: str | None = None,
-        goal: Path | None = None,
-        label: str = "",
-        onto: PreTrainedModel | None = None,
+        self, name: str, seed: int, *, goal: Path | None = None, label: str = "", onto: PreTrainedModel | None = None, **other: Any
     ) -> Learned:
-        """What method ``name`` learns here with ``seed``: from ``goal``, its folder, or learned now.
+        """What method ``name`` learns here with ``seed``: from ``goal``, its folder, or learned now, under a bar with ``label``.
 
-        ``own`` are settings in place of the study's, ``corpus`` is the text in place of the broad one; ``label`` names its bar. What is
-        there already is read for the network ``onto``, so that this level's own need not be loaded.
+        It is read for the network ``onto``, so that this level's own need not be loaded; what is ``other`` than in the study, ``own`` settings
+        or ``corpus``, is that of :meth:`lesson`.
         """
-        lesson, goal = self.lesson(name, seed, own, corpus), goal or paths.learned(self.study, self.model, self.level, name, seed)
+        lesson, goal = self.lesson(name, seed, **other), goal or paths.learned(self.study, self.model, self.level, name, seed)
         about = goal / paths.LEARNED
         wanted = json.loads(json.dumps(lesson.identity))
         if about.exists() and (found := json.loads(about.read_text(encoding="utf-8")))["identity"] == wanted:

@@ -80,7 +80,7 @@ class Lora(Method):
         """LoRA matrices on ``network`` by the soft prompt's loss, at the step that was best on ``text.validation``."""
         from peft import get_peft_model_state_dict
 
-        base = training.identity(network, teacher)
+        made_by = {"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)}
         torch.manual_seed(seed)
         adapted = with_lora(network, settings)
 
@@ -92,19 +92,15 @@ class Lora(Method):
                     module.train()
             return text.batch(step)
 
+        def loss(windows: Tensor) -> Tensor:
+            return token_loss(adapted, windows, None, teacher).mean()
+
         def validate() -> float:
             return perplexity(adapted.eval(), text.validation).nll
 
         try:
             run = training.train(
-                adapted,
-                loss=lambda windows: token_loss(adapted, windows, None, teacher).mean(),
-                batch=batch,
-                spec=settings.training,
-                identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **base},
-                validate=validate,
-                checkpoint=checkpoint,
-                label=label,
+                adapted, loss, batch, settings.training, identity=made_by, validate=validate, checkpoint=checkpoint, label=label
             )
             weights = {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(adapted).items()}
             return Adapter(adapted.peft_config["default"], weights, run)

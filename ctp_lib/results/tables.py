@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ctp_lib.results import cells
-from ctp_lib.settings import models, paths
+from ctp_lib.settings import paths
 from ctp_lib.settings.study import Study
 
 COLUMNS = {
@@ -84,13 +84,13 @@ def learning_costs(settings: Study, model: str, method: str) -> pd.DataFrame:
 
 def _costs(settings: Study) -> Iterator[dict[str, Any]]:
     """All that was paid for on the study's models, in the order of work."""
-    own = {models.slug(model) for model in settings.study.models}
     for kind in ("compressed", "learned", "scores", "direct", "comparison"):
         for path in sorted((paths.results(settings) / "costs" / kind).rglob("*.json")):
-            cell, model = cells.read(path), path.relative_to(paths.results(settings)).parts[2].removesuffix(".json")
-            asked = cell["cell"].get("method", "none") in ("none", *settings.methods) or kind == "comparison"
-            if cell["cell"]["level"] in settings.study.levels and model in own and asked:
-                yield cell
+            found = cells.read(path)
+            model, level, method = (found["cell"].get(name, "none") for name in ("model", "level", "method"))
+            asked = method in ("none", *settings.methods) or kind == "comparison"
+            if model in settings.study.models and level in settings.study.levels and asked:
+                yield found
 
 
 def _with_bits(settings: Study, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -151,10 +151,8 @@ def samples(study: Study, tokens: int = 48) -> dict[str, str]:
     (model,), corpus = study.study.models, study.soft_prompt.corpus
     full, bench = (Bench(study, model, level) for level in (Level(), study.levels[-1]))
     context = bench.scored[corpus].windows[0, :tokens]
-    found = {
-        "text": bench.tokenizer.decode(context),
-        study.model(model).as_it_came: write_on(Subject(full.network), bench.tokenizer, context, tokens),
-    }
+    found = {"text": bench.tokenizer.decode(context)}
+    found[study.model(model).as_it_came] = write_on(Subject(full.network), bench.tokenizer, context, tokens)
     for name in (NONE.name, *study.methods):
         learned = bench.learned(name, 0)
         with learned.on(bench.network) as subject:

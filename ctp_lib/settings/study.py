@@ -7,7 +7,6 @@ value raises :class:`ParameterError` with one sentence: the field, the value, wh
 import dataclasses
 import json
 import re
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -210,13 +209,9 @@ def with_settings(kind: type, raw: Mapping[str, Any], prefix: str = "") -> Any:
 
 def _names(kind: Any, path: tuple[str, ...]) -> list[str]:
     """The parameters of the section at ``path`` in ``kind``."""
-    named = False
+    schema = section = TypeAdapter(kind).json_schema()
     for part in path:
-        if named:  # the name of one of several sections
-            named = False
-            continue
-        hint = typing.get_type_hints(kind)[part] if dataclasses.is_dataclass(kind) else kind
-        named = typing.get_origin(hint) is Mapping
-        inner = [argument for argument in typing.get_args(hint) if dataclasses.is_dataclass(argument)]
-        kind = inner[0] if inner else hint
-    return [field.name for field in dataclasses.fields(kind) if field.name != "root"]
+        section = section.get("properties", {}).get(part) or section["additionalProperties"]  # one by name of several sections
+        section = section.get("items", section)
+        section = schema["$defs"][section["$ref"].split("/")[-1]] if "$ref" in section else section
+    return [name for name in section["properties"] if name != "root"]
