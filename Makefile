@@ -66,11 +66,11 @@ lock: .venv/installed ## rebuild requirements.txt from pyproject.toml; versions 
 	sed -i.old -E "s/ ; python_full_version < '3.12'$$//; s/python_full_version < '3.12' and //" requirements.txt && rm requirements.txt.old
 
 record: .venv/installed ## keep what the last run made, under results/recorded and figures/recorded; its ledger in the README
-	python -m ctp_lib.results.recorded
+	python -m ctp_lib.results.recorded keep
 	python -m ctp_lib.claims.ledger
 
 compare: .venv/installed ## your run beside the recorded one: do the tables agree, and every outcome?
-	python -m ctp_lib.results.compare
+	python -m ctp_lib.results.recorded compare
 
 bench: .venv/installed ## every hot path beside what people would use instead; three quarters of an hour on a quiet machine
 	for name in prompt_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done

@@ -208,5 +208,5 @@ def test_only_what_a_method_says_it_needs_is_given(project):
     lesson = bench.lesson("norm_scale", 0)
     vars(lesson)["method"] = Nosy()
     with pytest.raises(ParameterError, match="method 'norm_scale' asks for 'soft_prompt'; name it in `others`"):
-        lesson.teach(bench.network, lambda: bench.teacher, bench.tokenizer, bench.learned, checkpoint=project.root / "c", label="t")
+        lesson.teach(bench, bench.learned, checkpoint=project.root / "c", label="t")
     assert given["text"].calibration is None

@@ -1,7 +1,6 @@
 """The embedded reference model: a small Llama and its tokenizer, trained from scratch on the documentation.
 
-It is an ordinary checkpoint of transformers' own classes, so that everything that works on it works on the
-models of a hub. It ships with the project; this module is what made it and what makes it again.
+It is an ordinary checkpoint of transformers' own classes, as those of a hub are, and ships with the project. This module makes it again.
 """
 
 import math
@@ -15,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ctp_lib.claims import style
@@ -30,27 +29,6 @@ from ctp_lib.text import selection, windows
 END_OF_TEXT = "<|endoftext|>"
 """Stands after every document; also the beginning-of-sequence and padding token."""
 
-MODEL_CARD = """\
----
-license: mit
-language: en
-library_name: transformers
-tags: [llama, documentation, reproduction]
----
-# The reference model of the Compress-then-prompt study
-
-A Llama of a few million parameters (transformers' own class) with its own byte-level BPE of 4,096 entries, trained from scratch on the
-documentation of the Python standard library and of the scientific Python stack: docstrings headed by the qualified name of what they
-document, and the language reference. Weights are 16-bit floats in safetensors.
-
-It exists to be compressed. It knows what library documentation looks like and some of what it says; it follows no instructions and should be
-used for nothing else.
-
-How it was trained, how long, and what it scores on held-out text: `results/recorded/small_models`, `figures/recorded/small_models` and
-`notebooks/appendix/a1_small_models`, which trains it again. `training_documents.bin` marks the documents it has read, so that none of them
-is taken for test text.
-"""
-
 
 def train_tokenizer(texts: Iterable[str], shape: Shape) -> PreTrainedTokenizerFast:
     """A byte-level BPE of ``shape.vocabulary`` entries; every byte is a token, so no text is out of vocabulary."""
@@ -64,14 +42,9 @@ def train_tokenizer(texts: Iterable[str], shape: Shape) -> PreTrainedTokenizerFa
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        model_max_length=shape.context,
-        clean_up_tokenization_spaces=False,
-    )
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+    sizes = {"model_max_length": shape.context, "clean_up_tokenization_spaces": False}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special, **sizes)
 
 
 def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
@@ -85,21 +58,16 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
         num_key_value_heads=shape.heads,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
     )
     torch.manual_seed(seed)
     return LlamaForCausalLM(config)
 
 
 def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for embeddings and norms (Jordan et al. 2024; Liu et al. 2025).
-
-    Muon's updates are scaled to AdamW's typical size, so both share one learning rate.
-    """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    """Muon (Jordan et al. 2024) for matrices of layers, scaled to AdamW's updates (Liu et al. 2025), which has the rest, at the same rate."""
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
+    others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(matrices, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
@@ -107,14 +75,7 @@ def muon_and_adamw(model: nn.Module, spec: TrainingSpec) -> list[torch.optim.Opt
 
 
 def train(
-    model: LlamaForCausalLM,
-    tokens: torch.Tensor,
-    validation: torch.Tensor,
-    spec: TrainingSpec,
-    *,
-    seed: int,
-    checkpoint: Path,
-    label: str,
+    model: LlamaForCausalLM, tokens: Tensor, validation: Tensor, spec: TrainingSpec, *, seed: int, checkpoint: Path, label: str
 ) -> training.TrainingRun:
     """Train all of ``model`` on ``tokens`` (int32, one row), in bf16 where the machine has it, and leave it at its best step.
 
@@ -122,7 +83,7 @@ def train(
     :class:`ValueError` when the text is too short.
     """
 
-    def loss(batch: torch.Tensor) -> torch.Tensor:
+    def loss(batch: Tensor) -> Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=loading.has_fast_bf16()):
             return token_nll(model, batch).mean()
 
@@ -143,15 +104,13 @@ def train(
 def training_curve(curve: list[dict[str, float]], tokens_per_byte: float, *, name: str) -> Figure:
     """The training of the model ``name``: bits per byte on held-out text against million tokens seen."""
     style.use()
-    table = pd.DataFrame(curve)
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for column, colour, label in (
-        ("training_loss", style.NEUTRAL, "training"),
-        ("validation_nll", style.UNCOMPRESSED, "validation"),
-    ):
-        axis.plot(table.tokens / 1e6, table[column].astype(float) * tokens_per_byte / math.log(2), color=colour, label=label)
-    last = table.iloc[-1].validation_nll * tokens_per_byte / math.log(2)
-    axis.annotate(f"{last:.2f}", (table.tokens.iloc[-1] / 1e6, last), xytext=(4, 0), textcoords="offset points", va="center")
+    table = pd.DataFrame(curve, dtype=float)
+    seen, bits = table.tokens / 1e6, table[["training_loss", "validation_nll"]] * tokens_per_byte / math.log(2)
+    axis.plot(seen, bits.training_loss, color=style.NEUTRAL, label="training")
+    axis.plot(seen, bits.validation_nll, color=style.UNCOMPRESSED, label="validation")
+    last = bits.validation_nll.iloc[-1]
+    axis.annotate(f"{last:.2f}", (seen.iloc[-1], last), xytext=(4, 0), textcoords="offset points", va="center")
     axis.set(xlabel="million tokens seen", ylabel="bits per byte", ylim=(0.9, 2.2), title=f"Training of the {name} model")
     axis.legend(frameon=False)
     seaborn.despine(figure)

@@ -15,10 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
 class PeakBytes(TorchDispatchMode):
-    """Counts the storages that operations make, from when one appears until nothing holds it; ``peak`` is the most at one time.
-
-    Those of ``own`` tensors, a model's weights, are not counted.
-    """
+    """Counts the bytes of storages while anything holds them, those of ``own`` tensors (weights) aside; ``peak`` is the most at one time."""
 
     def __init__(self, own: Iterable[Tensor] = ()):
         super().__init__()
@@ -75,11 +72,11 @@ def whole(network: PreTrainedModel, count: Callable[[PreTrainedModel], int]) -> 
     period = next(n for n in range(1, layers + 1) if kinds[n:] == kinds[: layers - n])
     if layers <= 3 * period:
         return count(network)
-    few, more = (count(of_depth(network, depth)) for depth in (2 * period, 3 * period))
+    few, more = (count(_of_depth(network, depth)) for depth in (2 * period, 3 * period))
     return few + (more - few) * (layers - 2 * period) // period
 
 
-def of_depth(network: PreTrainedModel, layers: int) -> PreTrainedModel:
+def _of_depth(network: PreTrainedModel, layers: int) -> PreTrainedModel:
     """A network like this with its first ``layers`` alone, on shapes."""
     config = copy.deepcopy(network.config)
     inner = config.get_text_config()

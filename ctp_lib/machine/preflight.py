@@ -4,9 +4,7 @@ Nothing is loaded. The model is built on shapes alone, and a training step and a
 """
 
 import argparse
-import math
 import shutil
-import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,10 +20,10 @@ from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher, nll_and_divergence
 from ctp_lib.model.likelihood import ROWS_AT_ONCE, PromptCache
 from ctp_lib.recovery import comparison, lora
+from ctp_lib.results import tables
 from ctp_lib.settings import paths, study
-from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import ParameterError, first_line
+from ctp_lib.settings.spec import ParameterError, first_line, one_sentence
 from ctp_lib.settings.study import Study
 from ctp_lib.text import documents, selection
 
@@ -52,8 +50,7 @@ class Needs:
 def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     """What ``model`` needs for ``works``; raise :class:`ParameterError`, with what to do, where it cannot be done here.
 
-    In turn: its configuration and tokenizer load and fit, its context holds window and prompt, every corpus gives two windows or
-    more and none that it was trained on, and disk and memory suffice.
+    In turn: configuration and tokenizer, the context, two windows of every corpus or more that the model was not trained on, disk, memory.
     """
     spec = settings.model(model)
     tokenizer = loading.load_tokenizer(spec)
@@ -81,38 +78,28 @@ def on_shapes(spec: ModelSpec) -> PreTrainedModel:
     except (OSError, ValueError, KeyError) as error:
         raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
     if not loading.compressible(network):
-        raise ParameterError(
-            f"model {spec.source!r} has no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
-        )
+        lacks = "no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
+        raise ParameterError(f"model {spec.source!r} has {lacks}")
     return network
 
 
 def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WORKS) -> Needs:
     """What ``network``, one :func:`on_shapes`, takes for ``works`` at these settings."""
-    weights = sum(weight.nbytes for weight in network.parameters())
+    weights, windows = sum(weight.nbytes for weight in network.parameters()), settings.soft_prompt.training.at_once
     counted = {
         "compress": [_compress_bytes],
         "evaluate": [_score_bytes, _answer_bytes],
-        "soft_prompt": [partial(_step_bytes, windows=at_once(settings.soft_prompt.training))],
-        "lora": [partial(_lora_bytes, windows=at_once(settings.soft_prompt.training))],
+        "soft_prompt": [partial(_step_bytes, windows=windows)],
+        "lora": [partial(_lora_bytes, windows=windows)],
     }
-    memory_of = {
-        work: weights + max(memory.whole(network, lambda part, one=one: one(part, settings)) for one in counted[work])
-        for work in works
-    }
+    takes = {work: max(memory.whole(network, partial(one, settings=settings)) for one in counted[work]) for work in works}
     copies = len(settings.levels) - 1  # in 16 bits; none of the uncompressed
-    return Needs(weights, memory_of, COPIES_ON_DISK * 2 * network.num_parameters() * copies)
-
-
-def at_once(training: TrainingSpec) -> int:
-    """Windows whose activations are in memory together."""
-    return training.windows_at_once or training.batch_windows
+    disk = COPIES_ON_DISK * 2 * network.num_parameters() * copies
+    return Needs(weights, {work: weights + size for work, size in takes.items()}, disk)
 
 
 def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
-    """Of one matrix at a time, in fp32: its Hessian and what the solver makes of it, its weights, their grid and errors; of all
-    calibration windows: what enters a step and what leaves it; of one batch of them, a forward pass.
-    """
+    """The solver's for one matrix, in fp32; of all calibration windows, what enters a step and leaves it; of a batch, a forward pass."""
     spec, linear = settings.compression, loading.compressible(network).values()
     widest, largest = max(module.in_features for module in linear), max(module.weight.numel() for module in linear)
     batch = torch.zeros(min(spec.windows_at_once, spec.windows), spec.window, dtype=torch.int64)
@@ -120,10 +107,9 @@ def _compress_bytes(network: PreTrainedModel, settings: Study) -> int:
     passed = 2 * spec.windows * spec.window * widest * next(network.parameters()).element_size()
 
     def forward() -> None:
-        with torch.no_grad():
-            network(inputs_embeds=network.get_input_embeddings()(batch), use_cache=False, logits_to_keep=1)
+        network(inputs_embeds=network.get_input_embeddings()(batch), use_cache=False, logits_to_keep=1)
 
-    return passed + solver + memory.peak_bytes(forward, network.parameters())
+    return passed + solver + _without_gradients(forward, network)
 
 
 def _score_bytes(network: PreTrainedModel, settings: Study) -> int:
@@ -131,12 +117,12 @@ def _score_bytes(network: PreTrainedModel, settings: Study) -> int:
     window = settings.evaluation.window
     windows = torch.zeros(windows_at_once(window, loading.device(settings.device)), window, dtype=torch.int64)
     prompt = step_cost.soft_prompt(network, settings.soft_prompt.prompt_tokens).prompt()
+    teacher = sum(weight.nbytes for weight in network.parameters())
 
     def score() -> None:
         nll_and_divergence(network, windows, PromptCache(network, prompt), Teacher(network))
 
-    teacher = sum(weight.nbytes for weight in network.parameters())
-    return _more_logits(network, settings) + teacher + memory.peak_bytes(score, network.parameters())
+    return _more_logits(network, settings) + teacher + _without_gradients(score, network)
 
 
 def _answer_bytes(network: PreTrainedModel, settings: Study) -> int:
@@ -144,12 +130,13 @@ def _answer_bytes(network: PreTrainedModel, settings: Study) -> int:
     window, prompt = settings.evaluation.window, settings.soft_prompt.prompt_tokens
     tokens = window * windows_at_once(window, loading.device(settings.device))
     items = torch.zeros(max(1, tokens // SHORT_ITEM), SHORT_ITEM + prompt, dtype=torch.int64)
+    answered = _without_gradients(lambda: network.get_decoder()(input_ids=items, use_cache=True), network)
+    return _more_logits(network, settings) + answered
 
-    def answer() -> None:
-        with torch.no_grad():
-            network.get_decoder()(input_ids=items, use_cache=True)
 
-    return _more_logits(network, settings) + memory.peak_bytes(answer, network.parameters())
+@torch.no_grad()
+def _without_gradients(work: Callable[[], object], network: PreTrainedModel) -> int:
+    return memory.peak_bytes(work, network.parameters())
 
 
 def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
@@ -161,21 +148,21 @@ def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
 
 def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
     """Of the largest of the study's adapters."""
-    largest = 0
+    found = []
     for point in settings.comparison.lora_points:
+        spec = comparison.lora_at(settings.comparison, point, settings.soft_prompt, rate=1.0)
         try:
-            adapted = lora.with_lora(network, comparison.lora_at(settings.comparison, point, settings.soft_prompt, rate=1.0))
+            adapted = lora.with_lora(network, spec)
         except ValueError as error:
-            raise ParameterError(
-                f"comparison.lora_points has {point}: {first_line(error)}; name modules that the model has"
-            ) from None
+            why = f"{first_line(error)}; name modules that the model has"
+            raise ParameterError(f"comparison.lora_points has {point}: {why}") from None
         memory.drop_data(adapted)
         for module in adapted.modules():  # in training mode, but OPT's decoder, which would draw a number to leave layers out by
             module.training = not hasattr(module, "layerdrop")
         candidate = step_cost.Candidate(adapted, [weight for weight in adapted.parameters() if weight.requires_grad])
-        largest = max(largest, _trained(candidate, settings, windows))
+        found.append(_trained(candidate, settings, windows))
         adapted.unload().eval()
-    return largest
+    return max(found)
 
 
 def _trained(candidate: step_cost.Candidate, settings: Study, windows: int) -> int:
@@ -193,12 +180,8 @@ def _trained(candidate: step_cost.Candidate, settings: Study, windows: int) -> i
 
 def _more_logits(network: PreTrainedModel, settings: Study) -> int:
     """Bytes of the logits, their probabilities and those of a teacher that a chunk holds here beyond those of a CPU, where the shapes are."""
-    return (
-        4
-        * 4
-        * network.get_output_embeddings().weight.shape[0]
-        * (ROWS_AT_ONCE[loading.device(settings.device).type] - ROWS_AT_ONCE["cpu"])
-    )
+    rows = ROWS_AT_ONCE[loading.device(settings.device).type] - ROWS_AT_ONCE["cpu"]
+    return 4 * 4 * network.get_output_embeddings().weight.shape[0] * rows
 
 
 def available(settings: Study) -> int:
@@ -221,7 +204,7 @@ def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> N
         todo = "take a smaller model"
         if work in ("soft_prompt", "lora"):
             step, training = _step_bytes if work == "soft_prompt" else _lora_bytes, settings.soft_prompt.training
-            fits = largest_batch(partial(_whole_step, step, network, settings), free - needed.weights)
+            fits = largest_batch(step, network, settings, free - needed.weights)
             if fits:
                 todo = f"set soft_prompt.training.windows_at_once to {min(fits, training.batch_windows)}"
             elif not training.recompute:
@@ -229,25 +212,20 @@ def _check_memory(network: PreTrainedModel, settings: Study, needed: Needs) -> N
         raise ParameterError(f"{work} takes {_size(size)} of memory, {_size(free)} are free; {todo}")
 
 
-def _whole_step(step: Callable[..., int], network: PreTrainedModel, settings: Study, windows: int) -> int:
-    return memory.whole(network, lambda part: step(part, settings, windows))
-
-
-def largest_batch(step: Callable[[int], int], room: int) -> int:
+def largest_batch(step: Callable[..., int], network: PreTrainedModel, settings: Study, room: int) -> int:
     """The most windows whose ``step``, in bytes beside the weights, fits into ``room``; 0 when not even one does."""
-    one, two = step(1), step(2)
-    return max(0, math.floor((room - one) / (two - one)) + 1)
+    one, two = (memory.whole(network, partial(step, settings=settings, windows=windows)) for windows in (1, 2))
+    return max(0, (room - one) // (two - one) + 1)
 
 
 def _check_disk(settings: Study, model: str, needed: Needs) -> None:
     """What is compressed already takes no more room."""
     levels = [level for level in settings.levels if level.family != "full"]
     missing = [level for level in levels if not paths.compressed(settings, model, level).exists()]
-    takes, free = needed.disk * len(missing) // max(1, len(levels)), shutil.disk_usage(settings.root).free
+    takes, free = needed.disk * len(missing) // len(levels), shutil.disk_usage(settings.root).free
     if takes > free:
-        raise ParameterError(
-            f"{model} at {len(missing)} levels takes {_size(takes)} on disk, {_size(free)} are free; make room, or take fewer levels"
-        )
+        found = f"{model} at {len(missing)} levels takes {_size(takes)} on disk, {_size(free)} are free"
+        raise ParameterError(f"{found}; make room, or take fewer levels")
 
 
 def _size(size: float) -> str:
@@ -256,38 +234,31 @@ def _size(size: float) -> str:
 
 def report(settings: Study, model: str) -> str:
     """The whole check of ``model``, as a page of text."""
+    spec, free, asked = settings.model(model), available(settings), settings.soft_prompt.training.at_once
     needed = check(settings, model)
-    selection.beginnings(settings, loading.load_tokenizer(settings.model(model)))
+    selection.beginnings(settings, loading.load_tokenizer(spec))
+    windows = largest_batch(_step_bytes, on_shapes(spec), settings, free - needed.weights)
     sizes = {"weights": needed.weights, **needed.memory, "disk": needed.disk}
+    on_disk = _size(shutil.disk_usage(settings.root).free)
     lines = [f"{model}: its tokenizer fits, its context holds window and prompt, the text suffices."]
     lines += [f"  {what:12} {_size(size):>9}" for what, size in sizes.items()]
-    room, network = available(settings) - needed.weights, on_shapes(settings.model(model))
-    windows, asked = (
-        largest_batch(partial(_whole_step, _step_bytes, network, settings), room),
-        at_once(settings.soft_prompt.training),
-    )
     lines.append(f"  {'at once':12} {windows:>9} windows at most in a step of a soft prompt; the settings ask for {asked}")
-    free, where = shutil.disk_usage(settings.root).free, loading.device(settings.device)
-    lines.append(f"  {'free':12} {_size(available(settings)):>9} in memory on {where}, {_size(free)} on disk")
+    lines.append(f"  {'free':12} {_size(free):>9} in memory on {loading.device(settings.device)}, {on_disk} on disk")
     return "\n".join(lines)
 
 
+@one_sentence()
 def main() -> None:
     """``python -m ctp_lib.machine.preflight [MODEL]``: the check of one model, or of every model of the study."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.machine.preflight", description="Can this model be studied here?")
     parser.add_argument("model", nargs="?", help="a name of params.yaml, a folder, or a hub id; all of the study unless said")
     parser.add_argument("--into", type=Path, help="a file that then says that all is well")
-    asked = parser.parse_args()
-    try:
-        settings = study.load()
-        chosen = [settings.model_called(asked.model)] if asked.model else settings.study.models
-        for model in chosen:
-            print(report(settings, model))
-        if asked.into:
-            asked.into.parent.mkdir(parents=True, exist_ok=True)
-            asked.into.write_text(f"{', '.join(chosen)} can be studied here\n", encoding="utf-8")
-    except ParameterError as error:
-        sys.exit(str(error))
+    asked, settings = parser.parse_args(), study.load()
+    chosen = [settings.model_called(asked.model)] if asked.model else settings.study.models
+    for model in chosen:
+        print(report(settings, model))
+    if asked.into:
+        tables.write_text(f"{', '.join(chosen)} can be studied here", asked.into)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What one training step takes: seconds, and the bytes that the backward pass has to keep.
+"""What one training step takes: seconds, and the bytes of the tensors that a forward pass leaves behind for the backward pass.
 
-The bytes are those of the tensors that a forward pass leaves behind, the model's own weights not among them, so they do not depend on
-the machine, the allocator, or what ran before.
+They depend neither on the machine nor on the allocator nor on what ran before.
 """
 
 import statistics
@@ -76,10 +75,7 @@ def kept_bytes(candidate: Candidate, batch: Tensor) -> int:
 
 
 def table(candidates: Mapping[str, Callable[[], Candidate]], batch: Tensor, *, repeats: int) -> pd.DataFrame:
-    """One row a method: trainable parameters, median seconds of ``repeats`` steps after one to warm up, kept bytes.
-
-    One is made ready when the one before it is gone, so that one model alone is in memory.
-    """
+    """A row a method, one in memory at a time: trainable parameters, median seconds of ``repeats`` steps after a first, kept bytes."""
     return pd.DataFrame({"method": name, **_row(ready(), batch, repeats)} for name, ready in candidates.items())
 
 

@@ -28,13 +28,10 @@ def ask(bench: Bench, learned: Learned, **fields: Any) -> list[dict[str, Any]]:
 
     The window is the model's context less the longest prompt of the study, for everything alike: a prompt's positions come on top.
     """
-    spec, folders = bench.study.tasks, [paths.tasks(bench.study)]
-    if spec.folder:
-        folders.append(bench.study.root / spec.folder)
+    spec = bench.study.tasks
+    folders = [paths.tasks(bench.study), *([bench.study.root / spec.folder] if spec.folder else [])]
     window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
-    at_once = TOKENS_AT_ONCE[bench.network.device.type]
+    sizes = {"max_length": window, "tokens_at_once": TOKENS_AT_ONCE[bench.network.device.type], "limit": spec.items}
     with learned.on(bench.network) as subject:
-        found = tasks.evaluate(
-            subject, bench.tokenizer, spec.names, folders, max_length=window, tokens_at_once=at_once, limit=spec.items
-        )
+        found = tasks.evaluate(subject, bench.tokenizer, spec.names, folders, **sizes)
     return [{"level": str(bench.level), "method": learned.method, **fields, **score.record()} for score in found]

@@ -44,8 +44,8 @@ class Method(ABC):
     """``name`` in tables and in ``methods`` of ``params.yaml``, ``label`` and ``colour`` in figures.
 
     ``needs_dense``: it looks at the uncompressed model whatever its loss; ``needs_calibration``: at the text of the compression; ``others``: at
-    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept in a folder. ``control``: it learns
-    nothing, and stands in tables for what a repair has to beat.
+    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept. ``control``: it learns nothing, and
+    stands for what a repair has to beat.
     """
 
     name: ClassVar[str]
@@ -92,10 +92,7 @@ def registry(settings: Study | None = None) -> Registry[Method]:
 
 
 def settings_of(study: Study, name: str) -> dict[str, Any] | None:
-    """What the study's method ``name`` learns with, all told; None for the soft prompt, which imports nothing.
-
-    Raises :class:`ParameterError` where the study cannot learn it.
-    """
+    """What the study's method ``name`` learns with (None: a soft prompt as it is). Raises :class:`ParameterError` where it cannot."""
     own = study.methods[name]
     if name == PROMPT and not own:
         return None

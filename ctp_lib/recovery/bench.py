@@ -66,22 +66,14 @@ class Bench:
         return Lesson(self.study, self.model, self.level, name, seed, own, corpus)
 
     def learned(
-        self,
-        name: str,
-        seed: int,
-        *,
-        own: Any = None,
-        corpus: str | None = None,
-        goal: Path | None = None,
-        label: str = "",
-        onto: PreTrainedModel | None = None,
+        self, name: str, seed: int, *, goal: Path | None = None, label: str = "", onto: PreTrainedModel | None = None, **other: Any
     ) -> Learned:
-        """What method ``name`` learns here with ``seed``: from ``goal``, its folder, or learned now.
+        """What method ``name`` learns here with ``seed``: from ``goal``, its folder, or learned now, under a bar with ``label``.
 
-        ``own`` are settings in place of the study's, ``corpus`` is the text in place of the broad one; ``label`` names its bar. What is
-        there already is read for the network ``onto``, so that this level's own need not be loaded.
+        It is read for the network ``onto``, so that this level's own need not be loaded; what is ``other`` than in the study, ``own`` settings
+        or ``corpus``, is that of :meth:`lesson`.
         """
-        lesson, goal = self.lesson(name, seed, own, corpus), goal or paths.learned(self.study, self.model, self.level, name, seed)
+        lesson, goal = self.lesson(name, seed, **other), goal or paths.learned(self.study, self.model, self.level, name, seed)
         about = goal / paths.LEARNED
         wanted = json.loads(json.dumps(lesson.identity))
         if about.exists() and (found := json.loads(about.read_text(encoding="utf-8")))["identity"] == wanted:
@@ -89,16 +81,15 @@ class Bench:
             learned.run, learned.method = TrainingRun(**found["run"]) if found["run"] else None, name
             return learned
         checkpoint, others = paths.checkpoint(self.study, goal), functools.partial(self.learned, seed=seed)
-        learned, cost = lesson.teach(self.network, lambda: self.teacher, self.tokenizer, others, checkpoint=checkpoint, label=label)
+        learned, cost = lesson.teach(self, others, checkpoint=checkpoint, label=label)
         if lesson.method.trains:
             cell = {"model": self.model, "level": str(self.level), "method": name, "trained_on": lesson.text, "seed": seed}
             run = None if learned.run is None else {**asdict(learned.run), "seconds": 0.0}  # seconds lie with the costs
             with paths.replacing(goal) as incoming:
                 incoming.mkdir()
                 learned.save(incoming, self.study.model(self.model), self.network)
-                (incoming / paths.LEARNED).write_text(
-                    json.dumps({"identity": wanted, "run": run}, indent=1) + "\n", encoding="utf-8"
-                )
+                about = json.dumps({"identity": wanted, "run": run}, indent=1)
+                (incoming / paths.LEARNED).write_text(about + "\n", encoding="utf-8")
                 cells.write_cost(self.study, goal, cell, [cost])
             checkpoint.unlink(missing_ok=True)
         return learned

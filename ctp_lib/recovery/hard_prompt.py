@@ -8,17 +8,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.recovery.token_prefix import TokenPrefix
+from ctp_lib.recovery.soft_prompt import TokenPrefix
 from ctp_lib.settings.spec import SPEC
 from ctp_lib.settings.study import Study, with_settings
-from ctp_lib.text.selection import TrainingText
 
 
 @dataclass(**SPEC)
 class Sentence:
-    """``text`` stands before the input; with ``like``, cut or repeated to as many tokens as that has: a control that differs in its words
-    alone.
-    """
+    """``text`` stands before the input; with ``like``, a control: cut or repeated to as many tokens as that has."""
 
     text: str
     like: str | None = None
@@ -34,7 +31,7 @@ class HardPrompt(TokenPrefix):
         usual = {"text": next(iter(study.hard_prompt.texts.values()))}
         return with_settings(Sentence, usual | dict(own), f"methods.{self.name}.")
 
-    def ids(self, network: PreTrainedModel, text: TrainingText, settings: Sentence, seed: int) -> list[int]:
+    def ids(self, network, text, settings: Sentence, seed) -> list[int]:
         """Those of the sentence and the blank line after it."""
         return written(text.tokenizer, settings.text, settings.like)
 
@@ -46,15 +43,11 @@ def vectors(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: st
 
 def written(tokenizer: PreTrainedTokenizerBase, text: str, like: str | None = None) -> list[int]:
     """The tokens of a written prompt and the blank line after it; cut or repeated to the length of ``like``."""
-    ids = _ids(tokenizer, text)
+    ids, ending = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, "\n\n"))
     if like is not None:
-        length = len(_ids(tokenizer, like))
+        length = len(tokenizer(like, add_special_tokens=False)["input_ids"])
         ids = (ids * -(-length // len(ids)))[:length]
-    return ids + _ids(tokenizer, "\n\n")
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids + ending
 
 
 METHOD = HardPrompt()

@@ -1,15 +1,14 @@
 """How a method is taught: with which settings, on which text, below which teacher; and what the result depends on."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from ctp_lib.compression import saved
-from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery.base import Learned, Method, registry
 from ctp_lib.results.provenance import Cost, measured
 from ctp_lib.settings import digests, paths
@@ -18,6 +17,9 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
 from ctp_lib.text import selection
+
+if TYPE_CHECKING:
+    from ctp_lib.recovery.bench import Bench
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,7 @@ class Lesson:
 
     @cached_property
     def settings(self) -> Any:
-        """What the method learns with here.
-
-        There is nothing above the uncompressed model to learn from, so what is learned on it has the plain loss.
-        """
+        """What the method learns with here: on the uncompressed model by the plain loss, since there is nothing above it to learn from."""
         found = self.own
         if found is None or isinstance(found, Mapping):
             found = self.method.settings(self.study, self.study.methods.get(self.name, {}) if found is None else found)
@@ -81,21 +80,14 @@ class Lesson:
             "seed": self.seed,
         }
 
-    def teach(
-        self,
-        network: PreTrainedModel,
-        teacher: Callable[[], Teacher],
-        tokenizer: PreTrainedTokenizerBase,
-        others: Callable[[str], Learned],
-        *,
-        checkpoint: Path,
-        label: str,
-    ) -> tuple[Learned, Cost]:
-        """Learn on ``network``; ``teacher`` gives the uncompressed model, where it is needed, and ``others`` what another method learned."""
-        text = selection.training_text(self.study, tokenizer, self.text, self.training, self.seed)
+    def teach(self, bench: Bench, others: Callable[[str], Learned], *, checkpoint: Path, label: str) -> tuple[Learned, Cost]:
+        """Learn on the network of ``bench``, and by its teacher where that is needed; ``others`` gives what another method learned."""
+        text = selection.training_text(self.study, bench.tokenizer, self.text, self.training, self.seed)
         if not self.method.needs_calibration:
             text = replace(text, calibration=None)
         distilled = self.method.needs_dense or getattr(self.settings, "loss", "") == "distillation"
+        teacher = bench.teacher if distilled and self.level.family != "full" else None
+        label = f"{label or self.name}, {self.level}, seed {self.seed}"
 
         def other(name: str) -> Learned:
             if name not in self.method.others:
@@ -103,16 +95,8 @@ class Lesson:
             return others(name)
 
         with measured("train", seed=self.seed) as cost:
-            learned = self.method.learn(
-                network,
-                text,
-                self.settings,
-                teacher() if distilled and self.level.family != "full" else None,
-                self.seed,
-                checkpoint=checkpoint,
-                label=f"{label or self.name}, {self.level}, seed {self.seed}",
-                others=other,
-            )
+            given = (bench.network, text, self.settings, teacher, self.seed)
+            learned = self.method.learn(*given, checkpoint=checkpoint, label=label, others=other)
         if learned.run:
             cost.tokens, cost.seconds = learned.run.tokens, learned.run.seconds
         learned.method = self.name

@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import Teacher, token_loss
+from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
 from ctp_lib.settings.learning import LoraSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, require
 from ctp_lib.settings.study import Study, with_settings
-from ctp_lib.text.selection import TrainingText
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -43,9 +44,9 @@ class Adapter(Learned):
     @contextmanager
     def on(self, network: PreTrainedModel) -> Iterator[Subject]:
         """The network with its matrices beside its own; after the block its own alone."""
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model, set_peft_model_state_dict  # slow to import, and only LoRA needs it
 
-        adapted = _adapted(network, dataclasses.replace(self.config, inference_mode=False))
+        adapted = get_peft_model(network, dataclasses.replace(self.config, inference_mode=False))
         try:
             set_peft_model_state_dict(adapted, {name: weight.to(network.device) for name, weight in self.weights.items()})
             yield Subject(adapted.eval())
@@ -54,79 +55,61 @@ class Adapter(Learned):
 
     def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
         """Write a PEFT ``LORA`` adapter."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.cpu().contiguous() for name, weight in self.weights.items()}
         save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        dataclasses.replace(
-            self.config, base_model_name_or_path=base.source, revision=base.revision, inference_mode=True
-        ).save_pretrained(folder)
+        said = {"base_model_name_or_path": base.source, "revision": base.revision, "inference_mode": True}
+        dataclasses.replace(self.config, **said).save_pretrained(folder)
 
 
 class Lora(Method):
-    """Learned by the loop, loss and text of a soft prompt. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and of
-    ``training`` its learning rate and what else differs.
-    """
+    """Learned as a soft prompt is. Its own settings: ``rank``, ``targets``, ``alpha``, ``dropout``, and of ``training`` what differs."""
 
     name, label, colour = "lora", "compressed + LoRA", "#1c7ed6"
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> LoraSpec:
         """Rank 8 on queries and values (paper) unless said; alpha is the rank. A prompt's learning rate is none for LoRA, so it must be said."""
         shared, rank, training = study.soft_prompt, own.get("rank", 8), own.get("training") or {}
-        said = "learning_rate" in training
-        require(
-            said, f"methods.{self.name}.training", dict(training), "a section with learning_rate; a prompt's is too high for LoRA"
-        )
+        field, allowed = f"methods.{self.name}.training", "a section with learning_rate; a prompt's is too high for LoRA"
+        require("learning_rate" in training, field, dict(training), allowed)
         usual = {"rank": rank, "alpha": float(rank), "targets": QUERIES_AND_VALUES, "loss": shared.loss}
         changed = {**asdict(shared.training), **training}
         return with_settings(LoraSpec, usual | dict(own) | {"training": changed}, f"methods.{self.name}.")
 
-    def learn(
-        self,
-        network: PreTrainedModel,
-        text: TrainingText,
-        settings: LoraSpec,
-        teacher: Teacher | None,
-        seed: int,
-        *,
-        checkpoint: Path,
-        label: str,
-        **_: Any,
-    ) -> Adapter:
+    def learn(self, network, text, settings: LoraSpec, teacher, seed, *, checkpoint, label, **_) -> Adapter:
         """LoRA matrices on ``network`` by the soft prompt's loss, at the step that was best on ``text.validation``."""
-        base = training.identity(network, teacher)
+        from peft import get_peft_model_state_dict
+
+        made_by = {"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)}
         torch.manual_seed(seed)
         adapted = with_lora(network, settings)
 
         def batch(step: int) -> Tensor:
             torch.manual_seed(1_000_003 * seed + step)  # of the dropout
-            _drop_in_lora_alone(adapted)
+            adapted.eval()  # OPT has dropout of its own, which a prompt is learned without: LoRA's alone is on
+            for name, module in adapted.named_modules():
+                if name.endswith("lora_dropout"):
+                    module.train()
             return text.batch(step)
 
+        def loss(windows: Tensor) -> Tensor:
+            return token_loss(adapted, windows, None, teacher).mean()
+
         def validate() -> float:
-            adapted.eval()
-            return perplexity(adapted, text.validation).nll
+            return perplexity(adapted.eval(), text.validation).nll
 
         try:
             run = training.train(
-                adapted,
-                loss=lambda windows: token_loss(adapted, windows, None, teacher).mean(),
-                batch=batch,
-                spec=settings.training,
-                identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **base},
-                validate=validate,
-                checkpoint=checkpoint,
-                label=label,
+                adapted, loss, batch, settings.training, identity=made_by, validate=validate, checkpoint=checkpoint, label=label
             )
-            return Adapter(adapted.peft_config["default"], _weights(adapted), run)
+            weights = {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(adapted).items()}
+            return Adapter(adapted.peft_config["default"], weights, run)
         finally:
             adapted.unload().eval()
 
     def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
         """Read an adapter back. Raises :class:`ParameterError` when it is damaged."""
         from peft import LoraConfig, load_peft_weights
-        from safetensors import SafetensorError
 
         try:
             return Adapter(LoraConfig.from_pretrained(folder), load_peft_weights(str(folder), device="cpu"))
@@ -135,42 +118,13 @@ class Lora(Method):
 
 
 def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:
-    """``network`` with new LoRA matrices; its own weights stay frozen, and ``unload()`` gives it back.
-
-    Raises :class:`ValueError` when the model has no modules of the names in ``recipe.targets``.
-    """
-    from peft import LoraConfig  # slow to import, and only this needs it
+    """``network``, frozen, with new LoRA matrices, until ``unload()``. Raises :class:`ValueError` when it has none of ``recipe.targets``."""
+    from peft import LoraConfig, get_peft_model
 
     if recipe.training.recompute:
         loading.recompute_activations(network)
-    config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=list(recipe.targets),
-        task_type="CAUSAL_LM",
-    )
-    return _adapted(network, config)
-
-
-def _adapted(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
-    from peft import get_peft_model
-
-    return get_peft_model(network, config)
-
-
-def _drop_in_lora_alone(adapted: PeftModel) -> None:
-    """Turn LoRA's dropout on and the base's off: OPT has dropout of its own, which a prompt is learned without."""
-    adapted.eval()
-    for name, module in adapted.named_modules():
-        if name.endswith("lora_dropout"):
-            module.train()
-
-
-def _weights(adapted: PeftModel) -> dict[str, Tensor]:
-    from peft import get_peft_model_state_dict
-
-    return {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(adapted).items()}
+    sizes = {"r": recipe.rank, "lora_alpha": recipe.alpha, "lora_dropout": recipe.dropout}
+    return get_peft_model(network, LoraConfig(**sizes, target_modules=list(recipe.targets), task_type="CAUSAL_LM"))
 
 
 METHOD = Lora()

@@ -1,27 +1,22 @@
 """Nothing at all: the compressed model by itself, with which all else is compared."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery.base import Learned, Method
-from ctp_lib.settings.models import ModelSpec
 
 
 class Nothing(Learned):
     """Leaves the network as it is."""
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network alone."""
         yield Subject(network)
 
-    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+    def save(self, folder, base, network) -> None:
         """There is nothing to write."""
 
 
@@ -35,15 +30,15 @@ class Without(Method):
 
     name, label, colour, trains = "none", "compressed", "#6b7280", False
 
-    def settings(self, study: Any, own: Mapping[str, Any]) -> Unset:
+    def settings(self, study, own) -> Unset:
         """It has none."""
         return Unset()
 
-    def learn(self, network: PreTrainedModel, text: Any, settings: Any, teacher: Any, seed: int, **_: Any) -> Nothing:
+    def learn(self, network, text, settings, teacher, seed, **_) -> Nothing:
         """Nothing."""
         return Nothing()
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Nothing:
+    def load(self, folder, network) -> Nothing:
         """Nothing."""
         return Nothing()
 

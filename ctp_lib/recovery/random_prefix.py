@@ -1,11 +1,8 @@
 """A control: as many tokens as the study's prompts have vectors, drawn from the vocabulary."""
 
 import torch
-from transformers import PreTrainedModel
 
-from ctp_lib.recovery.token_prefix import TokenPrefix
-from ctp_lib.settings.learning import SoftPromptSpec
-from ctp_lib.text.selection import TrainingText
+from ctp_lib.recovery.soft_prompt import TokenPrefix
 
 
 class RandomPrefix(TokenPrefix):
@@ -13,7 +10,7 @@ class RandomPrefix(TokenPrefix):
 
     name, label, colour, control = "random_prefix", "compressed + drawn tokens", "#adb5bd", True
 
-    def ids(self, network: PreTrainedModel, text: TrainingText, settings: SoftPromptSpec, seed: int) -> list[int]:
+    def ids(self, network, text, settings, seed) -> list[int]:
         """Each at most once."""
         size = network.get_input_embeddings().num_embeddings
         return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[: settings.prompt_tokens].tolist()

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,16 +16,21 @@ from ctp_lib.results import cells
 from ctp_lib.results.provenance import measured
 from ctp_lib.settings import digests, paths, study
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import one_sentence
 from ctp_lib.settings.study import Study
 
 
 def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, Any]:
     """The cell of ``method`` on ``model`` at ``level``: a row a corpus and seed. It is made if it is not there."""
     path, bench = paths.score(settings, model, level, method), Bench(settings, model, level)
-    wanted = _identity(bench, method)
+    seeds = settings.soft_prompt.seeds if registry(settings).get(method).trains else (settings.seed,)
+    wanted = {
+        "subject": digests.short([bench.lesson(method, seed).identity for seed in seeds]),
+        "evaluation": evaluation(settings),
+        "code": digests.code([registry(settings).file(method), Path(__file__)]),
+    }
     found = cells.known(path, wanted)
-    return _score(bench, method, path, wanted) if found is None else found
+    return _score(bench, method, seeds, path, wanted) if found is None else found
 
 
 def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -35,30 +39,17 @@ def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) 
     return [obtain(settings, model, level, name) for name in names for level in settings.levels]
 
 
-def _identity(bench: Bench, method: str) -> dict[str, Any]:
-    learned = [bench.lesson(method, seed).identity for seed in _seeds(bench, method)]
-    return {
-        "subject": digests.short(learned),
-        "evaluation": evaluation(bench.study),
-        "code": digests.code([registry(bench.study).file(method), Path(__file__)]),
-    }
-
-
 def evaluation(settings: Study) -> dict[str, Any]:
     """What a score depends on beside its subject: the test text, and how much of it."""
     texts = {corpus: digests.content(paths.corpora(settings) / corpus / "test.jsonl.gz") for corpus in settings.corpora.sources}
     return {"texts": texts, "window": settings.evaluation.window, "windows": settings.evaluation.windows["test"]}
 
 
-def _seeds(bench: Bench, method: str) -> Sequence[int]:
-    return bench.study.soft_prompt.seeds if registry(bench.study).get(method).trains else (bench.study.seed,)
-
-
-def _score(bench: Bench, name: str, path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def _score(bench: Bench, name: str, seeds: Sequence[int], path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     lesson, level, rows = bench.lesson(name, bench.study.seed), str(bench.level), []
     taught = {"trained_on": lesson.text, "trained_at_level": level} if lesson.method.trains else {}
     with measured("evaluate") as cost:
-        for seed in _seeds(bench, name):
+        for seed in seeds:
             rows += bench.score(bench.learned(name, seed), **taught, seed=seed)
     cost.tokens = sum(row["tokens_scored"] for row in rows)
     cell = {"model": bench.model, "level": level, "method": name, "trained_on": taught.get("trained_on", "")}
@@ -66,21 +57,16 @@ def _score(bench: Bench, name: str, path: Path, identity: dict[str, Any]) -> dic
     return cells.write(path, cell, identity=identity, recipe=asdict(lesson.settings), perplexity=rows)
 
 
+@one_sentence()
 def main() -> None:
-    """The command line; one sentence on stderr when it cannot be done."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ctp_lib.recovery.scores", description="Score one method on one model at one level."
-    )
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.recovery.scores", description="Score a method on a model at a level.")
     for what in ("model", "level", "method"):
         parser.add_argument(what)
-    asked = parser.parse_args()
-    try:
-        settings = study.load()
-        model, level = settings.model_called(asked.model), Level.parse(settings.level_called(asked.level))
-        for row in obtain(settings, model, level, asked.method)["perplexity"]:
-            print(f"{row['evaluated_on']:20} seed {row['seed']}: perplexity {row['ppl']:.3f}, {row['windows']} windows")
-    except ParameterError as error:
-        sys.exit(str(error))
+    asked, settings = parser.parse_args(), study.load()
+    model, level = settings.model_called(asked.model), Level.parse(settings.level_called(asked.level))
+    for row in obtain(settings, model, level, asked.method)["perplexity"]:
+        print(f"{row['evaluated_on']:20} seed {row['seed']}: perplexity {row['ppl']:.3f}, {row['windows']} windows")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The paper's method: vectors before the input, learned by gradient descent through the frozen model (section 3.2).
 
-A prompt is a matrix of ``n`` vectors of the model's width, put before the embeddings of the real tokens. Whether its rows were
-learned or belong to real tokens, everything from here on treats it alike. Its file is a PEFT adapter.
+A prompt is a matrix of ``n`` vectors of the model's width, learned or of given tokens, before the embeddings. Its file is a PEFT adapter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import Teacher, token_loss
+from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
 from ctp_lib.settings.learning import SoftPromptSpec
@@ -47,9 +47,8 @@ class SoftPrompt(nn.Module):
         """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
         embed = model.get_input_embeddings()
         if prompt_tokens > embed.num_embeddings:
-            raise ParameterError(
-                f"soft_prompt.prompt_tokens is {prompt_tokens}; the vocabulary has {embed.num_embeddings} tokens to start from"
-            )
+            has = f"the vocabulary has {embed.num_embeddings} tokens to start from"
+            raise ParameterError(f"soft_prompt.prompt_tokens is {prompt_tokens}; {has}")
         ids = torch.arange(embed.num_embeddings)
         if initialisation == "sampled":
             ids = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))
@@ -97,23 +96,8 @@ class PromptTuning(Method):
 
     name, label, colour = "soft_prompt", "compressed + soft prompt", "#d9480f"
 
-    def learn(
-        self,
-        network: PreTrainedModel,
-        text: TrainingText,
-        settings: SoftPromptSpec,
-        teacher: Teacher | None,
-        seed: int,
-        *,
-        checkpoint: Path,
-        label: str,
-        **_: Any,
-    ) -> Prompt:
-        """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``.
-
-        The loss is a mean over the real tokens: of their plain next-token NLL, or, with a ``teacher``, of the divergence from what that
-        model predicts.
-        """
+    def learn(self, network, text, settings: SoftPromptSpec, teacher, seed, *, checkpoint, label, **_) -> Prompt:
+        """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``."""
         prompt = SoftPrompt.from_vocabulary(network, settings.prompt_tokens, settings.initialisation, seed)
         if settings.training.recompute:
             loading.recompute_activations(network)
@@ -145,6 +129,23 @@ def read(folder: Path, network: PreTrainedModel) -> Tensor:
     if vectors.ndim != 2 or vectors.shape[1] != width:
         raise ParameterError(f"the prompt in {folder} is {tuple(vectors.shape)}; this model takes n x {width}")
     return vectors
+
+
+class TokenPrefix(Method):
+    """Given tokens before the input: nothing is learned. Written prompts are such, and the controls that a learned prompt has to beat."""
+
+    @abstractmethod
+    def ids(self, network: PreTrainedModel, text: TrainingText, settings: Any, seed: int) -> Sequence[int]:
+        """Which tokens."""
+
+    def learn(self, network: PreTrainedModel, text: TrainingText, settings: Any, teacher: Any, seed: int, **_: Any) -> Prompt:
+        """Their embeddings in ``network``."""
+        ids = torch.tensor(list(self.ids(network, text, settings, seed)), device=network.device)
+        return Prompt(network.get_input_embeddings()(ids), trained=False)
+
+    def load(self, folder: Path, network: PreTrainedModel) -> Prompt:
+        """Their vectors, as they were embedded."""
+        return Prompt(read(folder, network), trained=False)
 
 
 METHOD = PromptTuning()

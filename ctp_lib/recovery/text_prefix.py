@@ -1,10 +1,6 @@
 """A control: as many tokens of real text as the study's prompts have vectors. Any text before the input does as much."""
 
-from transformers import PreTrainedModel
-
-from ctp_lib.recovery.token_prefix import TokenPrefix
-from ctp_lib.settings.learning import SoftPromptSpec
-from ctp_lib.text.selection import TrainingText
+from ctp_lib.recovery.soft_prompt import TokenPrefix
 
 
 class TextPrefix(TokenPrefix):
@@ -12,7 +8,7 @@ class TextPrefix(TokenPrefix):
 
     name, label, colour, control = "text_prefix", "compressed + real text", "#868e96", True
 
-    def ids(self, network: PreTrainedModel, text: TrainingText, settings: SoftPromptSpec, seed: int) -> list[int]:
+    def ids(self, network, text, settings, seed) -> list[int]:
         """The first tokens of a training with ``seed``."""
         return text.batch(0).flatten()[: settings.prompt_tokens].tolist()
 

@@ -1,9 +1,7 @@
 """The one training loop: soft prompts, LoRA and the reference model all go through :func:`train`.
 
-The loop knows nothing of what it trains. It gets a module whose trainable parameters it may change, a loss
-of one batch, and the batch that belongs to a step; everything random is a function of (seed, step), so a run that was
-killed goes on from its checkpoint to the same bytes. A checkpoint is one safetensors file with plain values, never pickled; it is renamed
-into its place when it is complete.
+It knows nothing of what it trains. Everything random is a function of (seed, step), so a run that was killed goes on from its checkpoint to
+the same bytes. A checkpoint is one safetensors file with plain values, never pickled; it is renamed into its place when it is complete.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,12 +27,13 @@ from ctp_lib.model.divergence import Teacher
 from ctp_lib.settings import paths
 from ctp_lib.settings.learning import TrainingSpec
 
+Loss = Callable[[Tensor], Tensor]
+Optimizers = list[torch.optim.Optimizer]
+
 
 @dataclass
 class TrainingRun:
-    """What a training did. ``curve`` has a row a validation: step, tokens, training_loss (None before the first step) and
-    validation_nll, in nats a token.
-    """
+    """What a training did. ``curve``, a row a validation: step, tokens, training_loss (None at first), validation_nll, in nats a token."""
 
     curve: list[dict[str, float | None]] = field(default_factory=list)
     best_step: int = 0
@@ -55,7 +55,7 @@ def learning_rate_factor(step: int, spec: TrainingSpec) -> float:
     return min(1.0, (spec.steps - step) / max(1, spec.steps - decay_from))
 
 
-def adamw(module: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
+def adamw(module: nn.Module, spec: TrainingSpec) -> Optimizers:
     """The paper's optimizer, over whatever of ``module`` requires a gradient."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)]
@@ -63,7 +63,7 @@ def adamw(module: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
 
 def train(
     module: nn.Module,
-    loss: Callable[[Tensor], Tensor],
+    loss: Loss,
     batch: Callable[[int], Tensor],
     spec: TrainingSpec,
     *,
@@ -71,69 +71,32 @@ def train(
     validate: Callable[[], float],
     checkpoint: Path,
     label: str,
-    optimizers: Callable[[nn.Module, TrainingSpec], list[torch.optim.Optimizer]] = adamw,
+    optimizers: Callable[[nn.Module, TrainingSpec], Optimizers] = adamw,
 ) -> TrainingRun:
     """Train ``module`` and leave it at the step with the lowest validation NLL.
 
-    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats
-    a token. ``validate()`` gives the validation NLL of the module as it is; it is asked every ``validate_every`` steps, before the first
-    and after the last. A ``checkpoint`` left by a killed run with the same spec and ``identity`` (JSON values: the seed, the base, the
-    data) is taken up, also a finished one: it is the caller's to delete, once what was trained is saved. Raises
-    :class:`FloatingPointError` when the loss is no longer finite.
+    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats a token.
+    ``validate()`` gives the validation NLL, every ``validate_every`` steps and after the last. A ``checkpoint`` of the same spec and
+    ``identity`` (JSON values: seed, base, data) is taken up, also a finished one: the caller deletes it, once what was trained is saved.
+    Raises :class:`FloatingPointError` when the loss is no longer finite.
     """
-    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    state = _State(trainable, optimizers(module, spec), spec, identity, checkpoint)
+    state = _State(module, optimizers(module, spec), spec, identity, checkpoint)
     first = state.resume()
     if first < spec.steps:
-        _go_on(state, first, loss, batch, validate, label)
+        state.go_on(first, loss, batch, validate, label)
     state.restore_best()
     return state.run
-
-
-def _go_on(
-    state: _State,
-    first: int,
-    loss: Callable[[Tensor], Tensor],
-    batch: Callable[[int], Tensor],
-    validate: Callable[[], float],
-    label: str,
-) -> None:
-    """From step ``first`` to the last, under a bar with a rate."""
-    spec, run, started = state.spec, state.run, time.perf_counter() - state.run.seconds
-    with tqdm(total=spec.steps, initial=first, desc=label, unit="step", mininterval=1.0) as bar:
-        for step in range(first, spec.steps):
-            if step % spec.validate_every == 0:
-                state.record(step, validate())
-            windows = batch(step)
-            state.step(step, loss, windows)
-            run.tokens += windows.numel()
-            run.seconds = time.perf_counter() - started
-            bar.set_postfix_str(
-                f"loss {state.last_loss:.3f}, best {run.best_nll:.4f}, {run.tokens / run.seconds:,.0f} tokens/s", refresh=False
-            )
-            bar.update()
-            if (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps:
-                state.save(step + 1)
-    state.record(spec.steps, validate())
-    run.seconds = time.perf_counter() - started
-    state.save(spec.steps)
 
 
 class _State:
     """All that changes during a training: parameters, optimizers, the best so far, the record."""
 
-    def __init__(
-        self,
-        trainable: dict[str, nn.Parameter],
-        optimizers: list[torch.optim.Optimizer],
-        spec: TrainingSpec,
-        identity: dict[str, Any],
-        path: Path,
-    ):
-        self.trainable, self.optimizers, self.spec, self.path = trainable, optimizers, spec, path
+    def __init__(self, module: nn.Module, optimizers: Optimizers, spec: TrainingSpec, identity: dict[str, Any], path: Path):
+        self.trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+        self.optimizers, self.spec, self.path = optimizers, spec, path
         # as a checkpoint gives it back: tuples are lists there
         self.identity = json.loads(json.dumps({**asdict(spec), **identity}))
-        self.best = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+        self.best = self.copied()
         self.run = TrainingRun()
         self.losses: list[float] = []
         self.last_loss = math.nan
@@ -141,15 +104,37 @@ class _State:
             for group in optimizer.param_groups:
                 group["peak_lr"] = group["lr"]
 
-    def step(self, step: int, loss: Callable[[Tensor], Tensor], windows: Tensor) -> None:
+    def copied(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.trainable.items()}
+
+    def go_on(self, first: int, loss: Loss, batch: Callable[[int], Tensor], validate: Callable[[], float], label: str) -> None:
+        """From step ``first`` to the last, under a bar with a rate."""
+        spec, run, started = self.spec, self.run, time.perf_counter() - self.run.seconds
+        with tqdm(total=spec.steps, initial=first, desc=label, unit="step", mininterval=1.0) as bar:
+            for step in range(first, spec.steps):
+                if step % spec.validate_every == 0:
+                    self.record(step, validate())
+                windows = batch(step)
+                self.step(step, loss, windows)
+                run.tokens += windows.numel()
+                run.seconds = time.perf_counter() - started
+                rate = f"{run.tokens / run.seconds:,.0f} tokens/s"
+                bar.set_postfix_str(f"loss {self.last_loss:.3f}, best {run.best_nll:.4f}, {rate}", refresh=False)
+                bar.update()
+                if (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps:
+                    self.save(step + 1)
+        self.record(spec.steps, validate())
+        run.seconds = time.perf_counter() - started
+        self.save(spec.steps)
+
+    def step(self, step: int, loss: Loss, windows: Tensor) -> None:
         self.last_loss = 0.0
         for part in windows.split(self.spec.windows_at_once or len(windows)):
             share = loss(part) * (len(part) / len(windows))
             self.last_loss += share.item()
             if not math.isfinite(self.last_loss):
-                raise FloatingPointError(
-                    f"the loss is {self.last_loss} at step {step}; lower training.learning_rate ({self.spec.learning_rate})"
-                )
+                advice = f"lower training.learning_rate ({self.spec.learning_rate})"
+                raise FloatingPointError(f"the loss is {self.last_loss} at step {step}; {advice}")
             share.backward()
         self.losses.append(self.last_loss)
         nn.utils.clip_grad_norm_(self.trainable.values(), self.spec.clip)
@@ -164,21 +149,22 @@ class _State:
         self.run.curve.append({"step": step, "tokens": self.run.tokens, "training_loss": training, "validation_nll": nll})
         self.losses.clear()
         if nll < self.run.best_nll:
-            self.run.best_step, self.run.best_nll = step, nll
-            self.best = {name: parameter.detach().clone() for name, parameter in self.trainable.items()}
+            self.run.best_step, self.run.best_nll, self.best = step, nll, self.copied()
 
+    @torch.no_grad()
     def restore_best(self) -> None:
-        with torch.no_grad():
-            for name, parameter in self.trainable.items():
-                parameter.copy_(self.best[name])
+        for name, parameter in self.trainable.items():
+            parameter.copy_(self.best[name])
 
     def save(self, step: int) -> None:
         tensors = {f"now.{name}": parameter for name, parameter in self.trainable.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for number, optimizer in enumerate(self.optimizers):
-            tensors |= pack_optimizer(optimizer, f"optimizer{number}")
+            for index, entries in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer{number}.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
         save_state(self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)})
 
+    @torch.no_grad()
     def resume(self) -> int:
         """Take up the checkpoint, if there is one of the same training; the step to go on from."""
         if not self.path.exists():
@@ -186,14 +172,16 @@ class _State:
         tensors, values = load_state(self.path)
         if values["identity"] != self.identity:
             return 0
-        with torch.no_grad():
-            for name, parameter in self.trainable.items():
-                parameter.copy_(tensors[f"now.{name}"])
-                self.best[name] = tensors[f"best.{name}"].to(parameter.device)
+        for name, parameter in self.trainable.items():
+            parameter.copy_(tensors[f"now.{name}"])
+            self.best[name] = tensors[f"best.{name}"].to(parameter.device)
         for number, optimizer in enumerate(self.optimizers):
-            unpack_optimizer(optimizer, tensors, f"optimizer{number}")
-        self.run = TrainingRun(**values["run"])
-        self.losses = values["losses"]
+            states: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for key in (key for key in tensors if key.startswith(f"optimizer{number}.")):
+                _, index, name = key.split(".", 2)
+                states[int(index)][name] = tensors[key]
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(states)})  # rates follow from the step
+        self.run, self.losses = TrainingRun(**values["run"]), values["losses"]
         return values["step"]
 
 
@@ -212,21 +200,3 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return tensors, json.loads((file.metadata() or {})["values"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it and run again") from None
-
-
-def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The tensors of an optimizer's state, named ``<prefix>.<parameter number>.<state name>``."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}.{number}.{name}": torch.as_tensor(value) for number, entries in state.items() for name, value in entries.items()
-    }
-
-
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Put back what :func:`pack_optimizer` took; learning rates are the caller's business."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith(prefix + "."):
-            number, name = key.removeprefix(prefix + ".").split(".", 1)
-            state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -19,10 +19,9 @@ def write(path: Path, cell: dict[str, Any], **sections: Any) -> dict[str, Any]:
     return json.loads(text)
 
 
-def write_cost(settings: Study, goal: Path, cell: dict[str, Any], costs: Sequence[Cost | dict[str, Any]]) -> None:
+def write_cost(settings: Study, goal: Path, cell: dict[str, Any], costs: Sequence[Cost]) -> None:
     """Write what it took to make ``goal``, and where."""
-    records = [cost.record() if isinstance(cost, Cost) else cost for cost in costs]
-    write(paths.cost_of(settings, goal), cell, cost=records, provenance=provenance(settings.root))
+    write(paths.cost_of(settings, goal), cell, cost=[cost.record() for cost in costs], provenance=provenance(settings.root))
 
 
 def read(path: Path) -> dict[str, Any]:

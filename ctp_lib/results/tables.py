@@ -1,6 +1,6 @@
 """Cells -> tidy tables: ``perplexity.csv``, ``tasks.csv``, ``cost.csv`` and ``curve.csv`` of a study, a row a measurement."""
 
-import json
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ctp_lib.results import cells
-from ctp_lib.settings import models, paths
+from ctp_lib.settings import paths
 from ctp_lib.settings.study import Study
 
 COLUMNS = {
@@ -52,63 +52,45 @@ def _rows(settings: Study, section: str) -> list[dict[str, Any]]:
         return _with_bits(settings, cells.rows(list(_costs(settings)), section))
     if section == "curve":
         return [row for model in settings.study.models for row in curve(settings, model)]
-    found = []
-    for model in settings.study.models:
-        found += [cells.read(path) for path in _scores(settings, model)] if section == "perplexity" else []
-        found += [cells.read(path) for path in _questions(settings, model)]
-    return cells.rows(found, section)
+    asked = [path for model in settings.study.models for path in _cells(settings, model, section)]
+    return cells.rows([cells.read(path) for path in asked if path.exists()], section)
 
 
-def _scores(settings: Study, model: str) -> Iterator[Path]:
-    for method in ("none", *settings.methods):
-        for level in settings.levels:
-            if (path := paths.score(settings, model, level, method)).exists():
-                yield path
-
-
-def _questions(settings: Study, model: str) -> Iterator[Path]:
+def _cells(settings: Study, model: str, section: str) -> Iterator[Path]:
+    """Where a model's scores lie, and the answers to those questions that are asked about it."""
+    if section == "perplexity":
+        yield from (paths.score(settings, model, level, name) for name in ("none", *settings.methods) for level in settings.levels)
     for name in QUESTIONS:
-        asked = name != "another_model" or settings.another_model.of(model)
-        if asked and (path := paths.question(settings, name, model)).exists():
-            yield path
+        if name != "another_model" or settings.another_model.of(model):
+            yield paths.question(settings, name, model)
 
 
 def curve(settings: Study, model: str) -> list[dict[str, Any]]:
     """Validation NLL while each of the study's methods learned: a row a validation."""
-    rows = []
-    for method in settings.methods:
-        for level in settings.levels:
-            for seed in settings.soft_prompt.seeds:
-                about = paths.learned(settings, model, level, method, seed) / paths.LEARNED
-                run = json.loads(about.read_text(encoding="utf-8"))["run"] if about.exists() else None
-                cell = {
-                    "model": model,
-                    "level": str(level),
-                    "method": method,
-                    "trained_on": settings.soft_prompt.corpus,
-                    "seed": seed,
-                }
-                rows += [{**cell, **row} for row in (run or {}).get("curve", [])]
+    rows, shared = [], {"model": model, "trained_on": settings.soft_prompt.corpus}
+    for method, level, seed in itertools.product(settings.methods, settings.levels, settings.soft_prompt.seeds):
+        about = paths.learned(settings, model, level, method, seed) / paths.LEARNED
+        if about.exists() and (run := cells.read(about)["run"]):
+            rows += [{**shared, "level": str(level), "method": method, "seed": seed, **row} for row in run["curve"]]
     return rows
 
 
 def learning_costs(settings: Study, model: str, method: str) -> pd.DataFrame:
     """What it took to learn each of the study's own of ``method``: level, work, seconds."""
-    goals = [
-        paths.learned(settings, model, level, method, seed) for level in settings.levels for seed in settings.soft_prompt.seeds
-    ]
+    every = itertools.product(settings.levels, settings.soft_prompt.seeds)
+    goals = [paths.learned(settings, model, level, method, seed) for level, seed in every]
     return pd.DataFrame(cells.rows([cells.read(paths.cost_of(settings, goal)) for goal in goals], "cost"))
 
 
 def _costs(settings: Study) -> Iterator[dict[str, Any]]:
     """All that was paid for on the study's models, in the order of work."""
-    own = {models.slug(model) for model in settings.study.models}
     for kind in ("compressed", "learned", "scores", "direct", "comparison"):
         for path in sorted((paths.results(settings) / "costs" / kind).rglob("*.json")):
-            cell, model = cells.read(path), path.relative_to(paths.results(settings)).parts[2].removesuffix(".json")
-            asked = cell["cell"].get("method", "none") in ("none", *settings.methods) or kind == "comparison"
-            if cell["cell"]["level"] in settings.study.levels and model in own and asked:
-                yield cell
+            found = cells.read(path)
+            model, level, method = (found["cell"].get(name, "none") for name in ("model", "level", "method"))
+            asked = method in ("none", *settings.methods) or kind == "comparison"
+            if model in settings.study.models and level in settings.study.levels and asked:
+                yield found
 
 
 def _with_bits(settings: Study, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
 """Run one notebook as one cell of the study: ``python -m ctp_lib.run.cell notebooks/02_compression.py -p level 4bit``.
 
-The ``.py`` file is the notebook's source. Parameters are checked against its cell tagged ``parameters`` and against
-``params.yaml`` before anything starts. The executed copy goes to ``results/<study>/runs/``, named after what was given, not after
-defaults, and without the times that would make equal runs differ.
+The ``.py`` file is the notebook's source. Parameters are checked against its cell tagged ``parameters`` and against ``params.yaml`` before
+anything starts. The executed copy goes to ``results/<study>/runs/``, named after what was given, without times that make equal runs differ.
 """
 
 import argparse
@@ -51,13 +50,12 @@ def run(source: Path, given: dict[str, str]) -> int:
     """Check ``given`` parameters, execute the notebook with them, keep the executed copy."""
     settings = study.load()
     if not source.exists():
-        raise ParameterError(
-            f"{source} is not there; the notebooks are {', '.join(p.name for p in sorted(Path('notebooks').glob('*.py')))}"
-        )
+        there = sorted(path.name for path in Path("notebooks").glob("*.py"))
+        raise ParameterError(f"{source} is not there; the notebooks are {', '.join(there)}")
     notebook = jupytext.read(source)
-    defaults = parameter_cell(notebook)
-    parameters = check_parameters(given, defaults, settings)
-    cell = "-".join(_slug(name, value) for name, value in parameters.items()) or "all"
+    parameters = check_parameters(given, parameter_cell(notebook), settings)
+    slugs = [Level.parse(value).slug if name == "level" else models.slug(str(value)) for name, value in parameters.items()]
+    cell = "-".join(slugs) or "all"
     target = paths.results(settings) / "runs" / source.stem / f"{cell}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     return _execute(notebook, parameters, target, settings.root)
@@ -83,21 +81,12 @@ def check_parameters(given: dict[str, str], defaults: dict[str, Any], settings: 
         if type(value) is not type(defaults[name]):
             raise ParameterError(f"{name} is {text!r}; allowed is a value like {defaults[name]!r}")
         parameters[name] = value
-    check_names({**defaults, **parameters}, settings)
+    asked = {**defaults, **parameters}
+    if "model" in asked:
+        settings.model(asked["model"])
+    if "level" in asked:
+        method_for(Level.parse(asked["level"]), registry(settings))
     return parameters
-
-
-def check_names(parameters: dict[str, Any], settings: Study) -> None:
-    """Raise :class:`ParameterError` unless the model and the level that ``parameters`` name exist."""
-    if "model" in parameters:
-        settings.model(parameters["model"])
-    if "level" in parameters:
-        method_for(Level.parse(parameters["level"]), registry(settings))
-
-
-def _slug(name: str, value: Any) -> str:
-    """A parameter in the name of the executed copy."""
-    return Level.parse(value).slug if name == "level" else models.slug(str(value))
 
 
 def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target: Path, root: Path) -> int:
@@ -116,14 +105,17 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
         return 1
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
-        _log_seconds(target, root)
-        _strip_times(target)
+        executed = nbformat.read(target, as_version=4)
+        _log_seconds(executed, target, root)
+        _strip_times(executed)
+        with paths.replacing(target) as incoming:
+            nbformat.write(executed, incoming)
     return 0
 
 
-def _log_seconds(path: Path, root: Path) -> None:
+def _log_seconds(notebook: nbformat.NotebookNode, path: Path, root: Path) -> None:
     """Note when this process started and ended, when its kernel was ready, and how long the imports and the other cells took."""
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     times = [cell.metadata.get("papermill", {}) for cell in cells]
     times = [cell for cell in times if cell.get("start_time") and cell.get("duration") is not None]
     if not times:
@@ -143,11 +135,8 @@ def _log_seconds(path: Path, root: Path) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _strip_times(path: Path) -> None:
-    """Drop the times that papermill notes and, where all went well, the bars with their rates, and number the cells: equal runs,
-    equal copies.
-    """
-    notebook = nbformat.read(path, as_version=4)
+def _strip_times(notebook: nbformat.NotebookNode) -> None:
+    """Drop papermill's times and, where all went well, the bars with their rates, and number the cells: equal runs, equal copies."""
     notebook.metadata.pop("papermill", None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
@@ -155,8 +144,6 @@ def _strip_times(path: Path) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code" and not any(output.output_type == "error" for output in cell.outputs):
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    with paths.replacing(path) as incoming:
-        nbformat.write(notebook, incoming)
 
 
 if __name__ == "__main__":

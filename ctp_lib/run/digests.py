@@ -6,7 +6,6 @@ packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stage
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ctp_lib.recovery import base as recovery
 from ctp_lib.run import graph
 from ctp_lib.settings import digests, models, paths, study
 from ctp_lib.settings.digests import LIBRARY
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import ParameterError, one_sentence
 from ctp_lib.settings.study import Study
 from ctp_lib.text import docstrings
 
@@ -32,11 +31,8 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
     """Every digest by its path."""
     found = {f"models/{models.slug(name)}": _model(settings, name) for name in graph.models_asked(settings)}
     for level in settings.levels:
-        own = compression.registry(settings).file(level.method)
-        found[f"compress/{level.slug}"] = {
-            "level": asdict(level),
-            **_code("compress", own, settings.root / "notebooks/02_compression.py"),
-        }
+        own = compression.registry(settings).file(level.method), settings.root / "notebooks/02_compression.py"
+        found[f"compress/{level.slug}"] = {"level": asdict(level), **_code("compress", *own)}
     found["score/none"] = _code("score", recovery.registry(settings).file("none"))
     for name in settings.methods:
         learned = _learned(settings, name)
@@ -45,7 +41,11 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
     for path in sorted((settings.root / "notebooks").glob("[0-9]*.py")):
         found[f"notebooks/{path.stem}"] = _notebook(settings, path)
     found["preflight"] = digests.code([LIBRARY / "machine/preflight.py"])
-    found["corpora"] = digests.code([LIBRARY / "text/corpora.py"]) | {"read_from": _packages(settings), "files": _texts(settings)}
+    packages = [package for source in settings.corpora.sources.values() for package in source.packages or ()]
+    found["corpora"] = digests.code([LIBRARY / "text/corpora.py"]) | {
+        "read_from": {name: docstrings.installed_version(name) for name in packages},
+        "files": {text: digests.content(settings.root / graph.without_pattern(text)) for text in graph.own_texts(settings)},
+    }
     found["tasks"] = {"folder": digests.content(settings.root / settings.tasks.folder) if settings.tasks.folder else None}
     return found
 
@@ -78,17 +78,6 @@ def _notebook(settings: Study, path: Path) -> dict[str, Any]:
     return digests.code([path, *(recovery.registry(settings).file(name) for name in settings.methods)])
 
 
-def _packages(settings: Study) -> dict[str, str]:
-    """The versions of the packages whose documentation is read."""
-    names = [package for source in settings.corpora.sources.values() for package in source.packages or ()]
-    return {name: docstrings.installed_version(name) for name in names}
-
-
-def _texts(settings: Study) -> dict[str, str]:
-    """What is in the reader's own texts."""
-    return {pattern: digests.content(settings.root / graph.without_pattern(pattern)) for pattern in graph.own_texts(settings)}
-
-
 def write(settings: Study) -> None:
     """Write all of them into ``data/<study>/digests``."""
     with paths.replacing(settings.root / "data" / settings.study.name / "digests") as folder:
@@ -98,25 +87,22 @@ def write(settings: Study) -> None:
             path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
+@one_sentence()
 def main() -> None:
-    """The command line; one sentence on stderr when the study cannot run."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.digests", description="Digests that the stages depend on.")
     parser.add_argument("--of", type=Path, help="a file or folder outside the library, alone")
     parser.add_argument("--into", type=Path, help="where its digest goes")
     asked = parser.parse_args()
-    try:
-        if asked.of:
-            asked.into.parent.mkdir(parents=True, exist_ok=True)
-            asked.into.write_text(digests.content(asked.of.expanduser()) + "\n", encoding="utf-8")
-            return
-        settings = study.load()
-        if graph.write(settings):
-            sys.exit(
-                "params.yaml asks for other stages than graph.yaml had; graph.yaml is written anew, so type the same once more"
-            )
-        write(settings)
-    except ParameterError as error:
-        sys.exit(str(error))
+    if asked.of:
+        asked.into.parent.mkdir(parents=True, exist_ok=True)
+        asked.into.write_text(digests.content(asked.of.expanduser()) + "\n", encoding="utf-8")
+        return
+    settings = study.load()
+    if graph.write(settings):
+        said = "params.yaml asks for other stages than graph.yaml had; graph.yaml is written anew, so type the same once more"
+        raise ParameterError(said)
+    write(settings)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ names of the study that ``params.yaml`` chooses stand once more in ``graph.yaml`
 import argparse
 import glob
 import re
-import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from ruamel.yaml import YAML
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
 from ctp_lib.settings import models, study
-from ctp_lib.settings.spec import ParameterError, require
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import one_sentence, require
 from ctp_lib.settings.study import Study
 
 FILE = "graph.yaml"
@@ -25,9 +25,7 @@ HEAD = "# The names of the study as paths, which dvc.yaml reads. Made from param
 
 
 def graph(settings: Study) -> dict[str, Any]:
-    """All that ``dvc.yaml`` runs over. Raises :class:`ParameterError` for a method that nobody has, one that cannot do its level, or one
-    whose settings are wrong.
-    """
+    """All that ``dvc.yaml`` runs over. Raises :class:`ParameterError` for a method that is unknown, or cannot do its level or its settings."""
     methods = compression.registry(settings)
     for level in settings.levels:
         for model in settings.study.models:
@@ -38,13 +36,13 @@ def graph(settings: Study) -> dict[str, Any]:
     for field, names in (("models", list(settings.models)), ("files, folders and plugins", reads)):
         differ = len({models.slug(name) for name in names}) == len(names)
         require(differ, field, names, "names that differ in more than slashes and spaces")
-    run = settings.study
+    run, compared = settings.study, [Level.parse(level) for level in settings.comparison.levels if level != "full"]
     return {
         "study": run.name,
         "recipe": settings.soft_prompt.recipe or next(iter(settings.recipes)),
         "models": [models.slug(name) for name in run.models],
         "levels": [level.slug for level in settings.levels],
-        "shown": settings.shown_level.slug,
+        "shown": compared[-1].slug,  # looked at closely where one is enough
         "methods": list(settings.methods),
         "calibrated_on": settings.compression.corpus,
         "learned_on": settings.soft_prompt.corpus,
@@ -66,14 +64,13 @@ def _reads(settings: Study) -> list[str]:
 
 def models_asked(settings: Study) -> list[str]:
     """The study's models, and those that another model's prompt is tried on, each once."""
-    return list(dict.fromkeys([*settings.study.models, *(name for pair in settings.another_model.pairs for name in pair.others)]))
+    return list(dict.fromkeys([*settings.study.models, *settings.others]))
 
 
 def own_texts(settings: Study) -> list[str]:
     """The patterns of the reader's own files of text."""
-    return [
-        pattern for corpus in settings.corpora.sources.values() if not corpus.dataset for pattern in (corpus.files or {}).values()
-    ]
+    own = [corpus.files or {} for corpus in settings.corpora.sources.values() if not corpus.dataset]
+    return [pattern for files in own for pattern in files.values()]
 
 
 def without_pattern(pattern: str) -> str:
@@ -107,17 +104,15 @@ def write(settings: Study) -> bool:
     return True
 
 
+@one_sentence()
 def main() -> None:
-    """The command line; one sentence on stderr when the study cannot run."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.graph", description="Choose a study; write its graph.")
     parser.add_argument("study", nargs="?", help="a profile of params.yaml; the one that is chosen there unless said")
     asked = parser.parse_args()
-    try:
-        if asked.study:
-            choose(study.find(), asked.study)
-        write(study.load())
-    except ParameterError as error:
-        sys.exit(str(error))
+    if asked.study:
+        choose(study.find(), asked.study)
+    write(study.load())
 
 
 if __name__ == "__main__":

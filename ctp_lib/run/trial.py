@@ -37,10 +37,7 @@ LEARNING = 0.7
 
 
 def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: Sequence[str]) -> Study:
-    """A study of ``model`` at ``levels`` with ``methods`` on ``text``: a corpus of ``base``, or files. Its corpus is built.
-
-    Raises :class:`ParameterError` where one of them cannot be.
-    """
+    """A study of ``model`` at ``levels`` with ``methods`` on ``text``, a corpus of ``base`` or files. :class:`ParameterError`: there is none."""
     require(len(levels) > 0 and "full" not in levels, "levels", levels, "one compressed level or more, such as 3bit")
     for level in levels:
         method_for(Level.parse(level), compression_methods(base))
@@ -86,16 +83,13 @@ def _ready(study: Study) -> Study:
 
 
 def fit(study: Study, minutes: float) -> Study:
-    """``study`` with as many steps and test windows as fit into ``minutes``: compresses, measures a step, and says what it chose.
-
-    The choice is kept, so that a trial that was killed goes on with it.
-    """
+    """``study`` with as many steps and test windows as fit into ``minutes``: compresses, measures a step, and says and keeps its choice."""
     began, (model,) = time.perf_counter(), study.study.models
     kept = paths.results(study) / "plan.json"
     asked = json.loads(json.dumps({"minutes": minutes, "levels": study.study.levels, "methods": list(study.methods)}))
     for level in study.levels:
         saved.make(study, model, level)
-    if kept.exists() and (plan := json.loads(kept.read_text(encoding="utf-8")))["asked"] == asked:
+    if kept.exists() and (plan := cells.read(kept))["asked"] == asked:
         return _with(study, plan["steps"], plan["windows"])
     spent = time.perf_counter() - began
     bench = Bench(study, model, study.levels[-1])
@@ -105,9 +99,8 @@ def fit(study: Study, minutes: float) -> Study:
     left = max(60 * minutes - spent, 30 * minutes)
     learned = len(study.methods) * (len(study.levels) - 1)
     rated = learned + len(study.levels)
-    steps = int(
-        min(max(LEARNING * left / learned / step - 16, 10), study.soft_prompt.training.steps)
-    )  # validations take as long as 16
+    fitting = LEARNING * left / learned / step - 16  # validations take as long as 16
+    steps = int(min(max(fitting, 10), study.soft_prompt.training.steps))
     windows = int(min(max((1 - LEARNING) * left / rated / step * len(one), 4), 100))
     with paths.replacing(kept) as incoming:
         incoming.write_text(json.dumps({"asked": asked, "steps": steps, "windows": windows}) + "\n", encoding="utf-8")
@@ -124,11 +117,11 @@ def _with(study: Study, steps: int, windows: int) -> Study:
 
 def scored(study: Study) -> list[dict[str, Any]]:
     """The score of every level alone, and of every method at the compressed ones; what is missing is learned."""
-    (model,), compressed = study.study.models, [level for level in study.levels if level.family != "full"]
-    asked = [
-        (level, name) for level in study.levels for name in (NONE.name, *study.methods) if level in compressed or name == NONE.name
-    ]
-    return cells.rows([scores.obtain(study, model, *one) for one in asked])
+    (model,), found = study.study.models, []
+    for level in study.levels:
+        for name in (NONE.name, *(study.methods if level.family != "full" else ())):
+            found.append(scores.obtain(study, model, level, name))
+    return cells.rows(found)
 
 
 def table(study: Study) -> pd.DataFrame:
@@ -157,10 +150,8 @@ def samples(study: Study, tokens: int = 48) -> dict[str, str]:
     (model,), corpus = study.study.models, study.soft_prompt.corpus
     full, bench = (Bench(study, model, level) for level in (Level(), study.levels[-1]))
     context = bench.scored[corpus].windows[0, :tokens]
-    found = {
-        "text": bench.tokenizer.decode(context),
-        study.model(model).as_it_came: write_on(Subject(full.network), bench.tokenizer, context, tokens),
-    }
+    found = {"text": bench.tokenizer.decode(context)}
+    found[study.model(model).as_it_came] = write_on(Subject(full.network), bench.tokenizer, context, tokens)
     for name in (NONE.name, *study.methods):
         learned = bench.learned(name, 0)
         with learned.on(bench.network) as subject:

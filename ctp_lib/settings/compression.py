@@ -7,10 +7,7 @@ from ctp_lib.settings.spec import SPEC, Count, Positive, Window
 
 @dataclass(**SPEC)
 class CompressionSpec:
-    """Calibration text (``windows`` x ``window`` tokens of ``corpus``) and the solver's settings (paper, section 4.1).
-
-    ``windows_at_once`` go through the model together.
-    """
+    """Calibration text (``windows`` x ``window`` tokens of ``corpus``, some at once) and the solver's settings (paper, section 4.1)."""
 
     corpus: str
     windows: Count

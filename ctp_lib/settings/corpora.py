@@ -1,10 +1,11 @@
 """Texts by name."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic.dataclasses import dataclass
 
-from ctp_lib.settings.spec import SPEC, Count, require
+from ctp_lib.settings.spec import SPEC, Count, only, require
 
 
 @dataclass(**SPEC)
@@ -25,7 +26,7 @@ class CorpusSpec:
     at_most: Count | None = None
 
     def __post_init__(self) -> None:
-        require(self.packages is None or len(self.packages) > 0, "packages", self.packages, "at least one installed package")
+        require(self.packages != (), "packages", self.packages, "at least one installed package")
         given = [name for name in ("packages", "dataset", "files") if getattr(self, name) is not None]
         one = given in (["packages"], ["dataset"], ["files"], ["dataset", "files"])
         require(one, "source", given, "packages, or dataset (with files, if it has no splits), or files")
@@ -40,14 +41,12 @@ class CorporaSpec:
     into splits: one of its own, since a model that was trained on one deal knows the test text of another.
     """
 
-    sources: Mapping[str, CorpusSpec]
+    sources: Annotated[Mapping[str, CorpusSpec], only(bool, "names with values")]
     shortest_document: Count
     longest_document: Count
-    held_out: float
+    held_out: Annotated[float, only(lambda share: 0 < share < 0.5, "a share above 0 and below 0.5")]
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        require(len(self.sources) > 0, "sources", dict(self.sources), "names with values")
         longer = self.longest_document >= self.shortest_document
         require(longer, "longest_document", self.longest_document, f"at least shortest_document ({self.shortest_document})")
-        require(0 < self.held_out < 0.5, "held_out", self.held_out, "a share above 0 and below 0.5")

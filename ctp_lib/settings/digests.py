@@ -16,12 +16,8 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = Path(__file__).parent.parent
-NO_NUMBER = {
-    LIBRARY / path
-    for path in (
-        "settings/study.py", "settings/paths.py", "settings/registry.py", "settings/digests.py", "results/cells.py", "results/provenance.py",
-    )
-}  # fmt: skip
+NO_NUMBER = {LIBRARY / "settings" / name for name in ("study.py", "paths.py", "registry.py", "digests.py")}
+NO_NUMBER |= {LIBRARY / "results" / name for name in ("cells.py", "provenance.py")}
 """They say where things stand and how they are written down. No number depends on that; the sections of a study have files of their own."""
 COMPUTING = {
     "torch": "torch", "transformers": "transformers", "tokenizers": "tokenizers", "numpy": "numpy", "scipy": "scipy",
@@ -39,9 +35,7 @@ def short(value: Any) -> str:
 
 
 def code(entries: Iterable[Path]) -> dict[str, Any]:
-    """``modules``: a digest of each file of ``entries``, and of every module of the library that one of them imports, without comments and
-    docstrings; ``packages``: the installed versions of those that compute.
-    """
+    """``modules``: digests of ``entries`` and of the library's modules that they import; ``packages``: versions of those that compute."""
     found: dict[Path, str] = {}
     imported: set[str] = set()
     waiting = list(entries)
@@ -110,10 +104,7 @@ def _version(distribution: str) -> str:
 
 
 def content(path: Path) -> str:
-    """A digest of a file, or of all files of a folder with their names; ``nothing`` where there is none.
-
-    A file is read once a process, unless its size or time changes.
-    """
+    """A digest of a file, or of a folder's files with their names, read once unless one changes; ``nothing`` where there is none."""
     if not path.exists():
         return "nothing"
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

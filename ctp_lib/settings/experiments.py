@@ -1,4 +1,4 @@
-"""What each question of the study asks for: one section a notebook."""
+"""What each question of the study asks for, one section a notebook, and how much text is scored."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from ctp_lib.settings.learning import TrainingSpec
-from ctp_lib.settings.spec import SPEC, Count, Seeds, require, require_seeds
+from ctp_lib.settings.spec import AT_LEAST_ONE, SPEC, Count, Positive, Seeds, Window, only, require
+
+
+@dataclass(**SPEC)
+class EvaluationSpec:
+    """Window length in tokens and, by split, the largest number of windows that is scored."""
+
+    window: Window
+    windows: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        require(set(self.windows) == {"validation", "test"}, "windows", dict(self.windows), "a number for validation and for test")
+        require(min(self.windows.values()) >= 2, "windows", dict(self.windows), "2 windows or more for each split")
 
 
 @dataclass(**SPEC)
@@ -35,9 +47,6 @@ class CrossDatasetSpec:
     levels: tuple[str, ...]
     seeds: Seeds
 
-    def __post_init__(self) -> None:
-        require_seeds(self.seeds)
-
 
 @dataclass(**SPEC)
 class CrossCompressionSpec:
@@ -45,53 +54,40 @@ class CrossCompressionSpec:
 
     seeds: Seeds
 
-    def __post_init__(self) -> None:
-        require_seeds(self.seeds)
-
 
 @dataclass(**SPEC)
 class TasksSpec:
-    """Zero-shot tasks by lm-eval's names, items of each at most, and the levels that are asked. ``folder`` holds tasks of your own, as
-    YAML that lm-eval reads.
-    """
+    """Zero-shot tasks by lm-eval's names, items of each at most, the levels that are asked, and a ``folder`` of one's own tasks as its YAML."""
 
-    names: tuple[str, ...]
+    names: Annotated[tuple[str, ...], only(bool, "one task or more")]
     items: Annotated[int, Field(ge=8)]
     levels: tuple[str, ...]
     seeds: Seeds
     folder: str | None = None
-
-    def __post_init__(self) -> None:
-        require(len(self.names) > 0, "names", list(self.names), "one task or more")
-        require_seeds(self.seeds)
 
 
 @dataclass(**SPEC)
 class ComparisonSpec:
     """Soft prompts of several lengths against LoRA of several ranks, on the same model, with the soft prompt's loop and text.
 
-    Each method's learning rate is the best on validation, at the study's own prompt length and at ``lora_points[0]``: of its list,
-    and of up to ``further_rates`` beyond it, while the best is at an end.
-    ``lora_targets`` are sets of modules by name; a point of the comparison is ``<rank>@<set>``.
+    Each method's learning rate is the best on validation, at the study's own prompt length and at ``lora_points[0]``: of its list, and of up
+    to ``further_rates`` beyond an end of it. ``lora_targets`` are sets of modules by name; a point of the comparison is ``<rank>@<set>``.
     """
 
     levels: tuple[str, ...]
     seeds: Seeds
-    prompt_tokens: tuple[int, ...]
-    prompt_rates: tuple[float, ...]
+    prompt_tokens: Annotated[tuple[int, ...], AT_LEAST_ONE]
+    prompt_rates: Annotated[tuple[float, ...], AT_LEAST_ONE]
     lora_targets: Mapping[str, tuple[str, ...]]
-    lora_points: tuple[str, ...]
-    lora_rates: tuple[float, ...]
+    lora_points: Annotated[tuple[str, ...], AT_LEAST_ONE]
+    lora_rates: Annotated[tuple[float, ...], AT_LEAST_ONE]
     further_rates: Annotated[int, Field(ge=0)] = 2
 
     def __post_init__(self) -> None:
-        require_seeds(self.seeds)
         for point in self.lora_points:
             rank, _, targets = point.partition("@")
             allowed = f"<rank>@<set>, a set being one of {', '.join(self.lora_targets)}"
             require(rank.isdigit() and int(rank) > 0 and targets in self.lora_targets, "lora_points", point, allowed)
-        for name in ("prompt_tokens", "prompt_rates", "lora_points", "lora_rates"):
-            require(len(getattr(self, name)) > 0, name, [], "at least one value")
 
 
 @dataclass(**SPEC)
@@ -99,10 +95,7 @@ class Pair:
     """A model, and others with the same tokenizer and width: first the one that a claim is made about, then controls."""
 
     model: str
-    others: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        require(len(self.others) > 0, "others", [], "a model or more")
+    others: Annotated[tuple[str, ...], only(bool, "a model or more")]
 
 
 @dataclass(**SPEC)
@@ -119,14 +112,12 @@ class AnotherModelSpec:
 
 @dataclass(**SPEC)
 class MarginsSpec:
-    """The smallest effects that matter: ``nats`` a token, ``accuracy`` as a share of the items, ``bytes`` as a share, ``tokens`` that two
-    prompts both name.
-    """
+    """The smallest effects that matter: ``nats`` a token, shares of the items and of the bytes, and ``tokens`` that two prompts both name."""
 
-    nats: Annotated[float, Field(gt=0)]
-    accuracy: Annotated[float, Field(gt=0)]
-    bytes: Annotated[float, Field(gt=0)]
-    tokens: Annotated[float, Field(gt=0)]
+    nats: Positive
+    accuracy: Positive
+    bytes: Positive
+    tokens: Positive
 
 
 @dataclass(**SPEC)
@@ -147,9 +138,7 @@ class Shape:
 
 @dataclass(**SPEC)
 class ShippedModelSpec:
-    """How a model that ships with the study is made: from nothing, or out of the model that it ``continues``, on ``corpora`` (all of them
-    unless some are named).
-    """
+    """How a model that ships with the study is made: from nothing or the model that it ``continues``, on all ``corpora`` or those named."""
 
     seed: int
     shape: Shape

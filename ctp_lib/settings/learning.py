@@ -1,20 +1,19 @@
 """How something is learned on a frozen model."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
-from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Share, require, require_seeds
+from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Share, only, require
 
 
 @dataclass(**SPEC)
 class TrainingSpec:
     """How to train. The paper's recipe: AdamW, no weight decay, linear schedule with warm-up, clip 1.0.
 
-    ``steps``, ``warmup_steps``, ``validate_every`` and ``checkpoint_every`` count optimizer steps; ``batch_windows`` is the
-    number of windows in a step, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up.
-    ``recompute`` computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear``
-    (decay to zero from the end of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
+    A step has ``batch_windows`` windows, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up. ``recompute``
+    computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear`` (decay to zero from the end
+    of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
     """
 
     steps: Count
@@ -29,6 +28,11 @@ class TrainingSpec:
     windows_at_once: int | None = None
     recompute: bool = False
 
+    @property
+    def at_once(self) -> int:
+        """Windows whose activations are in memory together."""
+        return self.windows_at_once or self.batch_windows
+
     def __post_init__(self) -> None:
         at_once = self.windows_at_once
         require(at_once is None or 0 < at_once <= self.batch_windows, "windows_at_once", at_once, "1 to batch_windows")
@@ -42,11 +46,7 @@ Loss = Literal["next-token", "distillation"]
 
 @dataclass(**SPEC, kw_only=True)
 class RecipeSpec:
-    """A way to learn a prompt of ``prompt_tokens`` vectors.
-
-    ``initialisation`` starts from the embeddings of the first ids of the vocabulary, or of ids that are drawn; ``loss`` is the plain one
-    of the next token, or the divergence from the uncompressed model's predictions (:mod:`ctp_lib.model.divergence`).
-    """
+    """A way to learn a prompt of ``prompt_tokens`` vectors: starting from the first ids of the vocabulary or drawn ones, by a loss."""
 
     prompt_tokens: Count
     training: TrainingSpec
@@ -64,9 +64,6 @@ class SoftPromptSpec(RecipeSpec):
     seeds: Seeds
     recipe: str | None = None
 
-    def __post_init__(self) -> None:
-        require_seeds(self.seeds)
-
     @property
     def how(self) -> str:
         """The loss in words, and the name of the recipe."""
@@ -81,8 +78,5 @@ class LoraSpec:
     targets: tuple[str, ...]
     training: TrainingSpec
     alpha: Positive = 32.0
-    dropout: float = 0.1
+    dropout: Annotated[float, only(lambda share: 0 <= share < 1, "0 or more and below 1")] = 0.1
     loss: Loss = "next-token"
-
-    def __post_init__(self) -> None:
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")

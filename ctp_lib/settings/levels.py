@@ -33,9 +33,8 @@ USUAL: dict[Family, str] = {"full": "none", "quantised": "gptq", "pruned": "spar
 class Level:
     """How far a model is compressed. ``bits`` None: not quantised; ``sparsity`` 0.0: not pruned.
 
-    ``pattern`` (n, m) keeps n of every m consecutive weights of a row; ``sparsity`` is then 1 - n / m. ``group`` columns share a
-    scale and a zero point; None: a whole row does. ``by`` is the method where it is not the usual one. ``given`` is the name of a compressed
-    model that the reader brings, of which nothing else is known.
+    ``pattern`` (n, m) keeps n of every m consecutive weights of a row; ``sparsity`` is then 1 - n / m. ``group`` columns (None: a whole row)
+    share a scale and a zero point. ``by`` is the method where it is not the usual one. ``given`` names a compressed model of the reader's own.
     """
 
     bits: int | None = None
@@ -58,10 +57,8 @@ class Level:
         level = cls()
         for part in match["what"].split("+"):
             level = level._with(part, text)
-        if match["group"]:
-            level = dataclasses.replace(level, group=int(match["group"]))
-        if match["by"] and match["by"] != USUAL[level.family]:
-            level = dataclasses.replace(level, by=match["by"])
+        by = match["by"] if match["by"] != USUAL[level.family] else None
+        level = dataclasses.replace(level, group=match["group"] and int(match["group"]), by=by)
         if str(level) != text or level.group == 0 or (level.group and not level.bits):
             meant = f" (did you mean {level}?)" if str(level) != text else ""
             raise ParameterError(f"level {text!r} is not a level{meant}; write {GRAMMAR}")
@@ -78,23 +75,19 @@ class Level:
         raise ParameterError(f"level {text!r} is not a level; write {GRAMMAR}")
 
     def __str__(self) -> str:
-        if self.family in ("full", "given"):
-            return f"own:{self.given}" if self.given else "full"
-        pruned = f"{self.pattern[0]}:{self.pattern[1]}" if self.pattern else f"{100 * self.sparsity:.6g}%"
-        parts = [pruned] if self.sparsity else []
-        parts += [f"{self.bits}bit"] if self.bits else []
-        return f"{self.by}:" * bool(self.by) + "+".join(parts) + (f"/g{self.group}" if self.group else "")
+        return self._spelled(kept="{}:{}", pruned="{:.6g}%", bits="{}bit", group="/g{}", by="{}:", between="+")
 
     @property
     def slug(self) -> str:
         """The level in a path, on every system: ``w3``, ``w2g64``, ``s62.5``, ``2of4``, ``s50-w4``, ``rtn-w3``."""
+        return self._spelled(kept="{}of{}", pruned="s{:.6g}", bits="w{}", group="g{}", by="{}-", between="-")
+
+    def _spelled(self, *, kept: str, pruned: str, bits: str, group: str, by: str, between: str) -> str:
         if self.family in ("full", "given"):
-            return f"own-{self.given}" if self.given else "full"
-        pruned = f"{self.pattern[0]}of{self.pattern[1]}" if self.pattern else f"s{100 * self.sparsity:.6g}"
-        parts = [self.by] if self.by else []
-        parts += [pruned] if self.sparsity else []
-        parts += [f"w{self.bits}" + (f"g{self.group}" if self.group else "")] if self.bits else []
-        return "-".join(parts)
+            return by.format("own") + self.given if self.given else "full"
+        parts = [kept.format(*self.pattern) if self.pattern else pruned.format(100 * self.sparsity)] if self.sparsity else []
+        parts += [bits.format(self.bits)] if self.bits else []
+        return (by.format(self.by) if self.by else "") + between.join(parts) + (group.format(self.group) if self.group else "")
 
     @property
     def method(self) -> str:

@@ -17,7 +17,7 @@ from ctp_lib.settings.spec import SPEC, require
 class ModelSpec:
     """A causal LM: a folder or a GGUF file (from ``root``, the project's) or hub id, a hub revision or None, and the dtype it computes in.
 
-    With a ``package``, as pip takes it, the source is a GGUF file inside it; ``sha256`` is the file's. ``compressed`` are compressed copies of
+    With a ``package``, as pip takes it, the source is a GGUF file inside it, whose ``sha256`` is given. ``compressed`` are compressed copies of
     the reader's own, by name: folders, GGUF files or hub ids.
     """
 
@@ -42,10 +42,6 @@ class ModelSpec:
     def as_it_came(self) -> str:
         """What the level ``full`` is called: a GGUF file was rounded before, by somebody else."""
         return "as shipped" if self.gguf else "uncompressed"
-
-    def under(self, root: Path) -> ModelSpec:
-        """The same, where folders are looked for in ``root``."""
-        return dataclasses.replace(self, root=root)
 
 
 def slug(name: str) -> str:

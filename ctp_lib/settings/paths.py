@@ -16,10 +16,7 @@ LEARNED = "learned.json"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write the file or folder ``path``, of which there is nothing yet: it takes the place of an older one when it is complete.
-
-    After an error, or a kill, the older one is as it was.
-    """
+    """Where to write the file or folder ``path``: it takes the place of an older one when it is complete, and not after an error or a kill."""
     incoming = path.with_name(f"{path.name}.incoming")
     remove(incoming)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""Methods by name: a method ``x-y`` is the file ``x_y.py`` of its package, which ends in ``METHOD = ...``, or one of ``METHODS`` in a
-file of the reader's own, which ``plugins`` in ``params.yaml`` names.
+"""Methods by name, each read when it is asked for, so that a cell depends on no other.
 
-A file is read when its method is asked for, so that a cell depends on its own method and on no other.
+A method ``x-y`` is the file ``x_y.py`` of its package, which ends in ``METHOD = ...``, or one of ``METHODS`` in one of ``plugins``.
 """
 
 import functools
@@ -56,10 +55,8 @@ class Registry(Generic[Kind]):
                 raise ParameterError(f"plugins has {path}, which is not there")
             for method in _run(path, path.stat().st_mtime_ns).get("METHODS", []):
                 if isinstance(method, self.kind):
-                    taken = method.name in found or self._own(method.name) is not None
-                    require(
-                        not taken, f"plugins has {path}, where the name of a method", method.name, "one that no other method has"
-                    )
+                    field, new = f"plugins has {path}, where the name of a method", method.name not in found
+                    require(new and not self._own(method.name), field, method.name, "one that no other method has")
                     found[method.name] = (path, method)
         return found
 

@@ -1,23 +1,28 @@
 """How a section of ``params.yaml`` is written down and checked: a pydantic dataclass, and one sentence when a value is wrong."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 SPEC: dict[str, Any] = {"frozen": True, "config": ConfigDict(strict=True, extra="forbid")}
 """``@dataclass(**SPEC)`` makes a section: frozen, nothing converted on the quiet, no names but its own."""
 
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Window = Annotated[int, Field(ge=2)]
-Seeds = tuple[Annotated[int, Field(ge=0)], ...]
-"""Each of what is learned is learned once for each."""
-
 
 class ParameterError(ValueError):
     """A value in ``params.yaml``, in a parameters cell or in what a reader brings that the study cannot run with."""
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Around a command: what cannot be done ends the program with its sentence on stderr, and 1."""
+    try:
+        yield
+    except ParameterError as error:
+        sys.exit(str(error))
 
 
 def first_line(error: BaseException) -> str:
@@ -31,11 +36,29 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
         raise ParameterError(f"{field} is {value!r}; allowed is {allowed}")
 
 
-def require_seeds(seeds: tuple[int, ...], field: str = "seeds") -> None:
-    """One seed or more, each once."""
-    once = len(seeds) > 0 and len(set(seeds)) == len(seeds)
-    require(once, field, list(seeds), "one whole number or more, 0 or above, each once")
+def only(holds: Callable[[Any], bool], allowed: str) -> AfterValidator:
+    """Beside the type of a field: its values are those that ``holds`` is true of, in words what is ``allowed``."""
 
+    def checked(value: Any) -> Any:
+        if not holds(value):
+            raise PydanticCustomError("not_allowed", "{allowed}", {"allowed": allowed})
+        return value
+
+    return AfterValidator(checked)
+
+
+def each_once(values: Collection[Any]) -> bool:
+    """Whether there is a value or more, and none twice."""
+    return 0 < len(values) == len(set(values))
+
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Window = Annotated[int, Field(ge=2)]
+AT_LEAST_ONE = only(bool, "at least one value")
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], only(each_once, "one whole number or more, 0 or above, each once")]
+"""Each of what is learned is learned once for each."""
 
 ALLOWED = {
     "int_type": "a whole number", "float_type": "a finite number", "finite_number": "a finite number", "string_type": "text",

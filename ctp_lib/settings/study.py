@@ -7,33 +7,21 @@ value raises :class:`ParameterError` with one sentence: the field, the value, wh
 import dataclasses
 import json
 import re
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML, YAMLError
 
-from ctp_lib.settings import models
+from ctp_lib.settings import experiments, models
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.corpora import CorporaSpec
-from ctp_lib.settings.evaluation import EvaluationSpec
-from ctp_lib.settings.experiments import (
-    AnotherModelSpec,
-    ComparisonSpec,
-    CrossCompressionSpec,
-    CrossDatasetSpec,
-    HardPromptSpec,
-    MarginsSpec,
-    ShippedModelSpec,
-    TasksSpec,
-)
 from ctp_lib.settings.learning import RecipeSpec, SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import SPEC, ParameterError, require, sentence
+from ctp_lib.settings.spec import SPEC, ParameterError, each_once, only, require, sentence
 
 PROMPT = "soft_prompt"
 """The paper's method: every study has it, and its settings are a section of their own."""
@@ -43,17 +31,14 @@ PROMPT = "soft_prompt"
 class RunSpec:
     """What the study ``name`` runs over, by name; ``levels`` as people write them."""
 
-    name: str
-    models: tuple[str, ...]
+    name: Annotated[str, only(re.compile(r"[A-Za-z0-9_-]+").fullmatch, "a name of letters, digits, - and _")]
+    models: Annotated[tuple[str, ...], only(each_once, "one model or more, each once")]
     corpora: tuple[str, ...]
     levels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        once = "full" in self.levels and len(set(self.levels)) == len(self.levels) > 1
+        once = "full" in self.levels and each_once(self.levels) and len(self.levels) > 1
         require(once, "levels", list(self.levels), "full, which all others are compared with, another level, and each once")
-        require(len(set(self.models)) == len(self.models) > 0, "models", list(self.models), "one model or more, each once")
-        named = re.fullmatch(r"[A-Za-z0-9_-]+", self.name)
-        require(named is not None, "study", self.name, "a name of letters, digits, - and _")
         for level in self.levels:
             Level.parse(level)
 
@@ -72,17 +57,17 @@ class Study:
     models: Mapping[str, ModelSpec]
     study: RunSpec
     corpora: CorporaSpec
-    shipped_models: Mapping[str, ShippedModelSpec]
+    shipped_models: Mapping[str, experiments.ShippedModelSpec]
     compression: CompressionSpec
     soft_prompt: SoftPromptSpec
-    hard_prompt: HardPromptSpec
-    cross_dataset: CrossDatasetSpec
-    cross_compression: CrossCompressionSpec
-    tasks: TasksSpec
-    comparison: ComparisonSpec
-    another_model: AnotherModelSpec
-    evaluation: EvaluationSpec
-    margins: MarginsSpec
+    hard_prompt: experiments.HardPromptSpec
+    cross_dataset: experiments.CrossDatasetSpec
+    cross_compression: experiments.CrossCompressionSpec
+    tasks: experiments.TasksSpec
+    comparison: experiments.ComparisonSpec
+    another_model: experiments.AnotherModelSpec
+    evaluation: experiments.EvaluationSpec
+    margins: experiments.MarginsSpec
     methods: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[str, RecipeSpec] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
@@ -93,53 +78,43 @@ class Study:
             require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/ -]*", name)), "models", name, allowed)
         for name in self.study.models:
             require(name in self.models, "study.models", name, f"a name under models: {', '.join(self.models)}")
-        self._check_levels()
-        require(
-            PROMPT in self.methods, "methods", list(self.methods), f"a section with {PROMPT}, which the paper's claims are about"
-        )
-        for section in ("compression", "soft_prompt"):
-            self._check_subset(f"{section}.corpus", (getattr(self, section).corpus,), self.study.corpora)
-        documented = self.corpora.sources[self.soft_prompt.corpus].packages is not None
-        for name in self.tasks.names:
-            possible = documented or not name.startswith("documentation_")
-            require(
-                possible, "tasks.names", name, "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
-            )
-        pairs = self.another_model.pairs
-        for side, listed in (
-            ("model", [pair.model for pair in pairs]),
-            ("other", [name for pair in pairs for name in pair.others]),
-        ):
-            require(len(set(listed)) == len(listed), "another_model.pairs", listed, f"each {side} once")
-            self._check_subset("another_model.pairs", tuple(listed), self.study.models if side == "model" else tuple(self.models))
-        for section in ("cross_dataset", "tasks", "comparison", "another_model"):
-            self._check_subset(f"{section}.levels", getattr(self, section).levels, self.study.levels)
-        compared = self.comparison.levels
-        require(
-            "full" in compared and len(compared) > 1, "comparison.levels", list(compared), "full and a compressed level or more"
-        )
-        for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
-            self._check_subset(f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds)
-
-    @staticmethod
-    def _check_subset(field: str, values: tuple, allowed: tuple) -> None:
-        for value in values:
-            require(value in allowed, field, value, f"one of {', '.join(map(str, allowed))}")
-
-    def _check_levels(self) -> None:
         for level in self.levels:
             group, blocks = level.pattern[1] if level.pattern else 1, self.compression.block_size
             require(blocks % group == 0, "compression.block_size", blocks, f"a multiple of {group} for level {level}")
+        usual = f"a section with {PROMPT}, which the paper's claims are about"
+        require(PROMPT in self.methods, "methods", list(self.methods), usual)
+        for field, values, allowed in self._choices():
+            for value in values:
+                require(value in allowed, field, value, f"one of {', '.join(map(str, allowed))}")
+        documented = self.corpora.sources[self.soft_prompt.corpus].packages is not None
+        for name in self.tasks.names:
+            allowed = "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
+            require(documented or not name.startswith("documentation_"), "tasks.names", name, allowed)
+        for side, listed in (("model", [pair.model for pair in self.another_model.pairs]), ("other", self.others)):
+            require(not listed or each_once(listed), "another_model.pairs", listed, f"each {side} once")
+        both = "full" in self.comparison.levels and len(self.comparison.levels) > 1
+        require(both, "comparison.levels", list(self.comparison.levels), "full and a compressed level or more")
+
+    def _choices(self) -> Iterator[tuple[str, Iterable[Any], Iterable[Any]]]:
+        """Parameters that choose among what another one lists: their names, their values, and what is listed."""
+        for section in ("compression", "soft_prompt"):
+            yield f"{section}.corpus", [getattr(self, section).corpus], self.study.corpora
+        yield "another_model.pairs", [pair.model for pair in self.another_model.pairs], self.study.models
+        yield "another_model.pairs", self.others, self.models
+        for section in ("cross_dataset", "tasks", "comparison", "another_model"):
+            yield f"{section}.levels", getattr(self, section).levels, self.study.levels
+        for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
+            yield f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds
+
+    @property
+    def others(self) -> list[str]:
+        """The models that the prompts of another one are taken to."""
+        return [name for pair in self.another_model.pairs for name in pair.others]
 
     @property
     def levels(self) -> list[Level]:
         """The levels that the study runs over, in its order."""
         return [Level.parse(level) for level in self.study.levels]
-
-    @property
-    def shown_level(self) -> Level:
-        """The level that is looked at closely where one is enough: the last of ``comparison.levels``."""
-        return Level.parse([level for level in self.comparison.levels if level != "full"][-1])
 
     def prompts_by(self, recipe: str) -> SoftPromptSpec:
         """The study's prompts, learned in another way: by one of ``recipes``."""
@@ -157,12 +132,9 @@ class Study:
     def model(self, name: str) -> ModelSpec:
         """The model ``name`` of ``params.yaml``, or any folder or hub id that is not listed there."""
         if name in self.models:
-            return self.models[name].under(self.root)
-        if not isinstance(name, str) or not name.strip():
-            raise ParameterError(
-                f"model {name!r} is not a model; write a name under models in params.yaml, a folder, a GGUF file, or a hub id"
-            )
-        if not (self.root / name).exists() and ("/" not in name or name.endswith(".gguf")):
+            return dataclasses.replace(self.models[name], root=self.root)
+        on_hub = "/" in name and not name.endswith(".gguf")
+        if not name.strip() or not (on_hub or (self.root / name).exists()):
             raise ParameterError(
                 f"model {name!r} is unknown; write one of {', '.join(self.models)}, a folder or GGUF file that exists, or a hub id (owner/name)"
             )
@@ -173,7 +145,7 @@ def load(path: Path | None = None) -> Study:
     """Read and check ``params.yaml``: the given one, or the nearest in this folder and those above it."""
     path = path or find() / "params.yaml"
     raw = _with_recipe(_with_profile(read(path)))
-    return _checked(Study, {**raw, "root": str(path.parent.resolve())})
+    return with_settings(Study, {**raw, "root": str(path.parent.resolve())})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -201,19 +173,17 @@ def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
     profiles, name, corpora = raw.pop("profiles", None) or {}, raw.get("study"), raw.get("corpora")
     if name is None:
         return raw
-    require(
-        isinstance(name, str) and name in profiles, "study", name, f"one of {', '.join(profiles) or 'profiles, which has none'}"
-    )
+    allowed = f"one of {', '.join(profiles) or 'profiles, which has none'}"
+    require(isinstance(name, str) and name in profiles, "study", name, allowed)
     require(isinstance(profiles[name], dict), f"profiles.{name}", profiles[name], "sections with values")
-    over = {"models", "corpora", "levels"}
-    sections = {section: value for section, value in profiles[name].items() if section not in over}
-    named = profiles[name].get("corpora")
+    sections = dict(profiles[name])
+    run = {"name": name, **{over: sections.pop(over) for over in ("models", "corpora", "levels") if over in sections}}
+    named = run.get("corpora")
     if isinstance(corpora, dict) and isinstance(corpora.get("sources"), dict) and isinstance(named, list):
         sources = corpora["sources"]
         for corpus in named:
             require(corpus in sources, "study.corpora", corpus, f"one of {', '.join(sources)}")
         corpora = {**corpora, "sources": {corpus: sources[corpus] for corpus in named}}
-    run = {"name": name, **{section: value for section, value in profiles[name].items() if section in over}}
     return {**raw, "corpora": corpora, **sections, "study": run}
 
 
@@ -225,13 +195,13 @@ def _with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
     known = isinstance(prompt["recipe"], str) and prompt["recipe"] in recipes
     require(known, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(recipes)}")
     recipe = recipes[prompt["recipe"]]
-    _checked(RecipeSpec, recipe, f"recipes.{prompt['recipe']}.")  # what is wrong is said where it stands
+    with_settings(RecipeSpec, recipe, f"recipes.{prompt['recipe']}.")  # what is wrong is said where it stands
     return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **(prompt.get("training") or {})}}}
 
 
-def _checked(kind: type, raw: Any, prefix: str = "") -> Any:
-    """``raw`` as ``kind``. Read as JSON, where a list may be a tuple, and nothing else is converted."""
-    try:
+def with_settings(kind: type, raw: Mapping[str, Any], prefix: str = "") -> Any:
+    """``raw`` as the section ``kind``; ``prefix`` says where it stands. Raises :class:`ParameterError` with one sentence."""
+    try:  # as JSON, where a list may be a tuple, and nothing else is converted
         return TypeAdapter(kind).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         raise ParameterError(prefix + sentence(error, lambda path: _names(kind, path))) from None
@@ -239,18 +209,9 @@ def _checked(kind: type, raw: Any, prefix: str = "") -> Any:
 
 def _names(kind: Any, path: tuple[str, ...]) -> list[str]:
     """The parameters of the section at ``path`` in ``kind``."""
-    named = False
+    schema = section = TypeAdapter(kind).json_schema()
     for part in path:
-        if named:  # the name of one of several sections
-            named = False
-            continue
-        hint = typing.get_type_hints(kind)[part] if dataclasses.is_dataclass(kind) else kind
-        named = typing.get_origin(hint) is Mapping
-        inner = [argument for argument in typing.get_args(hint) if dataclasses.is_dataclass(argument)]
-        kind = inner[0] if inner else hint
-    return [field.name for field in dataclasses.fields(kind) if field.name != "root"]
-
-
-def with_settings(kind: type, raw: Mapping[str, Any], prefix: str) -> Any:
-    """A method's own settings as its class ``kind``, with the same sentences; ``prefix`` says where they stand."""
-    return _checked(kind, dict(raw), prefix)
+        section = section.get("properties", {}).get(part) or section["additionalProperties"]  # one by name of several sections
+        section = section.get("items", section)
+        section = schema["$defs"][section["$ref"].split("/")[-1]] if "$ref" in section else section
+    return [name for name in section["properties"] if name != "root"]

@@ -30,6 +30,7 @@ replace_it = False
 
 # %%
 import math
+import shutil
 
 from ctp_lib.appendix import small_models
 from ctp_lib.claims import style
@@ -81,7 +82,7 @@ with paths.replacing(goal) as incoming:
     model.half().save_pretrained(incoming)
     tokenizer.save_pretrained(incoming)
     documents.write_marks([*train, *(selection.shuffled_documents(settings, "train") if before else [])], incoming)
-    (incoming / "README.md").write_text(small_models.MODEL_CARD, encoding="utf-8")
+    shutil.copy(settings.root / "notebooks" / "appendix" / "model_card.md", incoming / "README.md")
 checkpoint.unlink(missing_ok=True)
 
 # %% [markdown]
