@@ -44,6 +44,8 @@ from ctp_lib.settings.levels import Level
 
 settings = study.load()
 recipe, spec = settings.soft_prompt, settings.another_model
+
+# %%
 for other in spec.of(model):
     loading.check_same_prompts_fit(settings.model(model), settings.model(other))
 benches = [Bench(settings, other, Level.parse(level)) for other, level in product(spec.of(model), spec.levels)]
