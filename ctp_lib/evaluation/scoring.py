@@ -12,7 +12,7 @@ from ctp_lib.text.selection import ScoredText
 def score(
     subject: Subject,
     texts: Mapping[str, ScoredText],
-    teacher: Teacher | None = None,
+    teachers: Mapping[str, Teacher] | None = None,
     *,
     method: str,
     trainable_parameters: int | None = None,
@@ -21,7 +21,7 @@ def score(
 ) -> list[dict[str, Any]]:
     """Score each of ``texts``; one row a corpus, by the names of ``perplexity.csv``, with ``fields`` in each row.
 
-    With a ``teacher``, the divergence from it stands in each row as well.
+    Where ``teachers`` have one for a corpus, the divergence from it stands in its row as well.
 
     ``text_digest`` tells which tokens were scored, ``clusters`` which windows share documents.
     ``trainable_parameters`` and ``bytes_added`` are by default those of the subject's
@@ -30,7 +30,7 @@ def score(
     vectors = 0 if subject.prompt is None else subject.prompt.numel()
     rows = []
     for corpus, text in texts.items():
-        result = perplexity_of(subject, text.windows, teacher)
+        result = perplexity_of(subject, text.windows, (teachers or {}).get(corpus))
         rows.append(
             {
                 "method": method,
