@@ -52,7 +52,8 @@ for bench in (Bench(settings, model, level) for level in settings.levels):
     for source, seed in product(settings.levels, seeds):
         if source != bench.level:
             learned = Bench(settings, model, source).learned(PROMPT.name, seed, onto=bench.network)
-            rows += bench.score(learned, of=[broad], trained_on=broad, trained_at_level=str(source), seed=seed)
+            asked = {"of": [broad], "divergence": bench.level.family == "full"}
+            rows += bench.score(learned, trained_on=broad, trained_at_level=str(source), seed=seed, **asked)
 cells.write(paths.question(settings, "cross_compression", model), {"model": model}, perplexity=rows)
 
 # %% [markdown]

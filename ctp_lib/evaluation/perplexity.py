@@ -105,9 +105,10 @@ def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:
 
 
 def score(
-    subject: Subject, texts: Mapping[str, ScoredText], teacher: Teacher | None = None, *, method: str, **fields: Any
+    subject: Subject, texts: Mapping[str, ScoredText], teachers: Mapping[str, Teacher] | None = None, *, method: str, **fields: Any
 ) -> list[dict[str, Any]]:
-    """Score each of ``texts``, and its divergence from ``teacher`` if there is one: a row a corpus, by the names of ``perplexity.csv``.
+    """Score each of ``texts``, and the divergence from that of ``teachers`` which its corpus has: a row a corpus, by the names of
+    ``perplexity.csv``.
 
     ``fields`` stand in each row; ``text_digest`` tells which tokens were scored, ``clusters`` which windows share documents.
     """
@@ -115,7 +116,7 @@ def score(
     made = {"method": method, **kind, "trainable_parameters": 0, "bytes_added": 0, **fields}
     rows = []
     for corpus, text in texts.items():
-        result = perplexity_of(subject, text.windows, teacher)
+        result = perplexity_of(subject, text.windows, (teachers or {}).get(corpus))
         found = result.record() | {"bits_per_byte": bits_per_byte(result, text.bytes_per_token)}
         read = {"text_digest": text.digest, "clusters": text.clusters}
         rows.append({**made, "evaluated_on": corpus, "split": "test", **found, **read})

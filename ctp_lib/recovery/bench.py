@@ -94,9 +94,15 @@ class Bench:
             checkpoint.unlink(missing_ok=True)
         return learned
 
-    def score(self, learned: Learned, *, of: Sequence[str] | None = None, **fields: Any) -> list[dict[str, Any]]:
-        """Put ``learned`` on the network, and score every corpus, or those in ``of``: a row a corpus, by the names of ``perplexity.csv``."""
+    def score(
+        self, learned: Learned, *, of: Sequence[str] | None = None, divergence: bool = True, **fields: Any
+    ) -> list[dict[str, Any]]:
+        """Put ``learned`` on the network, and score every corpus, or those in ``of``: a row a corpus, by the names of ``perplexity.csv``.
+
+        The ``divergence`` from the uncompressed model, which takes as long as the rest, is counted on the broad corpus alone.
+        """
         texts = {corpus: text for corpus, text in self.scored.items() if of is None or corpus in of}
         sizes = {"trainable_parameters": learned.parameters, "bytes_added": learned.bytes}
         with learned.on(self.network) as subject:
-            return score(subject, texts, self.teacher, method=learned.method, level=str(self.level), **sizes, **fields)
+            teachers = {self.study.soft_prompt.corpus: self.teacher} if divergence else {}
+            return score(subject, texts, teachers, method=learned.method, level=str(self.level), **sizes, **fields)
