@@ -154,7 +154,7 @@ def test_a_comment_in_every_package_runs_nothing(finished, tmp_path):
 @pytest.mark.parametrize(
     ("path", "old", "new", "expected"),
     [
-        ("ctp_lib/claims/c7_cross_task.py", "1 - 0.05", "1 - 0.04", {"cross_task"}),
+        ("ctp_lib/claims/c7_cross_task.py", "POWER = 2.8", "POWER = 2.9", {"cross_task", "stored_size"}),
         ("ctp_lib/compression/wanda.py", '"Wanda"', '"wanda"', {"compress@own-wanda-2of4", "compress@a_model_1.5--b-wanda-2of4"}),
         pytest.param(
             *("ctp_lib/recovery/lora.py", "1_000_003", "1_000_004", {"what_repairs", "metric_audit", "cost", "preflight"}),

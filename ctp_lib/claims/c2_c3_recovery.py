@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.estimate import Estimate, gain, mean_of, recovered_share
-from ctp_lib.claims.verdict import Part, Verdict, judge
+from ctp_lib.claims.estimate import gain, mean_of, recovered_share
+from ctp_lib.claims.verdict import Part, Verdict, judge, without_cost
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
 from ctp_lib.recovery.none import METHOD as NONE
@@ -57,15 +57,6 @@ def table(
             "nearer": gain(prompted, none, "window_kl"),
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
-
-
-def without_cost(costs: Mapping[str, Estimate], margin: float) -> dict[str, str]:
-    """The cells in which compression does not clearly cost more than ``margin``: there is nothing to recover in them."""
-    return {
-        name: f"compression costs {cost.mean:.3g}, not clearly more than {margin:g}"
-        for name, cost in costs.items()
-        if cost.interval(len(costs))[0] <= margin
-    }
 
 
 def unfinished(curves: pd.DataFrame, margin: float) -> list[str]:

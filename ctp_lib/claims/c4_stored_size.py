@@ -9,8 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.c2_c3_recovery import without_cost
-from ctp_lib.claims.verdict import Verdict, counted, judge
+from ctp_lib.claims.verdict import Verdict, counted, judge, without_cost
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.settings.experiments import MarginsSpec

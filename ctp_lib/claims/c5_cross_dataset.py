@@ -8,9 +8,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.c2_c3_recovery import without_cost
 from ctp_lib.claims.estimate import flat, gain
-from ctp_lib.claims.verdict import Verdict, judge
+from ctp_lib.claims.verdict import Verdict, judge, without_cost
 
 
 def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:

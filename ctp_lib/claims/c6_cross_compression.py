@@ -7,9 +7,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.c2_c3_recovery import without_cost
 from ctp_lib.claims.estimate import Estimate, mean, total
-from ctp_lib.claims.verdict import Verdict, judge
+from ctp_lib.claims.verdict import Verdict, judge, without_cost
 from ctp_lib.settings.levels import Level
 
 

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.c2_c3_recovery import without_cost
 from ctp_lib.claims.estimate import Estimate, mean, of_runs
-from ctp_lib.claims.verdict import Verdict, judge
+from ctp_lib.claims.verdict import Verdict, judge, without_cost
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 

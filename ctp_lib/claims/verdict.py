@@ -116,6 +116,15 @@ def judge(
     )
 
 
+def without_cost(costs: Mapping[str, Estimate], margin: float) -> dict[str, str]:
+    """The cells in which compression does not clearly cost more than ``margin``: there is nothing to recover in them."""
+    return {
+        name: f"compression costs {cost.mean:.3g}, not clearly more than {margin:g}"
+        for name, cost in costs.items()
+        if cost.interval(len(costs))[0] <= margin
+    }
+
+
 def counted(question: str, answers: Mapping[str, float], margin: float, unit: str) -> Part:
     """A question about what is counted and does not vary, such as bytes: above ``margin`` it is supported, else contradicted."""
     return judge(question, {name: Estimate(float(value), {}) for name, value in answers.items()}, margin, unit)
