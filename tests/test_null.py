@@ -27,7 +27,7 @@ from ctp_lib.claims import (
 from ctp_lib.claims.verdict import Outcome
 
 pytestmark = pytest.mark.medium
-DRAWS = 200
+DRAWS = 120
 SLACK = 2.6 * math.sqrt(0.05 * 0.95 / DRAWS)
 COSTS = {"full": 0.0, "3bit": 0.07, "2bit": 0.6, "50%": 0.1, "75%": 0.9}
 
