@@ -133,7 +133,13 @@ def test_what_says_nothing_does_not_vote():
     part = verdict.judge("q", effects, 0.01, silent={"b": "costs nothing"}, unfinished=["c", "a"])
     assert part.outcome == "supported" and set(part.silent) == {"b", "c"}, "what still learns may support and not contradict"
     assert part.told("Helps", "does not help") == "Helps at a" and part.estimate == pytest.approx(0.1)
-    assert verdict.judge("q", effects, 0.01).told("Helps", "fails") == "Helps at a; fails at b, c"
+    assert verdict.judge("q", effects, 0.01).told("Helps", "does not help") == "Helps at a; not at b, c"
+    many = {f"{n}bit": effect(mean, 0.002) for n, mean in enumerate((0.1, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0, 0.011))}
+    told = verdict.judge("q", many, 0.01).told("comes nearer", "does not come nearer")
+    assert told == "Comes nearer at 0bit, 1bit, 2bit, 3bit; not in 3 of 8; undecided at 7bit"
+    none = {name: effect(0.0, 0.001) for name in "ab"}
+    assert verdict.judge("q", none, 0.01).told("helps", "does not help") == "Does not help in any of 2 cells"
+    assert verdict.judge("q", {"": effect(0.0, 0.001)}, 0.01).told("helps", "does not help") == "Does not help"
     one = verdict.judge("q", {"a": estimate.gain([row("p", 1.0, 1.1)], [row("none", 9.0, 9.1)])}, 0.01)
     assert one.outcome == "undecided" and one.low is None, "one seed supports nothing, however large the gain"
 

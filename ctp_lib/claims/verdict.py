@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -52,14 +52,22 @@ class Part:
         return together(cell.outcome for cell in self.cells)
 
     def told(self, yes: str, no: str) -> str:
-        """The cells by outcome, in some words: ``yes`` where supported, ``no``, which is a negation, where contradicted."""
-        parts = [
-            f"{words} {_where([cell.name for cell in self.cells if cell.outcome == outcome], len(self.cells), whole)}".strip()
-            for words, outcome, whole in (
-                (yes, "supported", "in all"), (no, "contradicted", "in any of"), ("undecided", "undecided", "in all")
-            )
-            if any(cell.outcome == outcome for cell in self.cells)
-        ]  # fmt: skip
+        """The cells by outcome, in a few words: ``yes`` where supported, ``no``, which is a negation, where contradicted."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.outcome, []).append(cell.name)
+        words = {"supported": yes, "contradicted": "not" if "supported" in found else no, "undecided": "undecided"}
+        parts = []
+        for outcome, names in ((outcome, found[outcome]) for outcome in words if outcome in found):
+            if len(names) == len(self.cells):
+                where = (
+                    f"in {'any of' if outcome == 'contradicted' else 'all'} {len(names)} cells"
+                    if len(names) > 1
+                    else f"at {names[0]}"
+                )
+            else:
+                where = f"at {', '.join(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)} of {len(self.cells)}"
+            parts.append(f"{words[outcome]} {where.removesuffix('at ')}".strip())
         told = "; ".join(parts) or NO_VOTE
         return told[0].upper() + told[1:]
 
@@ -169,9 +177,3 @@ def _cell(name: str, effect: Estimate, margin: float, among: int) -> Cell:
 
 def _finite(ends: tuple[float, float]) -> tuple[float | None, float | None]:
     return ends if all(map(math.isfinite, ends)) else (None, None)
-
-
-def _where(names: Sequence[str], among: int, whole: str) -> str:
-    if len(names) == among:
-        return f"{whole} {among} cells" if among > 1 else f"at {names[0]}" if names[0] else ""
-    return f"at {', '.join(names)}" if len(names) <= 4 and among <= 9 else f"in {len(names)} of {among} cells"
