@@ -109,6 +109,6 @@ for row in asked[: 3 * spec.show]:
 # compressed level, by more than the margin.
 
 # %%
-verdict = claim.verdict(table, settings.margins.nats)
+verdict = claim.verdict(table, claim.costs(changes), settings.margins.nats)
 verdict.write(settings, model)
 print(verdict)

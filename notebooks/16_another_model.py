@@ -62,13 +62,14 @@ def scored(bench, learned, kind, seed, **taught):
 
 rows = []
 for bench in benches:
-    drawn = SoftPrompt.from_vocabulary(bench.network, recipe.prompt_tokens, recipe.initialisation, seed)()
-    untrained = Prompt(drawn, trained=False)
-    untrained.method = PROMPT.name
+    for one in recipe.seeds:
+        drawn = SoftPrompt.from_vocabulary(bench.network, recipe.prompt_tokens, recipe.initialisation, one)()
+        untrained = Prompt(drawn, trained=False)
+        untrained.method = PROMPT.name
+        rows += scored(bench, untrained, "untrained", one)
     goal = paths.learned_for(settings, kept, bench.model, bench.level, "own", seed=seed)
     own = bench.learned(PROMPT.name, seed, goal=goal, label=f"own prompt, {bench.model}")
     rows += scored(bench, bench.learned(NONE.name, settings.seed), NONE.name, settings.seed)
-    rows += scored(bench, untrained, "untrained", seed)
     rows += scored(bench, own, "own", seed, trained_on=recipe.corpus, trained_at_level=str(bench.level))
 
 # %% [markdown]

@@ -85,10 +85,17 @@ def test_recovery(with_prompt, second, third):
 def test_a_level_that_costs_nothing_and_a_prompt_that_still_learns_contradict_nothing():
     table = recovered(1.05, 2.0)
     second, third, _ = c2_c3_recovery.verdicts(table, MARGIN, unfinished=["4bit", "2bit"])
-    assert second.outcome == "not measured" == third.outcome and set(second.parts[0].silent) == {"4bit", "2bit"}
+    assert second.outcome == "undecided" == third.outcome
     free = table.assign(cost=[Estimate(0.001, {}) for _ in table.index])
     assert c2_c3_recovery.verdicts(free, MARGIN)[0].outcome == "not measured"
-    curves = [("2bit", 0, 0, 5.0), ("2bit", 0, 1, 4.0), ("4bit", 0, 0, 5.0), ("4bit", 0, 1, 4.995)]
+    curves = [
+        ("2bit", 0, 0, 5.0),
+        ("2bit", 0, 1, 4.5),
+        ("2bit", 0, 2, 4.0),
+        ("4bit", 0, 0, 5.0),
+        ("4bit", 0, 1, 4.0),
+        ("4bit", 0, 2, 3.995),
+    ]
     curves = pd.DataFrame(curves, columns=["level", "seed", "step", "validation_nll"])
     assert c2_c3_recovery.unfinished(curves, MARGIN) == ["2bit"]
 
@@ -115,7 +122,7 @@ def written(*leads: float, texts: int = 10) -> pd.DataFrame:
     rng, rows = np.random.default_rng(0), []
     for level, lead in zip(("4bit", "2bit", "full"), (*leads, 0.0), strict=True):
         for item in range(12):
-            at = {"level": level, "prompt": "paper, long", "item": item}
+            at = {"level": level, "prompt": "paper, long", "item": item, "alone": (level != "full") + 0.01 * item}
             rows.append({**at, "text": "hard prompt", "number": 0, "change": -1 + 0.1 * item - lead})
             rows += [
                 {**at, "text": "neutral", "number": n, "change": -1 + 0.1 * item + 0.001 * rng.standard_normal()}
@@ -128,13 +135,14 @@ def written(*leads: float, texts: int = 10) -> pd.DataFrame:
     ("leads", "outcome"), [((0.5, 0.5), "supported"), ((0.5, 0.0), "contradicted"), ((0.01, 0.5), "undecided")]
 )
 def test_a_hard_prompt_has_to_beat_neutral_texts(leads, outcome):
-    table = c1_hard_prompt.table(written(*leads))
+    table, costs = c1_hard_prompt.table(written(*leads)), c1_hard_prompt.costs(written(*leads))
+    assert {level: cost.mean for level, cost in costs.items()} == pytest.approx({"2bit": 1.0, "4bit": 1.0})
     assert table.lead["4bit", "paper, long"].mean == pytest.approx(leads[0], abs=0.001)
     assert table.change_by_neutral["full", "paper, long"] == pytest.approx(-0.45, abs=0.001)
     assert table.helped.tolist()[2] == pytest.approx(10 / 12)
-    verdict = c1_hard_prompt.verdict(table, MARGIN)
-    assert verdict.outcome == outcome and (verdict.parts[0].seeds, verdict.parts[0].clusters) == (10, 12)
-    one = c1_hard_prompt.verdict(c1_hard_prompt.table(written(*leads, texts=1)), MARGIN)
+    verdict = c1_hard_prompt.verdict(table, costs, MARGIN)
+    assert verdict.outcome == outcome and verdict.parts[0].clusters == 12
+    one = c1_hard_prompt.verdict(c1_hard_prompt.table(written(*leads, texts=1)), costs, MARGIN)
     assert one.outcome == "undecided", "one neutral text is a sample of one"
 
 
@@ -199,10 +207,11 @@ def matrix(share) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("share", "outcomes"),
     [
-        (lambda a, b: 0.9 if COSTS[a] > COSTS[b] else 0.4, ["supported", "supported", "supported"]),
-        (lambda a, b: 0.4 if COSTS[a] > COSTS[b] else 0.9, ["supported", "supported", "contradicted"]),
-        (lambda a, b: -0.4 if COSTS[a] > COSTS[b] else 0.0, ["contradicted", "contradicted", "contradicted"]),
-        (lambda a, b: 0.01, ["undecided", "undecided", "undecided"]),
+        (lambda a, b: 0.9 if COSTS[a] > COSTS[b] else 0.4, ["supported", "supported", "supported", "supported"]),
+        (lambda a, b: 0.4 if COSTS[a] > COSTS[b] else 0.9, ["supported", "supported", "supported", "contradicted"]),
+        (lambda a, b: -0.4 if COSTS[a] > COSTS[b] else 0.0, ["contradicted", "contradicted", "contradicted", "contradicted"]),
+        (lambda a, b: 2.0 if COSTS[a] > COSTS[b] else -0.4, ["supported", "supported", "contradicted", "supported"]),
+        (lambda a, b: 0.01, ["undecided", "undecided", "supported", "undecided"]),
     ],
 )
 def test_cross_compression(share, outcomes):
@@ -270,7 +279,8 @@ def compared(here: float, there: float, size: int, **prompt) -> pd.DataFrame:
         rows.append({"level": "2bit", **alone(2.0, on=on)})
         rows += learned("2bit", "soft_prompt", "20", size, on, nll, **prompt)
         for rate in (0.01, 1.0):
-            rows += learned("2bit", "soft_prompt", "20", size, on, 3.0, rate) + learned("2bit", "lora", "1@qv", 4000, on, 3.0, rate)
+            rows += learned("2bit", "soft_prompt", "20", size, on, 3.0, rate)
+            rows += [row for point in ("1@qv", "32@qv") for row in learned("2bit", "lora", point, 4000, on, 3.0, rate)]
         rows += learned("2bit", "lora", "1@qv", 4000, on, 1.9) + learned("2bit", "lora", "32@qv", 100_000, on, 1.6)
     return c8_lora.table(rows)
 

@@ -131,8 +131,9 @@ def test_matching_takes_a_margin_below_zero():
 def test_what_says_nothing_does_not_vote():
     effects = {"a": effect(0.1, 0.001), "b": effect(0.0, 0.001), "c": effect(0.0, 0.001)}
     part = verdict.judge("q", effects, 0.01, silent={"b": "costs nothing"}, unfinished=["c", "a"])
-    assert part.outcome == "supported" and set(part.silent) == {"b", "c"}, "what still learns may support and not contradict"
-    assert part.told("Helps", "does not help") == "Helps at a" and part.estimate == pytest.approx(0.1)
+    assert [cell.outcome for cell in part.cells] == ["supported", "undecided"], "what still learns may support and not contradict"
+    assert part.outcome == "undecided" and set(part.silent) == {"b"} and part.estimate == pytest.approx(0.05)
+    assert verdict.judge("q", effects, 0.01, silent={"b": "", "c": ""}).told("Helps", "does not help") == "Helps at a"
     assert verdict.judge("q", effects, 0.01).told("Helps", "does not help") == "Helps at a; not at b, c"
     many = {f"{n}bit": effect(mean, 0.002) for n, mean in enumerate((0.1, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0, 0.011))}
     told = verdict.judge("q", many, 0.01).told("comes nearer", "does not come nearer")
@@ -142,6 +143,27 @@ def test_what_says_nothing_does_not_vote():
     assert verdict.judge("q", {"": effect(0.0, 0.001)}, 0.01).told("helps", "does not help") == "Does not help"
     one = verdict.judge("q", {"a": estimate.gain([row("p", 1.0, 1.1)], [row("none", 9.0, 9.1)])}, 0.01)
     assert one.outcome == "undecided" and one.low is None, "one seed supports nothing, however large the gain"
+
+
+def test_a_claim_whose_first_question_was_not_measured_is_not_measured():
+    yes, none = verdict.counted("q", {"a": 1.0}, 0.0, "bytes"), verdict.judge("q", {}, 0.0)
+
+    def outcome(*parts):
+        return verdict.Verdict("C", "says", "headline", parts, "figures", "notebook").outcome
+
+    assert outcome(yes, yes) == "supported" and outcome(none, yes) == "not measured" and outcome(yes, none) == "undecided"
+    assert outcome(none, verdict.counted("q", {"a": -1.0}, 0.0, "bytes")) == "contradicted"
+
+
+def test_a_share_varies_with_both_that_it_is_made_of():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        own = 0.3 + 0.1 * rng.standard_normal(40)
+        part = 0.6 * own + 0.02 * rng.standard_normal(40)
+        low, high = estimate.ratio(*(estimate.of_runs([values], "t", None) for values in (part, own))).interval()
+        found.append(low <= 0.6 <= high)
+    assert abs(np.mean(found) - 0.95) <= 2.6 * math.sqrt(0.05 * 0.95 / 2000)
 
 
 def test_a_claim_of_several_parts():

@@ -62,11 +62,12 @@ def c1(world: World, gain: float, edge: float) -> Outcome:
             )
         texts = 0.01 * world.rng.standard_normal(10)
         rows += [
-            {"level": level, "prompt": "paper, long", "item": item, "text": "neutral", "number": n,
+            {"level": level, "prompt": "paper, long", "item": item, "text": "neutral", "number": n, "alone": 0.0,
              "change": items[item] + texts[n] + 0.02 * world.rng.standard_normal()}
             for item in range(80) for n in range(10)
         ]  # fmt: skip
-    return c1_hard_prompt.verdict(c1_hard_prompt.table(pd.DataFrame(rows)), MARGIN).outcome
+    changes = pd.DataFrame(rows)
+    return c1_hard_prompt.verdict(c1_hard_prompt.table(changes), c1_hard_prompt.costs(changes), MARGIN).outcome
 
 
 def c2(world: World, gain: float, edge: float) -> Outcome:
@@ -153,15 +154,19 @@ def c11(world: World, gain: float, edge: float) -> Outcome:
         untrained = row("none", *(np.asarray(none["window_nll"]) + 0.03))
         at = {"model": "sibling", "level": level}
         rows += [{**at, "prompt_kind": "none", **none}, {**at, "prompt_kind": "untrained", **untrained}]
-        rows += [{**at, "prompt_kind": kind, **found} for kind in ("own", "stitched") for found in world.prompted(none, lead)]
+        rows += [
+            {**at, "prompt_kind": kind, **found}
+            for kind, given in (("own", 0.5), ("stitched", lead))
+            for found in world.prompted(none, given)
+        ]
     return c11_another_model.verdict(c11_another_model.table(rows), MARGIN).parts[0].outcome
 
 
 CLAIMS: dict[str, Callable[[World, float, float], Outcome]] = {
     "C1": c1, "C2": c2, "C3": c3, "C5": c5, "C6": c6, "C7": c7, "C8": c8, "C11": c11,
 }  # fmt: skip
-SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.05, "C6": 0.05, "C7": 0.09, "C8": 0.05, "C11": 0.05}
-"""An effect that is far from small, in nats a token (C7: 18 points)."""
+SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.05, "C6": 0.05, "C7": 0.12, "C8": 0.05, "C11": 0.05}
+"""An effect that is far from small, in nats a token (C7: 24 points)."""
 
 
 def outcomes(claim: str, gain: float, edge: float) -> dict[str, float]:

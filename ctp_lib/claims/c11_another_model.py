@@ -36,8 +36,9 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     """
     first, *controls = table.index.unique("model")
     kinds = {kind: table.loc[first].xs(kind, level="prompt_kind") for kind in ("stitched", "own")}
+    nothing = {level: "its own prompt gives nothing there" for level, own in kinds["own"].gain.items() if own.mean <= margin}
     parts = tuple(
-        judge(question, kinds["stitched"][column].to_dict(), margin)
+        judge(question, kinds["stitched"][column].to_dict(), margin, silent=nothing)
         for question, column in (("lowers its NLL", "gain"), ("by more than an untrained one", "beyond_untrained"))
     )
     told = {f"the own prompt of {first}": kinds["own"].gain}

@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -85,19 +85,20 @@ def agreement_table(learned: Mapping[tuple[str, int], Tensor], start: Mapping[in
     and the estimate of ``more``, the first less the second.
 
     A vector that is still nearest to the token it started from names nothing. Chance moves every vector from where it started by a draw from
-    the normal distribution with the mean and covariance of that level's own displacements: such draws hit the same hubs of the vocabulary.
+    the normal distribution with the mean and covariance of that level's own displacements: such draws hit the same hubs of the vocabulary. The
+    estimate varies with chance and with seeds (jackknife).
     """
     generator, table = torch.Generator().manual_seed(0), {}
     home = {seed: nearest(vectors, vocabulary, "cosine") for seed, vectors in start.items()}
     for level in dict.fromkeys(level for level, _ in learned):
         moved = {seed: learned[level, seed] - start[seed] for seed in start}
-        observed = _shared({seed: start[seed] + moved[seed] for seed in start}, home, vocabulary)
-        chance = np.array([_shared(_by_chance(moved, start, generator), home, vocabulary) for _ in range(DRAWS)])
-        table[level] = {
-            "shared": observed,
-            "by_chance": chance.mean(),
-            "more": Estimate(observed - chance.mean(), {f"chance at {level}": (chance - chance.mean()) * DRAWS**0.5}),
+        pairs = _shared({seed: start[seed] + moved[seed] for seed in start}, home, vocabulary)
+        chance = np.array([_mean(_shared(_by_chance(moved, start, generator), home, vocabulary)) for _ in range(DRAWS)])
+        draws = {
+            f"seeds at {level}": _pseudo_values(pairs, sorted(start)),
+            f"chance at {level}": (chance - chance.mean()) * DRAWS**0.5,
         }
+        table[level] = {"shared": _mean(pairs), "by_chance": chance.mean(), "more": Estimate(_mean(pairs) - chance.mean(), draws)}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
 
 
@@ -138,13 +139,25 @@ def figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _shared(vectors: Mapping[int, Tensor], home: Mapping[int, Tensor], vocabulary: Tensor) -> float:
-    """Tokens that two prompts both name, a mean over pairs of seeds; fewer than two seeds share none."""
+def _shared(vectors: Mapping[int, Tensor], home: Mapping[int, Tensor], vocabulary: Tensor) -> dict[tuple[int, int], int]:
+    """Tokens that two prompts both name, by pair of seeds."""
     named = {}
     for seed, prompt in vectors.items():
         ids = nearest(prompt, vocabulary, "cosine")
         named[seed] = set(ids[ids != home[seed]].tolist())
-    return statistics.fmean([len(named[a] & named[b]) for a, b in itertools.combinations(sorted(named), 2)] or [0.0])
+    return {(a, b): len(named[a] & named[b]) for a, b in itertools.combinations(sorted(named), 2)}
+
+
+def _mean(pairs: Mapping[tuple[int, int], int]) -> float:
+    return statistics.fmean(pairs.values()) if pairs else 0.0
+
+
+def _pseudo_values(pairs: Mapping[tuple[int, int], int], seeds: Sequence[int]) -> np.ndarray:
+    """The jackknife's value of each seed, whose mean is that over pairs; a single one where there are fewer than three seeds."""
+    if len(seeds) < 3:
+        return np.array([_mean(pairs)])
+    without = [_mean({pair: shared for pair, shared in pairs.items() if seed not in pair}) for seed in seeds]
+    return len(seeds) * _mean(pairs) - (len(seeds) - 1) * np.array(without)
 
 
 def _by_chance(moved: Mapping[int, Tensor], start: Mapping[int, Tensor], generator: torch.Generator) -> dict[int, Tensor]:

@@ -1,5 +1,6 @@
 """C1: telling a compressed model in words that it is compressed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ctp_lib.claims import style
-from ctp_lib.claims.estimate import of_runs
-from ctp_lib.claims.verdict import Verdict, judge
+from ctp_lib.claims.estimate import Estimate, of_runs
+from ctp_lib.claims.verdict import Verdict, judge, without_cost
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
@@ -29,7 +30,8 @@ def changes(bench: Bench, items: Tensor) -> list[dict[str, Any]]:
         for kind, number, before in sides:
             found = continuation_nll(Subject(network, before), items, spec.continuation) - none
             fields = {"level": level, "prompt": name, "text": kind, "number": number, "prompt_tokens": len(before)}
-            rows += [{**fields, "item": item, "change": change} for item, change in enumerate(found.tolist())]
+            each = enumerate(zip(none.tolist(), found.tolist(), strict=True))
+            rows += [{**fields, "item": item, "alone": alone, "change": change} for item, (alone, change) in each]
     return rows
 
 
@@ -70,12 +72,21 @@ def table(changes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["level", "prompt"])
 
 
-def verdict(table: pd.DataFrame, margin: float) -> Verdict:
-    """C1: does a prompt of the paper beat neutral text of equal length, at every compressed level?"""
+def costs(changes: pd.DataFrame) -> dict[str, Estimate]:
+    """What every compressed level costs on the items without any text before them, in nats a token."""
+    alone = changes.drop_duplicates(["level", "item"]).pivot(index="level", columns="item", values="alone")
+    found = {level: of_runs([alone.loc[level]], "items", None) for level in alone.index}
+    return {level: cost - found["full"] for level, cost in found.items() if level != "full"}
+
+
+def verdict(table: pd.DataFrame, costs: Mapping[str, Estimate], margin: float) -> Verdict:
+    """C1: does a prompt of the paper beat neutral text of equal length, at every compressed level that costs something (``costs``)?"""
     paper = table[[prompt.startswith("paper") for _, prompt in table.index]]
     compressed = paper[paper.index.get_level_values("level") != "full"]
     leads = {f"{level} ({prompt.removeprefix('paper, ')})": row.lead for (level, prompt), row in compressed.iterrows()}
-    part = judge("the paper's prompts beat neutral text of equal length", leads, margin)
+    free = without_cost(costs, margin)
+    silent = {cell: why for level, why in free.items() for cell in leads if cell.startswith(f"{level} (")}
+    part = judge("the paper's prompts beat neutral text of equal length", leads, margin, silent=silent)
     figures = (
         f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, neutral texts "
         f"{compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}"

@@ -60,13 +60,13 @@ def table(
 
 
 def unfinished(curves: pd.DataFrame, margin: float) -> list[str]:
-    """The levels whose prompts were still learning: in the last stretch, the mean over seeds fell by more than ``margin``.
+    """The levels whose prompts were still learning: in the second half of the training, the mean over seeds fell by more than ``margin``.
 
     ``curves`` has the columns of ``curve.csv``.
     """
     over_seeds = curves.groupby(["level", "step"], sort=False).validation_nll.mean()
-    last = {level: values.iloc[-2:].tolist() for level, values in over_seeds.groupby(level="level")}
-    return [level for level, (before, after) in last.items() if before - after > margin]
+    halves = {level: values.iloc[[len(values) // 2, -1]].tolist() for level, values in over_seeds.groupby(level="level")}
+    return [level for level, (before, after) in halves.items() if before - after > margin]
 
 
 def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> list[Verdict]:

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.estimate import Estimate, mean, total
+from ctp_lib.claims.estimate import Estimate, mean, ratio, total
 from ctp_lib.claims.verdict import Verdict, judge, without_cost
 from ctp_lib.settings.levels import Level
 
@@ -24,8 +24,8 @@ def directions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame, margin: float) -> Verdict:
-    """C6 in three parts, each a mean over pairs of levels: prompts help at other levels; across families too; and a prompt keeps more of the
-    own prompt's gain where it comes from the more compressed level. Levels that cost nothing do not vote.
+    """C6 in four parts. In the mean over pairs of levels, prompts help at other levels; across families too; and a prompt keeps more of the own
+    prompt's gain where it comes from the more compressed level. In no pair does one harm. Levels that cost nothing do not vote.
     """
     says = "a prompt learned at one level helps at others, across families, best from more to less compressed"
     pairs = _pairs(table)
@@ -34,6 +34,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     parts = (
         judge("helps at other levels", {"": mean(list(pairs.gain))} if len(pairs) else {}, margin),
         judge("helps across families", {"": mean(list(across.gain))} if len(across) else {}, margin),
+        judge("does no harm in any pair", {f"{row.source} to {row.level}": row.gain for row in pairs.itertuples()}, -margin),
         judge("more to less keeps more", {"": mean(lead)} if lead else {}, 0.0, "of the own gain"),
     )
     figures = "nothing to compare: fewer than two compressed levels, or compression costs too little"
@@ -41,7 +42,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
         harmed = sum(gain.interval(len(pairs))[1] < 0 for gain in pairs.gain)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
         figures = f"a prompt of another level keeps {share:.0%} of the own prompt's gain, and does clear harm in {harmed} of {len(pairs)} pairs"
-    headline = f"{parts[0].told('Helps', 'Does not help')}; across families: {parts[1].outcome}; more to less: {parts[2].outcome}"
+    headline = f"{parts[0].told('Helps', 'Does not help')}; across families: {parts[1].outcome}; more to less: {parts[3].outcome}"
     return Verdict("C6", says, headline, parts, figures, "08_cross_compression")
 
 
@@ -58,10 +59,10 @@ def figure(table: pd.DataFrame, levels: Sequence[str]) -> Figure:
 def _lead(pairs: pd.DataFrame, margin: float) -> list[Estimate]:
     """By pair of levels: the share of the own gain that is kept from more to less compressed, less that from less to more.
 
-    Over levels whose own prompts clearly help, so that a share means something; the own gain is taken as known.
+    Over levels whose own prompts clearly help, so that a share means something.
     """
-    own = {row.level: row.own for row in pairs.itertuples() if row.own.interval(len(pairs))[0] > margin}
-    share = {(row.source, row.level): (1 / own[row.level].mean) * row.gain for row in pairs.itertuples() if row.level in own}
+    own = {row.level: row.own for row in pairs.itertuples() if row.own.interval(pairs.level.nunique())[0] > margin}
+    share = {(row.source, row.level): ratio(row.gain, own[row.level]) for row in pairs.itertuples() if row.level in own}
     costs = {row.level: row.cost.mean for row in pairs.itertuples() if row.level in own}
     return [share[more, less] - share[less, more] for more in costs for less in costs if costs[more] > costs[less]]
 

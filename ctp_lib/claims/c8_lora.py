@@ -24,20 +24,21 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a (level, method, point, evaluated_on), learning rates at their best: trainable parameters, perplexity over seeds
     with its extremes, and the estimate of the ``gain`` over the same model with nothing learned.
 
-    ``at_edge``: the best rate was the lowest or the highest that was tried. ``falling``: by how much validation fell in the last stretch.
+    ``at_edge``: the rate is the lowest or the highest that was tried at this size, or the only one. ``falling``: by how much validation fell
+    in the second half.
     """
     rows = list(rows)
     none = {(row["level"], row["evaluated_on"]): row for row in rows if row["method"] == NONE.name}
     found: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    tried: dict[tuple[str, str], set[float]] = {}
+    tried: dict[tuple[str, str, str], set[float]] = {}
     for row in rows:
         if "best_rate" in row:
-            tried.setdefault((row["level"], row["method"]), set()).add(row["learning_rate"])
+            tried.setdefault((row["level"], row["method"], row["point"]), set()).add(row["learning_rate"])
         if row.get("best_rate"):
             found.setdefault((row["level"], row["method"], row["point"], row["evaluated_on"]), []).append(row)
     table = []
     for (level, method, point, corpus), runs in found.items():
-        ppl, rates = [row["ppl"] for row in runs], tried[level, method]
+        ppl, rates = [row["ppl"] for row in runs], tried[level, method, point]
         table.append(
             {
                 "level": level,
@@ -97,7 +98,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
 
 def _unfinished(row: pd.Series, margin: float) -> list[str]:
     """Why the best of a method says nothing about how good the method can be."""
-    found = ["the best rate was at an end of its sweep"] if row.at_edge else []
+    found = ["its rate was at an end of the sweep, or not swept at this size"] if row.at_edge else []
     return [f"{row.method}: {why}" for why in found + (["still learning at its end"] if row.falling > margin else [])]
 
 

@@ -76,8 +76,14 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
     return (1 / len(estimates)) * total(estimates)
 
 
-def of_runs(values: Sequence[Sequence[float]], units: str, seeds: str | None, clusters: Sequence[int] | None = None) -> Estimate:
-    """The mean of ``values`` (runs x units), which varies with ``units``, and with ``seeds`` where a run is a draw of those.
+def ratio(part: Estimate, whole: Estimate) -> Estimate:
+    """``part`` as a share of ``whole``, which both vary (to first order, the delta method)."""
+    share = part.mean / whole.mean
+    return Estimate(share, ((1 / whole.mean) * (part - share * whole)).draws)
+
+
+def of_runs(values: Sequence[Sequence[float]], units: str, runs: str | None, clusters: Sequence[int] | None = None) -> Estimate:
+    """The mean of ``values`` (runs x units), which varies with ``units``, and with ``runs`` where one is a draw of those.
 
     ``clusters`` says which units belong together (documents cut into windows); by default each stands alone.
     """
@@ -87,8 +93,8 @@ def of_runs(values: Sequence[Sequence[float]], units: str, seeds: str | None, cl
     number = labels.max() + 1
     off = np.bincount(labels, weights=over_runs - over_runs.mean()) * number / len(over_runs)
     draws = {f"units of {units}": over_runs.mean() + off}
-    if seeds is not None:
-        draws[f"seeds of {seeds}"] = table.mean(1)
+    if runs is not None:
+        draws[runs] = table.mean(1)
     return Estimate(float(table.mean()), draws)
 
 
@@ -103,7 +109,8 @@ def of_rows(rows: Iterable[Mapping[str, Any]], column: str = "window_nll", *, ov
     first, seeds = rows[0], sorted(row["seed"] for row in rows)
     if len({row["text_digest"] for row in rows}) > 1:
         raise ValueError("some of this was scored on other text; run `make repro`")
-    learned = f"{first['method']}, {seeds}" if first["trainable_parameters"] and over_seeds else None
+    drawn = (first["trainable_parameters"] or len(rows) > 1) and over_seeds  # several rows of a control differ in what was drawn
+    learned = f"seeds of {first['method']}, {seeds}" if drawn else None
     text = f"{first['evaluated_on']}, {first['text_digest']}"
     ordered = sorted(rows, key=lambda row: row["seed"])
     return of_runs([row[column] for row in ordered], text, learned, first.get("clusters"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from ctp_lib.claims.estimate import Estimate, mean
@@ -99,15 +99,14 @@ def judge(
     """A question by its ``effects``, a cell each, positive in favour: supported beyond ``margin``, contradicted short of it, else undecided.
 
     ``silent`` names cells that do not vote, with the reason. What was still learning at its end (``unfinished``) may support a claim; it
-    cannot contradict one, and then it is silent.
+    cannot contradict one, and then it is undecided.
     """
     silent = dict(silent or {})
     asked = {name: effect for name, effect in effects.items() if name not in silent}
     cells = {name: _cell(name, effect, margin, len(asked)) for name, effect in asked.items()}
     for name in unfinished:
         if name in cells and cells[name].outcome == "contradicted":
-            silent[name] = "still learning at its end"
-            del cells[name], asked[name]
+            cells[name] = replace(cells[name], outcome="undecided")
     average = mean(list(asked.values())) if asked else None
     low, high = (None, None) if average is None else _finite(average.interval())
     return Part(
@@ -151,8 +150,11 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """That of all parts together."""
-        return together(part.outcome for part in self.parts)
+        """That of all parts together. Without its first question a claim is not measured, and without another it is at most undecided."""
+        found = together(part.outcome for part in self.parts)
+        if found == "contradicted" or all(part.outcome != "not measured" for part in self.parts):
+            return found
+        return "not measured" if self.parts[0].outcome == "not measured" else "undecided"
 
     def __str__(self) -> str:
         return "\n".join([f"{self.claim} {self.outcome}: {self.headline}", *map(str, self.parts), self.figures])

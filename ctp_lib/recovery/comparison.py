@@ -62,9 +62,9 @@ def run(bench: Bench, size: Size, rate: float, seed: int) -> list[dict[str, Any]
     shared = own == bench.study.soft_prompt
     goal = None if shared else paths.learned_for(bench.study, "comparison", bench.model, bench.level, size.point, rate, seed=seed)
     learned = bench.learned(size.method, seed, own=own, goal=goal, label=f"{size.point}, rate {rate:g}")
-    last = [row["validation_nll"] for row in learned.run.curve[-2:]]
+    curve = [row["validation_nll"] for row in learned.run.curve]
     fields = {"point": size.point, "learning_rate": rate, "seed": seed, "trained_on": corpus}
-    fields |= {"validation_nll": learned.run.best_nll, "falling": last[0] - last[-1]}  # above zero, it was still learning
+    fields |= {"validation_nll": learned.run.best_nll, "falling": curve[len(curve) // 2] - curve[-1]}  # in its second half
     if shared:
         cell = scores.obtain(bench.study, bench.model, bench.level, size.method)
         rows = [row for row in cell["perplexity"] if row["seed"] == seed]
