@@ -119,10 +119,10 @@ def c6(world: World, gain: float, edge: float) -> Outcome:
 
 
 def c7(world: World, gain: float, edge: float) -> Outcome:
-    """Compression costs ten points; the prompt gives ``edge`` (in hundredths of a nat: the margin is two points) of them back."""
+    """Compression costs 25 points; the prompt gives ``edge`` (in hundredths of a nat: the margin is two points) of them back."""
     rows, points = [], edge / MARGIN * MARGINS.accuracy
     hard = world.rng.random(160)
-    for level, share in (("full", 0.6), ("2bit", 0.5), ("75%", 0.5)):
+    for level, share in (("full", 0.7), ("2bit", 0.45), ("75%", 0.45)):
         noisy = np.clip(hard + 0.1 * world.rng.standard_normal(160), 0, 1)
         rows.append(answers(level, "none", (noisy < share) * 1.0))
         for seed in range(3):
@@ -165,8 +165,8 @@ def c11(world: World, gain: float, edge: float) -> Outcome:
 CLAIMS: dict[str, Callable[[World, float, float], Outcome]] = {
     "C1": c1, "C2": c2, "C3": c3, "C5": c5, "C6": c6, "C7": c7, "C8": c8, "C11": c11,
 }  # fmt: skip
-SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.05, "C6": 0.05, "C7": 0.12, "C8": 0.05, "C11": 0.05}
-"""An effect that is far from small, in nats a token (C7: 24 points)."""
+SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.05, "C6": 0.05, "C7": 0.09, "C8": 0.05, "C11": 0.05}
+"""An effect that is far from small, in nats a token (C7: 18 points)."""
 
 
 def outcomes(claim: str, gain: float, edge: float) -> dict[str, float]:
