@@ -222,3 +222,39 @@ def test_neighbouring_windows_of_one_text_do_not_fool_the_blocks():
         low, high = estimate.of_runs([noise], "text", None).interval()
         plain += not low <= 0 <= high
     assert blocks / DRAWS <= 0.09 < plain / DRAWS, "nearly as often as it says; without blocks wrong twice as often"
+
+
+def broken(without: str = "", alone: bool = False):
+    """``Estimate.interval`` that forgets one kind of source, or that there are other cells."""
+
+    def interval(self: Estimate, among: int = 1) -> tuple[float, float]:
+        kept = Estimate(
+            self.mean, {name: values for name, values in self.draws.items() if not without or not name.startswith(without)}
+        )
+        return whole(kept, 1 if alone else among)
+
+    whole = Estimate.interval
+    return interval
+
+
+WORLDS = {"seeds": {"by_seed": 0.03, "by_window": 0.02, "both": 0.02}, "units": {"by_seed": 0.001, "by_window": 0.08, "both": 0.02}}
+"""By what varies most."""
+
+
+def wrongly_decided(kind: str, cells: int = 8) -> float:
+    """How often a question is decided whose cells all lie on the margin."""
+    found = list(worlds(np.random.default_rng(2), 0.01, **WORLDS[kind]))
+    studies = [found[first : first + cells] for first in range(0, DRAWS - cells, cells)]
+    parts = [verdict.judge("q", {str(n): effect for n, effect in enumerate(study)}, 0.01) for study in studies]
+    return float(np.mean([part.outcome != "undecided" for part in parts]))
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_a_question_on_its_margin_is_rarely_decided_and_a_broken_interval_is_found_out(kind, monkeypatch):
+    limit = 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / (DRAWS // 8))
+    assert wrongly_decided(kind) <= limit
+    with monkeypatch.context() as patched:
+        patched.setattr(Estimate, "interval", broken(without=kind))
+        assert wrongly_decided(kind) > limit, f"without {kind}"
+    monkeypatch.setattr(Estimate, "interval", broken(alone=True))
+    assert wrongly_decided(kind) > limit, "without Bonferroni"
