@@ -79,7 +79,7 @@ moves.groupby(level="level", sort=False).mean().round(3)
 
 # %%
 agreement = claim.agreement_table(learned, start, vocabulary)
-parts = {"moves": moves.reset_index().to_dict("records"), "agreement": flat(agreement).reset_index().to_dict("records")}
+parts = {"moves": moves.reset_index().to_dict("records"), "agreement": agreement[["shared", "by_chance"]].reset_index().to_dict("records")}
 cells.write(paths.question(settings, "nearest_tokens", model), {"model": model}, **parts)
 flat(agreement).round(3)
 

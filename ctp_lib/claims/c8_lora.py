@@ -9,6 +9,7 @@ import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ctp_lib.claims import paper, style
 from ctp_lib.claims.estimate import gain, mean_of
@@ -131,6 +132,9 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
         none = rows.ppl_none.iloc[0]
         axis.axhline(none, color=NONE.colour, linestyle="--", label="nothing learned")
         axis.set(xscale="log", xlabel="trainable parameters", title=uncompressed if level == "full" else level)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.margins(x=0.12)
         axis.set_ylim(none * (low - 0.1 * (high - low)), none * (high + 0.15 * (high - low)))
     axes[0][0].set_ylabel(f"perplexity on {table.evaluated_on.iloc[0]} (test)")
