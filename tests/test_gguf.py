@@ -172,6 +172,15 @@ def test_the_width_of_a_head_is_the_files_own(tmp_path, monkeypatch):
     torch.testing.assert_close(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+def test_tokens_that_the_model_does_not_embed_are_found(tmp_path):
+    """transformers adds the chat tokens of a family, whether the file has them or not."""
+    fields = gguf._fields(gguf_file.write(REFERENCE, tmp_path / "own.gguf"))
+    tokenizer = loading.load_tokenizer(ModelSpec("own.gguf", root=tmp_path))
+    assert gguf._wrong_tokens(tokenizer, fields) is None
+    tokenizer.add_tokens(["<|im_start|>"])
+    assert gguf._wrong_tokens(tokenizer, fields) == "its vocabulary is not the file's"
+
+
 def brought(spec, level, dense):
     return own.METHOD.compress(dense, Level.parse(level), None, None, spec)
 

@@ -115,6 +115,9 @@ def _import(file: Path, goal: Path) -> None:
     tokenizer.clean_up_tokenization_spaces = False  # it would strip spaces from what a byte-level tokenizer gives back
     model.save_pretrained(goal)
     tokenizer.save_pretrained(goal)
+    written = json.loads((goal / "tokenizer.json").read_text(encoding="utf-8"))
+    own = [added for added in written["added_tokens"] if added["id"] < len(pieces)]  # transformers adds those of a family's chat
+    (goal / "tokenizer.json").write_text(json.dumps(written | {"added_tokens": own}, ensure_ascii=False), encoding="utf-8")
     _check(AutoModelForCausalLM.from_pretrained(goal).eval(), AutoTokenizer.from_pretrained(goal), fields, file)
 
 
@@ -148,7 +151,7 @@ def _wrong_tokens(tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any]) ->
         number = fields.get(f"tokenizer.ggml.{field}")
         if (found := getattr(tokenizer, f"{name}_token_id")) != number:
             return f"its {name} token is {found}, and the file says {number}"
-    if tokenizer.convert_ids_to_tokens(range(len(pieces))) != pieces:
+    if len(tokenizer) > len(pieces) or tokenizer.convert_ids_to_tokens(range(len(pieces))) != pieces:
         return "its vocabulary is not the file's"
     kept = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges")
     if merges is not None and [" ".join(pair) if isinstance(pair, list) else pair for pair in kept or ()] != merges:
