@@ -16,7 +16,7 @@ from benchmarks import measure
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.results import cells
-from ctp_lib.settings import study
+from ctp_lib.settings import models, study
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.text import selection
@@ -28,12 +28,8 @@ def tried(bench: Bench, recipe: SoftPromptSpec) -> dict[str, Any]:
     text = selection.training_text(settings, bench.tokenizer, recipe.corpus, recipe.training, seed)
     about = {"vectors": recipe.prompt_tokens, "rate": recipe.training.learning_rate, "loss": recipe.loss}
     label = f"{about['vectors']} vectors, rate {about['rate']:g}, {about['loss']}"
-    checkpoint = (
-        settings.root
-        / "models"
-        / "checkpoints"
-        / f"search-{bench.level.slug}-{label.replace(', ', '-').replace(' ', '-')}.safetensors"
-    )
+    name = models.slug(f"search-{bench.level.slug}-{recipe.prompt_tokens}-{about['rate']:g}-{recipe.loss}")
+    checkpoint = settings.root / "models" / "checkpoints" / f"{name}.safetensors"
     teacher = bench.teacher if recipe.loss == "distillation" else None
     run = PROMPT.learn(bench.network, text, recipe, teacher, seed, checkpoint=checkpoint, label=f"{label}, {bench.level}").run
     checkpoint.unlink(missing_ok=True)

@@ -92,7 +92,7 @@ def agreement_table(learned: Mapping[tuple[str, int], Tensor], start: Mapping[in
     home = {seed: nearest(vectors, vocabulary, "cosine") for seed, vectors in start.items()}
     for level in dict.fromkeys(level for level, _ in learned):
         moved = {seed: learned[level, seed] - start[seed] for seed in start}
-        pairs = _shared({seed: start[seed] + moved[seed] for seed in start}, home, vocabulary)
+        pairs = _shared({seed: learned[level, seed] for seed in start}, home, vocabulary)
         chance = np.array([_mean(_shared(_by_chance(moved, start, generator), home, vocabulary)) for _ in range(DRAWS)])
         draws = {
             f"seeds at {level}": _pseudo_values(pairs, sorted(start)),

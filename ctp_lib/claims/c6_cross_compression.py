@@ -39,7 +39,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     )
     figures = "nothing to compare: fewer than two compressed levels, or compression costs too little"
     if len(pairs):
-        harmed = sum(gain.interval(len(pairs))[1] < 0 for gain in pairs.gain)
+        harmed = sum(cell.high is not None and cell.high < 0 for cell in parts[2].cells)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
         figures = f"a prompt of another level keeps {share:.0%} of the own prompt's gain, and does clear harm in {harmed} of {len(pairs)} pairs"
     headline = f"{parts[0].told('Helps', 'Does not help')}; across families: {parts[1].outcome}; more to less: {parts[3].outcome}"

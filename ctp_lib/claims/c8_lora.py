@@ -86,8 +86,8 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
             (here if corpus == broad else elsewhere)[cell] = gain(runs, lora.runs[corpus])
             silent |= {cell: "; ".join(why)} if why else {}
     parts = (
-        judge("the best prompt beats the best LoRA", here, margin, silent={cell: silent[cell] for cell in here if cell in silent}),
-        judge("also on other corpora", elsewhere, margin, silent={cell: silent[cell] for cell in elsewhere if cell in silent}),
+        judge("the best prompt beats the best LoRA", here, margin, silent=silent),
+        judge("also on other corpora", elsewhere, margin, silent=silent),
         counted("with fewer parameters", fewer, 0.0, "of the prompt's"),
     )
     equal = nearest_lora(table)

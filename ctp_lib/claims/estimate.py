@@ -99,32 +99,34 @@ def of_runs(values: Sequence[Sequence[float]], units: str, runs: str | None, clu
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]], column: str = "window_nll", *, over_seeds: bool = True) -> Estimate:
-    """The mean NLL (or, by ``column``, divergence) of one cell's rows, a row a seed, in nats a token.
+    """The mean NLL (or, by ``column``, divergence) of one cell's rows, a row a seed, in nats a token; :func:`gain` says what is asked of them.
 
-    Rows of one corpus share their documents, whatever was scored on them; rows of one method and the same seeds share those. Without
-    ``over_seeds`` it is about these very weights, not about others that would be learned in the same way. Raises :class:`ValueError` when
-    they were scored on other text.
+    Rows of one corpus share their documents, whatever was scored on them; rows of one method and the same seeds share those.
     """
-    rows = list(rows)
-    first, seeds = rows[0], sorted(row["seed"] for row in rows)
-    if len({row["text_digest"] for row in rows}) > 1:
-        raise ValueError("some of this was scored on other text; run `make repro`")
+    rows = sorted(rows, key=lambda row: row["seed"])
+    first, seeds = rows[0], [row["seed"] for row in rows]
     drawn = (first["trainable_parameters"] or len(rows) > 1) and over_seeds  # several rows of a control differ in what was drawn
     learned = f"seeds of {first['method']}, {seeds}" if drawn else None
     text = f"{first['evaluated_on']}, {first['text_digest']}"
-    ordered = sorted(rows, key=lambda row: row["seed"])
-    return of_runs([row[column] for row in ordered], text, learned, first.get("clusters"))
+    return of_runs([row[column] for row in rows], text, learned, first.get("clusters"))
 
 
-def gain(treated: Iterable[Mapping[str, Any]], control: Iterable[Mapping[str, Any]], column: str = "window_nll") -> Estimate:
+def gain(
+    treated: Iterable[Mapping[str, Any]],
+    control: Iterable[Mapping[str, Any]],
+    column: str = "window_nll",
+    *,
+    over_seeds: bool = True,
+) -> Estimate:
     """How much lower NLL is in ``treated`` than in ``control``, in nats a token: above zero, the treatment helps.
 
-    Raises :class:`ValueError` when the two were scored on other text.
+    Without ``over_seeds`` it is about these very weights, not about others that would be learned in the same way. Raises :class:`ValueError`
+    when some of it was scored on other text.
     """
     treated, control = list(treated), list(control)
     if len({row["text_digest"] for row in (*treated, *control)}) > 1:
         raise ValueError("other text was scored with than without; run `make repro`")
-    return of_rows(control, column) - of_rows(treated, column)
+    return of_rows(control, column, over_seeds=over_seeds) - of_rows(treated, column, over_seeds=over_seeds)
 
 
 def recovered_share(none: float, prompted: float, full: float) -> float:

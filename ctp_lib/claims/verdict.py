@@ -13,7 +13,6 @@ from ctp_lib.settings import paths
 from ctp_lib.settings.study import Study
 
 Outcome = Literal["supported", "contradicted", "undecided", "not measured"]
-NO_VOTE = "not measured"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Part:
             else:
                 where = f"at {', '.join(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)} of {len(self.cells)}"
             parts.append(f"{words[outcome]} {where.removesuffix('at ')}".strip())
-        told = "; ".join(parts) or NO_VOTE
+        told = "; ".join(parts) or "not measured"
         return told[0].upper() + told[1:]
 
     def __str__(self) -> str:
@@ -98,10 +97,10 @@ def judge(
 ) -> Part:
     """A question by its ``effects``, a cell each, positive in favour: supported beyond ``margin``, contradicted short of it, else undecided.
 
-    ``silent`` names cells that do not vote, with the reason. What was still learning at its end (``unfinished``) may support a claim; it
-    cannot contradict one, and then it is undecided.
+    ``silent`` names cells that do not vote, with the reason; it may name others than are asked here. What was still learning at its end
+    (``unfinished``) may support a claim; it cannot contradict one, and then it is undecided.
     """
-    silent = dict(silent or {})
+    silent = {name: why for name, why in (silent or {}).items() if name in effects}
     asked = {name: effect for name, effect in effects.items() if name not in silent}
     cells = {name: _cell(name, effect, margin, len(asked)) for name, effect in asked.items()}
     for name in unfinished:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ctp_lib.claims.estimate import of_rows
+from ctp_lib.claims.estimate import gain
 from ctp_lib.compression import reached, saved
 from ctp_lib.compression.base import method_for
 from ctp_lib.compression.base import registry as compression_methods
@@ -132,13 +132,13 @@ def table(study: Study) -> pd.DataFrame:
     found = {(row["level"], row["method"]): row for row in scored(study)}
     for (level, method), row in found.items():
         against = found[level, NONE.name] if method != NONE.name else found["full", NONE.name]
-        gain = of_rows([against], over_seeds=False) - of_rows([row], over_seeds=False)
-        low, high = gain.interval()
+        gained = gain([row], [against], over_seeds=False)
+        low, high = gained.interval()
         goal = paths.learned(study, model, Level.parse(level), method, 0)
         cost = paths.cost_of(study, goal)
         stored = reached.obtain(study, model, Level.parse(level))["reached"]["stored_bytes"]
         rows[level, registry(study).get(method).label] = {
-            "ppl": row["ppl"], "gain": gain.mean, "low": low, "high": high, "kl": row["kl"],
+            "ppl": row["ppl"], "gain": gained.mean, "low": low, "high": high, "kl": row["kl"],
             "megabytes": (stored + row["bytes_added"]) / 1e6, "added_bytes": row["bytes_added"],
             "seconds": cells.read(cost)["cost"][0]["seconds"] if cost.exists() else 0.0,
         }  # fmt: skip

@@ -105,10 +105,12 @@ def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
 
 
 def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise :class:`ParameterError` unless the held-out text of every corpus gives two windows or more."""
+    """Raise :class:`ParameterError` unless the held-out text of every corpus gives two windows or more, cut as they are scored."""
     for corpus in settings.corpora.sources:
-        for split in ("validation", "test"):
-            if len(split_windows(settings, tokenizer, corpus, split, at_most=2)) < 2:
+        validation = split_windows(settings, tokenizer, corpus, "validation", at_most=2)
+        test = scored_texts(settings, tokenizer, of=[corpus], at_most=2)[corpus].windows
+        for split, found in (("validation", validation), ("test", test)):
+            if len(found) < 2:
                 few = f"{corpus} has fewer than two {split} windows of {settings.evaluation.window} tokens"
                 raise ParameterError(f"{few}; take more text, or a shorter evaluation.window")
 

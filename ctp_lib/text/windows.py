@@ -56,11 +56,9 @@ def of_documents(
     _check_length(longest, length)
     starts = range(0, longest - length + 1, length)
     places = [(number, start) for start in starts for number, group in enumerate(groups) if len(group) >= start + length][:at_most]
-    clusters = (
-        [number for number, _ in places]
-        if len({number for number, _ in places}) > 1
-        else [place // NEIGHBOURS for place in range(len(places))]
-    )
+    clusters = [number for number, _ in places]
+    if len(set(clusters)) == 1:
+        clusters = [place // NEIGHBOURS for place in range(len(places))]
     return torch.tensor([groups[number][start : start + length] for number, start in places]), tuple(clusters)
 
 
