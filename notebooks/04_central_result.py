@@ -70,8 +70,7 @@ pd.concat({method: flat(table) for method, table in found.items()}, names=["meth
 # Validation NLL during training. Each line is one seed; the dot marks the step that was kept.
 
 # %%
-curves = pd.DataFrame(tables.curve(settings, model))
-curves = curves[curves.method == claim.PROMPT.name]
+curves = pd.DataFrame(tables.curve(settings, model, [claim.PROMPT.name], settings.levels))
 style.save(claim.curves_by_level(curves), goal, "s1_training_curves")
 
 # %% [markdown]
@@ -79,7 +78,7 @@ style.save(claim.curves_by_level(curves), goal, "s1_training_curves")
 # Levels at which compression costs nothing do not vote. A prompt that was still learning may support the claim, but not contradict it.
 
 # %%
-margin = settings.margins.nats
-for verdict in claim.verdicts(summary, margin, claim.unfinished(curves, margin)):
+unfinished = tables.still_learning(settings, model, claim.PROMPT.name, levels)
+for verdict in claim.verdicts(summary, settings.margins.nats, unfinished):
     verdict.write(settings, model)
     print(verdict)

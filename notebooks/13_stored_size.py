@@ -56,6 +56,7 @@ style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(
 # ## Verdict on C4
 
 # %%
-verdict = claim.verdict(table, recovery, asked, settings.margins)
+unfinished = tables.still_learning(settings, model, claim.PROMPT.name, levels)
+verdict = claim.verdict(table, recovery, asked, settings.margins, unfinished)
 verdict.write(settings, model)
 print(verdict)

@@ -88,29 +88,21 @@ def test_a_level_that_costs_nothing_and_a_prompt_that_still_learns_contradict_no
     assert second.outcome == "undecided" == third.outcome
     free = table.assign(cost=[Estimate(0.001, {}) for _ in table.index])
     assert c2_c3_recovery.verdicts(free, MARGIN)[0].outcome == "not measured"
-    curves = [
-        ("2bit", 0, 0, 5.0),
-        ("2bit", 0, 1, 4.5),
-        ("2bit", 0, 2, 4.0),
-        ("4bit", 0, 0, 5.0),
-        ("4bit", 0, 1, 4.0),
-        ("4bit", 0, 2, 3.995),
-    ]
-    curves = pd.DataFrame(curves, columns=["level", "seed", "step", "validation_nll"])
-    assert c2_c3_recovery.unfinished(curves, MARGIN) == ["2bit"]
 
 
 def test_the_joint_model_is_judged_by_its_size_its_gain_and_its_answers():
     sizes = pd.DataFrame([{"level": "50%+4bit", "bits_per_weight": 3.1, "times_smaller": 16 / 3.1, "recovered": 0.5}])
     gains = pd.DataFrame({"gain": [Estimate(0.1, {})], "cost": [Estimate(0.2, {})]}, index=["50%+4bit"])
-    tasks = gains.set_axis(pd.MultiIndex.from_tuples([("t", "50%+4bit")], names=["task", "level"]))
+    tasks = gains.set_axis(["gain_of_half", "cost_of_half"], axis=1)
+    tasks.index = pd.MultiIndex.from_tuples([("t", "50%+4bit")], names=["task", "level"])
     found = c4_stored_size.verdict(sizes, gains, tasks, MARGINS)
     assert found.outcome == "contradicted" and "5.2 times smaller, promised 8" in found.headline
     assert [part.outcome for part in found.parts] == ["contradicted", "supported", "supported"]
     as_promised = sizes.assign(times_smaller=8.0)
     assert c4_stored_size.verdict(as_promised, gains, tasks, MARGINS).outcome == "supported"
-    no_better = tasks.assign(gain=[Estimate(0.01, {})])
+    no_better = tasks.assign(gain_of_half=[Estimate(0.01, {})])
     assert c4_stored_size.verdict(as_promised, gains, no_better, MARGINS).parts[2].outcome == "contradicted"
+    assert c4_stored_size.verdict(as_promised, gains, no_better, MARGINS, ["50%+4bit"]).parts[2].outcome == "undecided"
     assert c4_stored_size.verdict(sizes.assign(level="4bit"), gains, tasks, MARGINS).outcome == "not measured"
 
 
@@ -218,6 +210,18 @@ def test_cross_compression(share, outcomes):
     assert [part.outcome for part in c6_cross_compression.verdict(matrix(share), MARGIN).parts] == outcomes
 
 
+def test_prompts_that_were_still_learning_contradict_no_transfer():
+    gains = {(source, "75%", on): gain for (source, on), gain in {**PERFECT, ("broad", "d"): 0.0}.items()}
+    found = c5_cross_dataset.verdict(transferred(gains, "trained_on"), MARGIN, broad="broad", unfinished=["75%"])
+    assert found.parts[0].outcome == "undecided"
+    harm = matrix(lambda a, b: -0.4 if a == "75%" else 0.0)
+    assert c6_cross_compression.verdict(harm, MARGIN).parts[2].outcome == "contradicted"
+    found = c6_cross_compression.verdict(harm, MARGIN, unfinished=["75%"])
+    assert [part.outcome for part in found.parts[:3]] == ["undecided"] * 3
+    found = c7_cross_task.verdict(c7_cross_task.table(asked(0.8, 0.4, 0.4)), MARGINS.accuracy, ["2bit"])
+    assert found.outcome == "undecided"
+
+
 def test_directions_of_a_transfer():
     table = c6_cross_compression.directions(matrix(lambda a, b: 0.9 if COSTS[a] > COSTS[b] else 0.4))
     assert table.pairs.sum() == 12  # four compressed levels; the uncompressed one is no part of it
@@ -307,6 +311,8 @@ def test_what_was_not_learned_to_its_end_does_not_vote():
     falling = c8_lora.verdict(compared(1.5, 1.5, 5000, falling=0.02), MARGIN, broad="broad")
     assert [part.outcome for part in falling.parts[:2]] == ["not measured"] * 2
     assert falling.parts[0].silent == {"2bit": "soft_prompt: still learning at its end"}
+    larger = c8_lora.verdict(compared(1.5, 1.5, 200_000, falling=0.02), MARGIN, broad="broad")
+    assert larger.parts[2].outcome == "contradicted" and larger.outcome == "not measured"
     table = compared(1.5, 1.5, 5000).assign(at_edge=True)
     assert c8_lora.verdict(table, MARGIN, broad="broad").parts[0].outcome == "not measured"
 

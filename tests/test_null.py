@@ -5,12 +5,14 @@ Effects lie at the edge of the margin where that is the hardest case. Documents,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_claims import MARGIN, MARGINS, REACHED, answers, learned
 from test_estimate import row, seeds_of
 
@@ -22,6 +24,7 @@ from ctp_lib.claims import (
     c7_cross_task,
     c8_lora,
     c11_another_model,
+    c12_nearest_tokens,
     transfer,
 )
 from ctp_lib.claims.verdict import Outcome
@@ -35,9 +38,9 @@ COSTS = {"full": 0.0, "3bit": 0.07, "2bit": 0.6, "50%": 0.1, "75%": 0.9}
 class World:
     """One draw of the documents: what a text costs without a prompt, and what any prompt does to it."""
 
-    def __init__(self, rng: np.random.Generator, windows: int = 48, seeds: int = 3):
-        self.rng, self.shape = rng, (seeds, windows)
-        self.text = 3 + 0.4 * rng.standard_normal(windows)
+    def __init__(self, rng: np.random.Generator, by_seed: float = 0.004, by_document: float = 0.02):
+        self.rng, self.shape, self.spread = rng, (3, 48), (by_seed, by_document)
+        self.text = 3 + 0.4 * rng.standard_normal(self.shape[1])
 
     def none(self, cost: float, **more) -> dict:
         return row("none", *(self.text + cost + 0.02 * self.rng.standard_normal(self.shape[1])), **more)
@@ -45,7 +48,7 @@ class World:
     def prompted(self, none: dict, gain: float, method: str = "soft_prompt", **more) -> list[dict]:
         """Rows of a prompt that gains ``gain`` in the mean: by seed, by document, and both."""
         seeds, windows = self.shape
-        varies = 0.004 * self.rng.standard_normal((seeds, 1)) + 0.02 * self.rng.standard_normal((1, windows))
+        varies = self.spread[0] * self.rng.standard_normal((seeds, 1)) + self.spread[1] * self.rng.standard_normal((1, windows))
         varies = varies + 0.01 * self.rng.standard_normal(self.shape)
         return seeds_of(method, np.asarray(none["window_nll"]) - gain - varies, **more)
 
@@ -169,10 +172,10 @@ SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.05, "C6": 0.05, "C7": 0.09, 
 """An effect that is far from small, in nats a token (C7: 18 points)."""
 
 
-def outcomes(claim: str, gain: float, edge: float) -> dict[str, float]:
+def outcomes(claim: str, gain: float, edge: float, **spread: float) -> dict[str, float]:
     """How often each outcome comes of studies in which one cell has the effect ``edge`` and the others ``gain``."""
     rng = np.random.default_rng(int(claim[1:]))
-    found = [CLAIMS[claim](World(rng), gain, edge) for _ in range(DRAWS)]
+    found = [CLAIMS[claim](World(rng, **spread), gain, edge) for _ in range(DRAWS)]
     return {outcome: found.count(outcome) / DRAWS for outcome in ("supported", "contradicted", "undecided", "not measured")}
 
 
@@ -186,6 +189,34 @@ def test_at_the_edge_of_the_margin_it_is_rarely_decided(claim):
     """One cell lies on the margin and the others far beyond it: support would be wrong, and so would contradiction."""
     found = outcomes(claim, 1.0, MARGIN)
     assert found["supported"] <= 0.05 + SLACK and found["contradicted"] <= 0.05 + SLACK
+
+
+@pytest.mark.parametrize("spread", [{"by_seed": 0.05, "by_document": 0.0}, {"by_seed": 0.0, "by_document": 0.2}], ids=str)
+@pytest.mark.parametrize("claim", ["C2", "C3", "C5", "C6", "C8", "C11"])
+def test_so_it_is_where_one_source_dominates_and_every_cell_lies_on_the_margin(claim, spread):
+    for gain in (1.0, MARGIN):
+        found = outcomes(claim, gain, MARGIN, **spread)
+        assert found["supported"] <= 0.05 + SLACK and found["contradicted"] <= 0.05 + SLACK
+
+
+@pytest.mark.parametrize(("shared", "most", "least"), [(0, 0.05 + SLACK, 0.0), (12, 1.0, 0.8)])
+def test_prompts_that_point_the_same_way_do_not_yet_name_the_same_tokens(shared, most, least):
+    """C12. Displacements of one mean and covariance hit the same hubs; that is chance. Only ``shared`` tokens, meant by every seed, are not."""
+    rng, found = np.random.default_rng(12), []
+    for _ in range(DRAWS // 4):
+        draw = lambda *shape: torch.from_numpy(rng.standard_normal(shape)).float()  # noqa: E731
+        vocabulary, shape, drift = draw(300, 12), draw(12, 12), 0.5 * draw(12)
+        start = {seed: vocabulary[rng.choice(300, 24, replace=False)] for seed in range(3)}
+        meant = 3 * vocabulary[rng.choice(300, shared, replace=False)]
+        learned = {}
+        for seed, level in itertools.product(range(3), ("3bit", "75%")):
+            vectors = start[seed] + drift + draw(24, 12) @ shape / 4
+            vectors[:shared] = meant + 0.1 * draw(shared, 12)
+            learned[level, seed] = vectors
+        moves = c12_nearest_tokens.movement_table(learned, start, vocabulary)
+        agreement = c12_nearest_tokens.agreement_table(learned, start, vocabulary)
+        found.append(c12_nearest_tokens.verdict(moves, agreement, MARGINS.tokens).outcome)
+    assert least <= found.count("supported") / len(found) <= most
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

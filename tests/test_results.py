@@ -78,12 +78,15 @@ def test_curves_and_what_learning_cost_are_those_of_the_study(tmp_path):
         for seed in settings.soft_prompt.seeds:
             goal = paths.learned(settings, "reference", level, "soft_prompt", seed)
             goal.mkdir(parents=True)
-            run = {"curve": [{"step": 0, "tokens": 0, "training_loss": None, "validation_nll": 2.0 + seed}]}
+            halfway = 1.02 if str(level) == "2bit" else 1.005
+            curve = [2.0 + seed, halfway + seed, 1.0 + seed]
+            run = {"curve": [{"step": n, "tokens": n, "training_loss": None, "validation_nll": nll} for n, nll in enumerate(curve)]}
             (goal / paths.LEARNED).write_text(json.dumps({"identity": {}, "run": run}))
             cell = {"model": "reference", "level": str(level), "method": "soft_prompt"}
             cells.write_cost(settings, goal, cell, [provenance.Cost("train", seconds=1.0 + seed, seed=seed)])
     curve = tables.collect(settings, "curve")
-    assert len(curve) == 27 and curve[curve.level == "62.5%"].validation_nll.tolist() == [2.0, 3.0, 4.0]
+    assert len(curve) == 81 and curve[(curve.level == "62.5%") & (curve.step == 0)].validation_nll.tolist() == [2.0, 3.0, 4.0]
+    assert tables.still_learning(settings, "reference", "soft_prompt", ["4bit", "2bit", "75%"]) == ["2bit"]
     costs = tables.learning_costs(settings, "reference", "soft_prompt")
     assert len(costs) == 27 == len(tables.collect(settings, "cost")) and costs.groupby("level").seconds.sum().unique() == [6.0]
 

@@ -30,15 +30,15 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(["model", "level", "prompt_kind"])
 
 
-def verdict(table: pd.DataFrame, margin: float) -> Verdict:
+def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> Verdict:
     """C11: does the stitched prompt lower the perplexity of the first other model, and by more than an untrained one, at every level? Further
-    models are controls, and are told.
+    models are controls, and are told. Prompts of ``unfinished`` levels were still learning.
     """
     first, *controls = table.index.unique("model")
     kinds = {kind: table.loc[first].xs(kind, level="prompt_kind") for kind in ("stitched", "own")}
     nothing = {level: "its own prompt gives nothing there" for level, own in kinds["own"].gain.items() if own.mean <= margin}
     parts = tuple(
-        judge(question, kinds["stitched"][column].to_dict(), margin, silent=nothing)
+        judge(question, kinds["stitched"][column].to_dict(), margin, silent=nothing, unfinished=unfinished)
         for question, column in (("lowers its NLL", "gain"), ("by more than an untrained one", "beyond_untrained"))
     )
     told = {f"the own prompt of {first}": kinds["own"].gain}

@@ -59,16 +59,6 @@ def table(
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("level")
 
 
-def unfinished(curves: pd.DataFrame, margin: float) -> list[str]:
-    """The levels whose prompts were still learning: in the second half of the training, the mean over seeds fell by more than ``margin``.
-
-    ``curves`` has the columns of ``curve.csv``.
-    """
-    over_seeds = curves.groupby(["level", "step"], sort=False).validation_nll.mean()
-    halves = {level: values.iloc[[len(values) // 2, -1]].tolist() for level, values in over_seeds.groupby(level="level")}
-    return [level for level, (before, after) in halves.items() if before - after > margin]
-
-
 def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> list[Verdict]:
     """C2 over all compressed levels, C3 over the mild ones; and beside them, whether it is repair: does the divergence from the uncompressed
     model fall?

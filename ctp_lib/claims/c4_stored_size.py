@@ -1,6 +1,6 @@
 """C4: what a level takes on disk, and what that buys."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
+from ctp_lib.claims.c7_cross_task import by_cell
 from ctp_lib.claims.verdict import Verdict, counted, judge, without_cost
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -31,21 +32,25 @@ def table(reached: Mapping[str, Mapping[str, Any]], recovered: pd.DataFrame, byt
     return table.join(recovered[["ppl_none", "ppl", "recovered"]], on="level")
 
 
-def verdict(sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, margins: MarginsSpec) -> Verdict:
+def verdict(
+    sizes: pd.DataFrame, recovered: pd.DataFrame, tasks: pd.DataFrame, margins: MarginsSpec, unfinished: Collection[str] = ()
+) -> Verdict:
     """C4, over the joint levels of the study: are they as small as bits and sparsity promise, and does a prompt lower the perplexity, and
-    raise accuracy on the ``tasks`` of :func:`ctp_lib.claims.c7_cross_task.table`?
+    raise accuracy on the ``tasks`` of :func:`ctp_lib.claims.c7_cross_task.table`? As there, one half of the items says where compression
+    costs some, and the other what the prompt gives. Prompts of ``unfinished`` levels were still learning.
     """
     joint = sizes[[Level.parse(level).family == "joint" for level in sizes.level]].set_index("level")
     promised = {level: 16 / (Level.parse(level).bits * (1 - Level.parse(level).sparsity)) for level in joint.index}
     smaller = {level: joint.times_smaller[level] / promised[level] - 1 for level in joint.index}
     own = recovered.loc[joint.index]
-    asked = tasks[tasks.index.get_level_values("level").isin(joint.index)]
-    asked = asked.set_axis([f"{task}, {level}" for task, level in asked.index])
+    asked = by_cell(tasks[tasks.index.get_level_values("level").isin(joint.index)])
+    still = asked.index[asked.level.isin(unfinished)]
     parts = (
         counted("as small as promised", smaller, -margins.bytes, "of the promised ratio"),
-        judge("lower NLL", own.gain.to_dict(), margins.nats, silent=without_cost(own.cost.to_dict(), margins.nats)),
-        judge("higher accuracy", asked.gain.to_dict(), margins.accuracy, "of the items",
-              silent=without_cost(asked.cost.to_dict(), margins.accuracy)),
+        judge("lower NLL", own.gain.to_dict(), margins.nats, silent=without_cost(own.cost.to_dict(), margins.nats),
+              unfinished=unfinished),
+        judge("higher accuracy", asked.gain_of_half.to_dict(), margins.accuracy, "of the items",
+              silent=without_cost(asked.cost_of_half.to_dict(), 0.0), unfinished=still),
     )  # fmt: skip
     figures = "; ".join(
         f"{row.Index} is {row.times_smaller:.2f} times smaller ({row.bits_per_weight:.2f} bits a weight with mask, scales and zero points); "

@@ -1,6 +1,7 @@
 """C5: a prompt learned on one corpus, used on another."""
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -12,9 +13,9 @@ from ctp_lib.claims.estimate import flat, gain
 from ctp_lib.claims.verdict import Verdict, judge, without_cost
 
 
-def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
+def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Iterable[str] = ()) -> Verdict:
     """C5, at compressed levels, in three parts: the broad prompt helps elsewhere; a direct one is better on its own corpus; and does
-    not help on the others.
+    not help on the others. ``unfinished`` are the levels whose broad prompts were still learning.
     """
     says = "a prompt learned on a broad corpus helps on others; one learned directly is better there and does not transfer"
     rows = table.reset_index()
@@ -26,8 +27,9 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
     elsewhere = elsewhere.set_axis(elsewhere.level + ", " + elsewhere.trained_on + " to " + elsewhere.evaluated_on)
     better = {cell: gain(direct.runs[cell], transferred.runs[cell]) for cell in direct.index if cell in transferred.index}
     silent = without_cost(transferred.cost.to_dict(), margin)
+    still = transferred.index[transferred.level.isin(list(unfinished))]
     parts = (
-        judge("the broad prompt helps elsewhere", transferred.gain.to_dict(), margin, silent=silent),
+        judge("the broad prompt helps elsewhere", transferred.gain.to_dict(), margin, silent=silent, unfinished=still),
         judge("a direct prompt is better on its own corpus", better, margin),
         judge("a direct prompt does not help elsewhere", (-1.0 * elsewhere.gain).to_dict(), -margin,
               silent=without_cost(elsewhere.cost.to_dict(), margin)),

@@ -1,14 +1,14 @@
 """C6: a prompt learned at one level, used at another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.estimate import Estimate, mean, ratio, total
-from ctp_lib.claims.verdict import Verdict, judge, without_cost
+from ctp_lib.claims.estimate import Estimate, ratio, total
+from ctp_lib.claims.verdict import Verdict, judge, pooled, without_cost
 from ctp_lib.settings.levels import Level
 
 
@@ -23,19 +23,23 @@ def directions(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(share=found.gain / found.own_gain)
 
 
-def verdict(table: pd.DataFrame, margin: float) -> Verdict:
+def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> Verdict:
     """C6 in four parts. In the mean over pairs of levels, prompts help at other levels; across families too; and a prompt keeps more of the own
-    prompt's gain where it comes from the more compressed level. In no pair does one harm. Levels that cost nothing do not vote.
+    prompt's gain where it comes from the more compressed level. In no pair does one harm. Levels that cost nothing do not vote. Prompts of
+    ``unfinished`` levels were still learning.
     """
     says = "a prompt learned at one level helps at others, across families, best from more to less compressed"
     pairs = _pairs(table)
+    pairs = pairs.set_axis([f"{row.source} to {row.level}" for row in pairs.itertuples()])
     pairs = pairs[~pairs.level.isin(without_cost(pairs.drop_duplicates("level").set_index("level").cost.to_dict(), margin))]
     across, lead = pairs[pairs.families == "across"], _lead(pairs, margin)
+    still = pairs.index[pairs.source.isin(list(unfinished))]
+    some = [""] if len(still) else []
     parts = (
-        judge("helps at other levels", {"": mean(list(pairs.gain))} if len(pairs) else {}, margin),
-        judge("helps across families", {"": mean(list(across.gain))} if len(across) else {}, margin),
-        judge("does no harm in any pair", {f"{row.source} to {row.level}": row.gain for row in pairs.itertuples()}, -margin),
-        judge("more to less keeps more", {"": mean(lead)} if lead else {}, 0.0, "of the own gain"),
+        judge("helps at other levels", pooled(pairs.gain), margin, unfinished=some),
+        judge("helps across families", pooled(across.gain), margin, unfinished=some),
+        judge("does no harm in any pair", pairs.gain.to_dict(), -margin, unfinished=still),
+        judge("more to less keeps more", pooled(lead), 0.0, "of the own gain", unfinished=some),
     )
     figures = "nothing to compare: fewer than two compressed levels, or compression costs too little"
     if len(pairs):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
 from ctp_lib.claims.estimate import Estimate, mean, of_runs
-from ctp_lib.claims.verdict import Verdict, judge, without_cost
+from ctp_lib.claims.verdict import Verdict, judge, pooled, without_cost
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
@@ -49,17 +49,22 @@ def _accuracy(rows: Iterable[Mapping[str, Any]], learned: str | None = None, hal
     return of_runs([row["units"][part] for row in rows], f"{rows[0]['task']}, {part}", seeds)
 
 
-def verdict(table: pd.DataFrame, margin: float) -> Verdict:
+def by_cell(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`table` with one name a row, "task, level", and the level as a column."""
+    return table.reset_index("level").set_axis([f"{task}, {level}" for task, level in table.index])
+
+
+def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> Verdict:
     """C7: does the prompt raise accuracy, in the mean over those tasks and compressed levels at which compression clearly costs some?
 
     Half of the items says which those are, and the other half what the prompt gives: both compare with the same answers without a prompt, so
-    cells that look bad by accident would otherwise seem to recover.
+    cells that look bad by accident would otherwise seem to recover. Prompts of ``unfinished`` levels were still learning.
     """
     compressed = table[table.index.get_level_values("level") != "full"]
-    cells = compressed.set_axis([f"{task}, {level}" for task, level in compressed.index])
+    cells = by_cell(compressed)
     voting = cells.drop(index=list(without_cost(cells.cost_of_half.to_dict(), 0.0)))
-    effects = {"": mean(list(voting.gain_of_half))} if len(voting) else {}
-    part = judge("higher accuracy where compression costs some", effects, margin, "of the items")
+    effects, still = pooled(voting.gain_of_half), voting.level.isin(list(unfinished)).any()
+    part = judge("higher accuracy where compression costs some", effects, margin, "of the items", unfinished=[""] if still else [])
     by_task = "; ".join(
         f"{task} {100 * mean(list(rows.gain)).mean:+.1f}" for task, rows in compressed.groupby(level="task", sort=False)
     )

@@ -30,9 +30,7 @@ def collect(settings: Study) -> list[dict[str, Any]]:
                 first = verdict["parts"][0]
                 main = {name: first[name] for name in ("estimate", "low", "high", "unit", "margin", "seeds", "clusters")}
                 voted = [cell["name"] for cell in first["cells"]]
-                found.append(
-                    {"model": model, "claim": verdict["claim"], "question": verdict["says"], **verdict, **main, "voted": voted}
-                )
+                found.append({"model": model, **verdict, **main, "voted": voted})
     return found
 
 
@@ -42,7 +40,7 @@ def as_markdown(claims: list[dict[str, Any]], runs: str) -> str:
     for claim in claims:
         name = f"[{claim['claim']}]({runs}/{claim['notebook']})"
         lines.append(
-            f"| {name} | {claim['says']} | {claim['headline']} | {_interval(claim)} | {claim['seeds'] or '-'} | **{claim['outcome']}** |"
+            f"| {name} | {claim['question']} | {claim['headline']} | {_interval(claim)} | {claim['seeds'] or '-'} | **{claim['outcome']}** |"
         )
     return "\n".join(lines)
 
@@ -53,9 +51,11 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
     tokens = prompt.training.steps * prompt.training.batch_windows * settings.evaluation.window
     learned = f"A prompt has {prompt.prompt_tokens} vectors, learned from {tokens:,} tokens of {prompt.corpus} by {prompt.how}."
     rules = (
-        "A claim is tested in cells: at a level, or at a level on one corpus or task. A higher estimate is better for the claim. "
+        "A claim is tested in cells: at a level, or at a level on one corpus or task. Some questions ask for the mean over cells, which is "
+        "then their only cell. A higher estimate is better for the claim. "
         "*Supported*: in every cell the whole interval lies above the margin, the smallest effect that matters. *Contradicted*: in at "
-        "least one cell it lies at or below the margin. Otherwise *undecided*. Some cells do not vote; the reason is given. The intervals "
+        "least one cell it lies at or below the margin. Otherwise *undecided*. A prompt that was still learning when its training ended can "
+        "support, but not contradict. Some cells do not vote; the reason is given. The intervals "
         "of a question hold for all its cells together. They allow for other documents or items, and for other seeds where something was "
         "learned. The table shows the mean over the cells of a claim's first question; the outcome rests on all cells and all questions."
     )

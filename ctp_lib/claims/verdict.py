@@ -122,6 +122,12 @@ def judge(
     )
 
 
+def pooled(effects: Iterable[Estimate]) -> dict[str, Estimate]:
+    """The mean over cells as a cell of its own, without a name; nothing where there are none."""
+    effects = list(effects)
+    return {"": mean(effects)} if effects else {}
+
+
 def without_cost(costs: Mapping[str, Estimate], margin: float) -> dict[str, str]:
     """The cells in which compression does not clearly cost more than ``margin``: there is nothing to recover in them."""
     return {
@@ -141,7 +147,7 @@ class Verdict:
     """What a claim says, and what was found: a headline, the parts behind it, and figures in words."""
 
     claim: str
-    says: str
+    question: str
     headline: str
     parts: tuple[Part, ...]
     figures: str
@@ -150,10 +156,11 @@ class Verdict:
     @property
     def outcome(self) -> Outcome:
         """That of all parts together. Without its first question a claim is not measured, and without another it is at most undecided."""
-        found = together(part.outcome for part in self.parts)
-        if found == "contradicted" or all(part.outcome != "not measured" for part in self.parts):
-            return found
-        return "not measured" if self.parts[0].outcome == "not measured" else "undecided"
+        outcomes = [part.outcome for part in self.parts]
+        if outcomes[0] == "not measured":
+            return "not measured"
+        found = together(outcomes)
+        return "undecided" if found == "supported" and "not measured" in outcomes else found
 
     def __str__(self) -> str:
         return "\n".join([f"{self.claim} {self.outcome}: {self.headline}", *map(str, self.parts), self.figures])
