@@ -38,7 +38,7 @@ from ctp_lib.claims import style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.compression import reached
 from ctp_lib.recovery import scores
-from ctp_lib.results import cells, tables
+from ctp_lib.results import cells, curves, tables
 from ctp_lib.settings import paths, study
 
 settings = study.load()
@@ -70,15 +70,15 @@ pd.concat({method: flat(table) for method, table in found.items()}, names=["meth
 # Validation NLL during training. Each line is one seed; the dot marks the step that was kept.
 
 # %%
-curves = pd.DataFrame(tables.curve(settings, model, [claim.PROMPT.name], settings.levels))
-style.save(claim.curves_by_level(curves), goal, "s1_training_curves")
+learning = pd.DataFrame(curves.of_study(settings, model, [claim.PROMPT.name], settings.levels))
+style.save(claim.curves_by_level(learning), goal, "s1_training_curves")
 
 # %% [markdown]
 # ## Verdicts on C2 and C3, and on repair
 # Levels at which compression costs nothing do not vote. A prompt that was still learning may support the claim, but not contradict it.
 
 # %%
-unfinished = tables.still_learning(settings, model, claim.PROMPT.name, levels)
+unfinished = curves.still_learning(settings, model, claim.PROMPT.name, levels)
 for verdict in claim.verdicts(summary, settings.margins.nats, unfinished):
     verdict.write(settings, model)
     print(verdict)

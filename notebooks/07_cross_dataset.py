@@ -43,7 +43,7 @@ from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
-from ctp_lib.results import cells, tables
+from ctp_lib.results import cells, curves
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.levels import Level
 
@@ -81,7 +81,7 @@ style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(
 # ## Verdict on C5
 
 # %%
-unfinished = tables.still_learning(settings, model, PROMPT.name, spec.levels)
+unfinished = curves.still_learning(settings, model, PROMPT.name, spec.levels)
 verdict = claim.verdict(table, settings.margins.nats, broad=broad, unfinished=unfinished)
 verdict.write(settings, model)
 print(verdict)

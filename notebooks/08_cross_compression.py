@@ -36,7 +36,7 @@ from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.recovery import scores
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
-from ctp_lib.results import cells, tables
+from ctp_lib.results import cells, curves
 from ctp_lib.settings import paths, study
 
 settings = study.load()
@@ -80,6 +80,6 @@ directions.round(3)
 # ## Verdict on C6
 
 # %%
-verdict = claim.verdict(table, settings.margins.nats, tables.still_learning(settings, model, PROMPT.name, levels))
+verdict = claim.verdict(table, settings.margins.nats, curves.still_learning(settings, model, PROMPT.name, levels))
 verdict.write(settings, model)
 print(verdict)

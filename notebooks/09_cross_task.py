@@ -43,7 +43,7 @@ from ctp_lib.claims import style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import asking
 from ctp_lib.recovery.bench import Bench
-from ctp_lib.results import cells, tables
+from ctp_lib.results import cells, curves
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.levels import Level
 
@@ -88,6 +88,6 @@ style.save(claim.figure(table), paths.figures(settings, model), "5_cross_task")
 # ## Verdict on C7
 
 # %%
-verdict = claim.verdict(table, settings.margins.accuracy, tables.still_learning(settings, model, claim.PROMPT.name, spec.levels))
+verdict = claim.verdict(table, settings.margins.accuracy, curves.still_learning(settings, model, claim.PROMPT.name, spec.levels))
 verdict.write(settings, model)
 print(verdict)

@@ -30,7 +30,7 @@ from ctp_lib.claims import c2_c3_recovery, c7_cross_task, style
 from ctp_lib.claims import c4_stored_size as claim
 from ctp_lib.compression import reached
 from ctp_lib.recovery import scores
-from ctp_lib.results import cells, tables
+from ctp_lib.results import cells, curves, tables
 from ctp_lib.settings import paths, study
 
 settings = study.load()
@@ -56,7 +56,7 @@ style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(
 # ## Verdict on C4
 
 # %%
-unfinished = tables.still_learning(settings, model, claim.PROMPT.name, levels)
+unfinished = curves.still_learning(settings, model, claim.PROMPT.name, levels)
 verdict = claim.verdict(table, recovery, asked, settings.margins, unfinished)
 verdict.write(settings, model)
 print(verdict)

@@ -38,7 +38,7 @@ from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import Prompt, SoftPrompt
-from ctp_lib.results import cells, tables
+from ctp_lib.results import cells, curves
 from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.levels import Level
 
@@ -93,6 +93,6 @@ flat(table).round(4)
 # ## Verdict on C11
 
 # %%
-verdict = claim.verdict(table, settings.margins.nats, tables.still_learning(settings, model, PROMPT.name, spec.levels))
+verdict = claim.verdict(table, settings.margins.nats, curves.still_learning(settings, model, PROMPT.name, spec.levels))
 verdict.write(settings, model)
 print(verdict)

@@ -13,7 +13,7 @@ from conftest import ROOT
 from test_estimate import row
 
 from ctp_lib.claims import c2_c3_recovery, style
-from ctp_lib.results import cells, provenance, tables
+from ctp_lib.results import cells, curves, provenance, tables
 from ctp_lib.settings import paths, study
 
 
@@ -86,7 +86,7 @@ def test_curves_and_what_learning_cost_are_those_of_the_study(tmp_path):
             cells.write_cost(settings, goal, cell, [provenance.Cost("train", seconds=1.0 + seed, seed=seed)])
     curve = tables.collect(settings, "curve")
     assert len(curve) == 81 and curve[(curve.level == "62.5%") & (curve.step == 0)].validation_nll.tolist() == [2.0, 3.0, 4.0]
-    assert tables.still_learning(settings, "reference", "soft_prompt", ["4bit", "2bit", "75%"]) == ["2bit"]
+    assert curves.still_learning(settings, "reference", "soft_prompt", ["4bit", "2bit", "75%"]) == ["2bit"]
     costs = tables.learning_costs(settings, "reference", "soft_prompt")
     assert len(costs) == 27 == len(tables.collect(settings, "cost")) and costs.groupby("level").seconds.sum().unique() == [6.0]
 

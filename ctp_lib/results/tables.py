@@ -1,15 +1,14 @@
 """Cells -> tidy tables: ``perplexity.csv``, ``tasks.csv``, ``cost.csv`` and ``curve.csv`` of a study, a row a measurement."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ctp_lib.results import cells
+from ctp_lib.results import cells, curves
 from ctp_lib.settings import paths
-from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
 COLUMNS = {
@@ -52,7 +51,7 @@ def _rows(settings: Study, section: str) -> list[dict[str, Any]]:
     if section == "cost":
         return _with_bits(settings, cells.rows(list(_costs(settings)), section))
     if section == "curve":
-        return [row for model in settings.study.models for row in curve(settings, model, settings.methods, settings.levels)]
+        return [row for model in settings.study.models for row in curves.of_study(settings, model, settings.methods, settings.levels)]
     asked = [path for model in settings.study.models for path in _cells(settings, model, section)]
     return cells.rows([cells.read(path) for path in asked if path.exists()], section)
 
@@ -64,26 +63,6 @@ def _cells(settings: Study, model: str, section: str) -> Iterator[Path]:
     for name in QUESTIONS:
         if name != "another_model" or settings.another_model.of(model):
             yield paths.question(settings, name, model)
-
-
-def curve(settings: Study, model: str, methods: Iterable[str], levels: Iterable[Level]) -> list[dict[str, Any]]:
-    """Validation NLL while each of ``methods`` learned the study's own: a row a validation."""
-    rows, shared = [], {"model": model, "trained_on": settings.soft_prompt.corpus}
-    for method, level, seed in itertools.product(methods, levels, settings.soft_prompt.seeds):
-        about = paths.learned(settings, model, level, method, seed) / paths.LEARNED
-        if about.exists() and (run := cells.read(about)["run"]):
-            rows += [{**shared, "level": str(level), "method": method, "seed": seed, **row} for row in run["curve"]]
-    return rows
-
-
-def still_learning(settings: Study, model: str, method: str, levels: Iterable[str]) -> list[str]:
-    """Those of ``levels`` at which ``method`` was still learning at its end: in the second half of the training, validation NLL fell by more
-    than the margin, in the mean over seeds.
-    """
-    curves = pd.DataFrame(curve(settings, model, [method], map(Level.parse, levels)))
-    over_seeds = curves.groupby(["level", "step"], sort=False).validation_nll.mean()
-    halves = {level: values.iloc[[len(values) // 2, -1]].tolist() for level, values in over_seeds.groupby(level="level")}
-    return [level for level, (before, after) in halves.items() if before - after > settings.margins.nats]
 
 
 def learning_costs(settings: Study, model: str, method: str) -> pd.DataFrame:
