@@ -16,6 +16,23 @@ NAMES = {
 }  # fmt: skip
 
 
+SCALES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,),
+          "IQ3_XXS": (0,), "IQ2_XXS": (0,)}  # fmt: skip
+"""Where the 16-bit scales of a block lie, of those kinds that gguf reads and does not write."""
+
+
+def packed(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+    """``values`` as ``kind``; of a kind that gguf does not write, blocks of random bytes with sensible scales."""
+    if kind.name not in SCALES:
+        return gguf.quants.quantize(values, kind)
+    weights, size = gguf.GGML_QUANT_SIZES[kind]
+    draw = np.random.default_rng(0)
+    blocks = draw.integers(0, 256, (values.size // weights, size), dtype=np.uint8)
+    for at in SCALES[kind.name]:
+        blocks[:, at : at + 2] = draw.uniform(1e-4, 1e-3, (len(blocks), 1)).astype(np.float16).view(np.uint8)
+    return blocks.reshape(len(values), -1)
+
+
 def write(folder: Path, path: Path, quantisation: str = "F32", *, rolled: int = 0, **changed) -> Path:
     """The model in ``folder`` as ``path``. ``changed`` fields of the tokenizer say something else than is true, and ``rolled`` embeddings are
     those of other tokens.
@@ -60,7 +77,7 @@ def write(folder: Path, path: Path, quantisation: str = "F32", *, rolled: int = 
         for theirs, ours in NAMES.items():
             called = called.replace(theirs, ours)
         if values.ndim == 2 and quantisation != "F32":
-            writer.add_tensor(f"{called}.weight", gguf.quants.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
+            writer.add_tensor(f"{called}.weight", packed(np.ascontiguousarray(values), kind), raw_dtype=kind)
         else:
             writer.add_tensor(f"{called}.weight", values)
     writer.write_header_to_file()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import families
 import gguf as theirs
@@ -13,9 +15,11 @@ import numpy as np
 import pytest
 import small_study
 import torch
+from compressed_tensors.entrypoints.convert.converters import AutoAWQConverter
 from conftest import ROOT, small_model
 from llmcompressor import oneshot
 from llmcompressor.modifiers.quantization import QuantizationModifier
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ctp_lib.claims import c2_c3_recovery
@@ -55,6 +59,21 @@ def test_quantised_weights_are_what_ggufs_own_dequantiser_gives(dense, quantisat
     kind, name = theirs.GGMLQuantizationType[quantisation], "model.layers.1.mlp.down_proj.weight"
     packed = theirs.quants.quantize(dense.state_dict()[name].numpy(), kind)
     assert np.array_equal(network.state_dict()[name].numpy(), theirs.quants.dequantize(packed, kind))
+
+
+@pytest.mark.parametrize("quantisation", ["BF16", "Q5_0", *gguf_file.SCALES])
+def test_so_are_the_kinds_that_llama_cpp_writes(quantisation, tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf, "_check", lambda *_: None)  # random weights predict no plain English
+    shape = {"hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 1, "intermediate_size": 512}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=4096, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, **shape))
+    model.save_pretrained(tmp_path / "dense")
+    AutoTokenizer.from_pretrained(REFERENCE).save_pretrained(tmp_path / "dense")
+    gguf_file.write(tmp_path / "dense", tmp_path / "own.gguf", quantisation)
+    kind = theirs.GGMLQuantizationType[quantisation]
+    read = loading.load_model(ModelSpec("own.gguf", root=tmp_path)).state_dict()
+    for name in ("model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight", "model.layers.0.self_attn.v_proj.weight"):
+        packed = gguf_file.packed(model.state_dict()[name].detach().numpy(), kind)
+        assert np.array_equal(read[name].numpy(), theirs.quants.dequantize(packed, kind)), name
 
 
 def test_it_is_imported_once_and_again_when_the_file_changes(tmp_path, monkeypatch):
@@ -214,7 +233,68 @@ def test_a_folder_that_compressed_tensors_packed_is_read_dense_and_other_packing
         assert ((groups - loading.compressible(dense)[name].weight.view(-1, 16)).abs() <= 0.52 * scale + 1e-3).all()
     network.save_pretrained(tmp_path / "again")
     config = json.loads((tmp_path / "packed" / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    scale = next(path for path in (tmp_path / "packed").glob("*.safetensors"))
+    tensors = load_file(scale)
+    save_file({name: tensor for name, tensor in tensors.items() if "layers.1.mlp.up_proj" not in name}, scale, {"format": "pt"})
+    with pytest.raises(ParameterError, match="model 'packed' lacks model.layers.1.mlp.up_proj; check"):
+        brought(spec, "own:theirs", dense)
+    config["quantization_config"] = {"quant_method": "hqq", "bits": 4}
     (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ParameterError, match="packed is packed by awq, which is not read here; bring it dense, as GGUF"):
+    with pytest.raises(ParameterError, match="packed is packed by hqq, which is not read here; bring it dense, as GGUF"):
+        brought(spec, "own:theirs", dense)
+
+
+def by_auto_gptq(module, bits):
+    """A linear layer packed in groups of 32 by auto-gptq's own code, and the weights that its forward pass uses."""
+    parent = importlib.util.find_spec("auto_gptq").submodule_search_locations[0]
+    path = Path(parent) / "nn_modules" / "qlinear" / "qlinear_cuda_old.py"  # past the package, which no longer imports
+    spec = importlib.util.spec_from_file_location("theirs", path)
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    packed = theirs.QuantLinear(bits, 32, module.in_features, module.out_features, False, weight_dtype=torch.float32)
+    groups = module.weight.unflatten(1, (-1, 32))
+    low, high = groups.amin(-1), groups.amax(-1)
+    scales = (high - low) / (2**bits - 1)
+    zeros = torch.round(-low / scales).clamp(1, 2**bits - 1)
+    packed.pack(module.cpu(), scales, zeros.clone(), None)
+    return {name: getattr(packed, name) for name in ("qweight", "qzeros", "scales", "g_idx")}, packed(
+        torch.eye(module.in_features)
+    ).T
+
+
+def by_awq(module, bits):
+    """A linear layer as AutoAWQ packs it, of random words, and its weights by compressed-tensors' converter."""
+    rows, columns, draw = module.in_features, module.out_features, torch.Generator().manual_seed(0)
+    words = [torch.randint(-(2**31), 2**31, (n, columns // 8), generator=draw).int() for n in (rows, rows // 32)]
+    scales = torch.rand((rows // 32, columns), generator=draw) / 10
+    values, _, zeros = AutoAWQConverter(bits, 32)._convert_gemm_module(words[0], scales, words[1])
+    weight = scales.T.repeat_interleave(32, 1) * (values - zeros.repeat_interleave(32, 1))
+    return {"qweight": words[0], "qzeros": words[1], "scales": scales}, weight
+
+
+@pytest.mark.parametrize(("how", "bits"), [("gptq", 2), ("gptq", 3), ("gptq", 4), ("gptq", 8), ("awq", 4)])
+def test_what_gptq_and_awq_packed_is_read_as_their_own_code_reads_it(how, bits, tmp_path):
+    families.save("llama", tmp_path / "own")
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_key_value_heads": 4}
+    dense = LlamaForCausalLM(LlamaConfig(**families.COMMON | shape)).requires_grad_(False)
+    dense.save_pretrained(tmp_path / "own")
+    tensors, weights = dense.state_dict(), {}
+    for name, module in loading.compressible(dense).items():
+        parts, weights[name] = by_auto_gptq(module, bits) if how == "gptq" else by_awq(module, bits)
+        del tensors[f"{name}.weight"]
+        tensors |= {f"{name}.{part}": value.contiguous() for part, value in parts.items()}
+    families.save("llama", tmp_path / "packed")
+    save_file(tensors, tmp_path / "packed" / "model.safetensors", {"format": "pt"})
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": how, "bits": bits, "group_size": 32}
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
+    spec = ModelSpec("own", compressed={"theirs": "packed"}, root=tmp_path)
+    read = brought(spec, "own:theirs", dense)
+    for name, module in loading.compressible(read).items():
+        torch.testing.assert_close(module.weight.data, weights[name], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(read.lm_head.weight, dense.lm_head.weight)
+    read.save_pretrained(tmp_path / "again")
+    config["quantization_config"] |= {"version": "marlin", "checkpoint_format": "marlin"}
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ParameterError, match=f"packed by {how} as marlin, which is not read here; bring it dense"):
         brought(spec, "own:theirs", dense)

@@ -5,7 +5,7 @@ They are read as dense weights, which have to be those of the uncompressed model
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ctp_lib.compression.base import Method
@@ -34,7 +34,7 @@ class Own(Method):
 
         brought = source(model, level)
         loading.check_same_prompts_fit(model, brought)
-        found = _read(brought)
+        found = _read(brought, loading.compressible(network))
         here, there = ({name: tuple(weight.shape) for name, weight in one.state_dict().items()} for one in (network, found))
         if here != there:
             name = next(name for name in sorted({*here, *there}) if here.get(name) != there.get(name))
@@ -65,28 +65,34 @@ def source(spec: ModelSpec, level: Level) -> ModelSpec:
     return ModelSpec(spec.compressed[level.given], dtype=spec.dtype, root=spec.root)
 
 
-def _read(brought: ModelSpec) -> PreTrainedModel:
-    """The weights as dense ones. Packed by compressed-tensors, they are unpacked by it; other packings are refused."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
+def _read(brought: ModelSpec, matrices: Iterable[str]) -> PreTrainedModel:
+    """The weights as dense ones. What compressed-tensors, GPTQ or AWQ packed is unpacked; other packings are refused."""
+    from safetensors import safe_open
+    from transformers import AutoConfig, CompressedTensorsConfig
 
+    from ctp_lib.compression.packed import unpacked
     from ctp_lib.compression.sequential import plain
     from ctp_lib.model import loading
 
     folder = loading.folder(brought)
-    packed = getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "quantization_config", None)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    packed = getattr(config, "quantization_config", None)
     if packed is None:
         return loading.load_model(brought)
-    by = packed["quant_method"] if isinstance(packed, dict) else packed.quant_method
-    if by != "compressed-tensors":
-        raise ParameterError(
-            f"{brought.source} is packed by {by}, which is not read here; bring it dense, as GGUF, or by compressed-tensors"
-        )
-    unpacked = CompressedTensorsConfig(dequantize=True)
-    return plain(
-        AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, brought.dtype), quantization_config=unpacked, use_safetensors=True, trust_remote_code=False
-        ).eval()
+    packed = packed if isinstance(packed, dict) else packed.to_dict()
+    if packed["quant_method"] == "compressed-tensors":
+        kept = [name for path in folder.glob("*.safetensors") for name in safe_open(path, "pt").keys()]  # noqa: SIM118
+        for matrix in matrices:  # of one that is not there, it would unpack what happens to lie in memory
+            if not any(name.startswith(f"{matrix}.weight") for name in kept):
+                raise ParameterError(f"model {brought.source!r} lacks {matrix}; check its files")
+        dense = CompressedTensorsConfig(dequantize=True)
+        return plain(loading.read(brought, folder, brought.source, quantization_config=dense))
+    if packed["quant_method"] in ("gptq", "awq"):
+        del config.quantization_config
+        return loading.read(brought, None, brought.source, config=config, state_dict=unpacked(folder, packed))
+    raise ParameterError(
+        f"{brought.source} is packed by {packed['quant_method']}, which is not read here; bring it dense, as GGUF, or packed by "
+        "compressed-tensors, GPTQ or AWQ"
     )
 
 

@@ -3,11 +3,20 @@
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.logging import disable_progress_bar
 
@@ -45,12 +54,18 @@ def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.dev
         refused = "pickled ones are refused, since reading them can run code"
         remedy = f"name a revision that has them, or convert where that does no harm: {convert}"
         raise ParameterError(f"model {spec.source!r} has no weights in safetensors, and {refused}; {remedy}")
+    return read(spec, source, name, "; delete this folder and compress again" if compressed else "").to(on)
+
+
+def read(spec: ModelSpec, source: Path | None, name: str, remedy: str = "", **how: Any) -> PreTrainedModel:
+    """The model in the folder ``source``, or of a ``config`` and a ``state_dict``, in ``spec.dtype``, frozen. Raises :class:`ParameterError`
+    with ``name`` and ``remedy`` where it does not load, or not all of it.
+    """
+    kind = AutoModelForCausalLM if source else MODEL_FOR_CAUSAL_LM_MAPPING[type(how["config"])]
+    how |= {"dtype": getattr(torch, spec.dtype), "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        remedy = "; delete this folder and compress again" if compressed else ""
+        model, found = kind.from_pretrained(source, **how)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ParameterError(f"model {name!r} does not load: {first_line(error)}{remedy}") from None
     for what, names in (("lacks", found["missing_keys"]), ("has no place for", found["unexpected_keys"])):
         if names:  # transformers would draw what is missing at random
@@ -59,7 +74,7 @@ def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.dev
     if not model.generation_config.do_sample:
         for setting in ("temperature", "top_p", "top_k", "min_p", "typical_p"):  # without sampling they would stop every saving
             setattr(model.generation_config, setting, None)
-    return model.to(on).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def check_dense(config: PretrainedConfig, source: str) -> None:
