@@ -58,8 +58,9 @@ scored = trial.scored(settings)
 
 # %% [markdown]
 # ## What came of it
-# `gain` is in nats a token, with its 95 % interval over documents. A repair is compared with the compressed model alone, and the compressed
-# model with the uncompressed one. Above zero is better. `kl` is the divergence from the uncompressed model: a repair brings it down.
+# `gain` is in nats a token, with an interval over documents (95 % for all rows together). A repair is compared with the compressed model
+# alone, and the compressed model with the uncompressed one. Above zero is better. `kl` is the divergence from the uncompressed model: a
+# repair brings it down.
 
 # %%
 found = trial.table(settings)

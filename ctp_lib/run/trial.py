@@ -125,15 +125,15 @@ def scored(study: Study) -> list[dict[str, Any]]:
 
 
 def table(study: Study) -> pd.DataFrame:
-    """One row a level and method: perplexity, what it gains in NLL (nats a token; a level alone, over the uncompressed model) with its 95 %
-    interval over documents, bytes of the whole and added, seconds of learning.
+    """One row a level and method: perplexity, what it gains in NLL (nats a token; a level alone, over the uncompressed model) with the ends
+    of its interval over documents (95 % for all rows together), bytes of the whole and added, seconds of learning.
     """
     (model,), rows = study.study.models, {}
     found = {(row["level"], row["method"]): row for row in scored(study)}
     for (level, method), row in found.items():
         against = found[level, NONE.name] if method != NONE.name else found["full", NONE.name]
         gained = gain([row], [against], over_seeds=False)
-        low, high = gained.interval()
+        low, high = gained.interval(len(found) - 1)
         goal = paths.learned(study, model, Level.parse(level), method, 0)
         cost = paths.cost_of(study, goal)
         stored = reached.obtain(study, model, Level.parse(level))["reached"]["stored_bytes"]
@@ -160,16 +160,18 @@ def samples(study: Study, tokens: int = 48) -> dict[str, str]:
 
 
 def advice(study: Study, found: pd.DataFrame) -> list[str]:
-    """Three sentences on a :func:`table`: what compression cost, what each repair gave back, what to use."""
+    """Three sentences on a :func:`table`: what compression cost, what each repair gave back, what to use. A gain counts beyond the margin."""
+    margin = study.margins.nats
     levels, alone = [level for level in study.study.levels if level != "full"], NONE.label
     full, said = found.ppl["full", alone], []
     cost = [f"{level} takes the perplexity from {full:.1f} to {found.ppl[level, alone]:.1f}" for level in levels]
     for level in levels:
         for subject, row in found.loc[level].drop(index=alone).iterrows():
-            clear = "a clear gain" if row.low > 0 else "clearly worse" if row.high < 0 else "no clear difference"
+            clear = "a clear gain" if row.low > margin else "clearly worse" if row.high < -margin else "no gain that matters"
+            clear = "undecided" if row.high > margin >= row.low else clear
             interval = f"{row.gain:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}"
             said.append(f"{level}, {subject}: perplexity {row.ppl:.1f}, {clear} ({interval}).")
-    useful = found[(found.index.get_level_values("subject") == alone) | (found.low > 0)].loc[levels]
+    useful = found[(found.index.get_level_values("subject") == alone) | (found.low > margin)].loc[levels]
     best = useful.ppl.idxmin()
     use = f"{best[0]} as it is" if best[1] == alone else f"{best[0]} with {best[1].removeprefix('compressed + ')}"
     use = f"Of what was tried, use {use}: perplexity {found.ppl[best]:.1f}, {found.megabytes[best]:.1f} MB."
