@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import textbook
@@ -196,9 +197,12 @@ def test_distinct_values_are_counted_by_row():
     assert (report.distinct_values, report.sparsity) == (3, 0.0)
 
 
-def test_a_hessian_that_cannot_be_inverted_is_said_so():
-    with pytest.raises(FloatingPointError, match="dampening"):
-        joint_pass.inverse_factor(-torch.eye(4), 0.01)
+@pytest.mark.parametrize("level", ["3bit", "2bit/g16", "auto-gptq:3bit", "50%", "2:4", "50%+4bit"])
+def test_a_hessian_that_cannot_be_inverted_stops_every_method(level):
+    """llmcompressor would go on, with rounding or magnitude in place of what was asked for (llm-compressor#2952)."""
+    spec = replace(SPEC, windows=1, window=8, dampening=1e-12)
+    with pytest.raises(FloatingPointError, match="a Hessian cannot be inverted; raise compression.dampening or take more"):
+        compress(small_model(layers=1), Level.parse(level), random_windows(spec.windows, spec.window), spec)
 
 
 def test_methods_and_what_each_can_do():

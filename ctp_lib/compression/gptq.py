@@ -21,14 +21,11 @@ class Gptq(Calibrated):
 
     def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
         """Its settings: static activation order, dampening, block size."""
-        from llmcompressor.modifiers.gptq import GPTQModifier
-
+        from ctp_lib.compression.gptq_solver import Solver
         from ctp_lib.compression.grid import asymmetric
 
         scheme = {"targets": targets, "weights": asymmetric(level.bits, level.group).model_dump()}
-        return GPTQModifier(
-            config_groups={"all": scheme}, actorder="static", dampening_frac=spec.dampening, block_size=spec.block_size
-        )
+        return Solver(config_groups={"all": scheme}, actorder="static", dampening_frac=spec.dampening, block_size=spec.block_size)
 
 
 METHOD = Gptq()

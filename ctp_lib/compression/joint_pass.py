@@ -18,16 +18,10 @@ from ctp_lib.compression.grid import asymmetric
 def inverse_factor(hessian: Tensor, dampening: float) -> Tensor:
     """The upper Cholesky factor of the inverse of the damped Hessian, columns x columns, fp32 or fp64.
 
-    ``dampening`` is a share of the mean diagonal. Raises :class:`FloatingPointError` when the Hessian is not
-    positive definite even so.
+    ``dampening`` is a share of the mean diagonal. Raises :class:`torch.linalg.LinAlgError` when the Hessian is not positive definite even so.
     """
     damped = hessian + dampening * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
-    try:
-        return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    except torch.linalg.LinAlgError:
-        raise FloatingPointError(
-            f"the Hessian cannot be inverted with dampening {dampening}; raise compression.dampening or take more calibration windows"
-        ) from None
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
 
 
 def prune_and_quantise(

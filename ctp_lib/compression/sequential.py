@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import io
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import torch
 from compressed_tensors.offload import remove_dispatch
 from llmcompressor import oneshot
 from llmcompressor.modifiers import Modifier
+from loguru import logger
 from torch import Tensor
 from torch.fx import Proxy
 from torch.utils.data import DataLoader
@@ -22,13 +24,14 @@ from transformers import PreTrainedModel
 
 from ctp_lib.model import loading
 
+NOT_INVERTED = "a Hessian cannot be inverted; raise compression.dampening or take more calibration windows"
 BUILDERS = ("create_causal_mask", "create_sliding_window_causal_mask")
 
 
 def run(network: PreTrainedModel, modifier: Modifier, batches: Sequence[Tensor], label: str) -> PreTrainedModel:
     """Let ``modifier`` compress ``network``, in place, by what it sees of ``batches`` (int64, windows x length)."""
     inputs = [{"input_ids": batch, "attention_mask": torch.ones_like(batch)} for batch in batches]
-    with _one_bar(network, label), traceable_masks(network):
+    with _one_bar(network, label), traceable_masks(network), _no_other_method():
         oneshot(
             model=network,
             processor=network.config,  # asked for, never used: the windows are token ids already
@@ -40,6 +43,23 @@ def run(network: PreTrainedModel, modifier: Modifier, batches: Sequence[Tensor],
             sequential_targets=["Linear"],
         )
     return plain(network)
+
+
+@contextlib.contextmanager
+def _no_other_method() -> Iterator[None]:
+    """Raise :class:`FloatingPointError` where a Hessian cannot be inverted: llmcompressor warns of it, and goes on with rounding or magnitude."""
+
+    def stop(message: object) -> None:
+        raise FloatingPointError(NOT_INVERTED)
+
+    about = re.compile("(?i)hessian inver|invert hessian")
+    sink = logger.add(stop, level="WARNING", filter=lambda record: about.search(record["message"]) is not None, catch=False)
+    try:
+        yield
+    except torch.linalg.LinAlgError:
+        raise FloatingPointError(NOT_INVERTED) from None
+    finally:
+        logger.remove(sink)
 
 
 @contextlib.contextmanager
