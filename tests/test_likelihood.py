@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import random_windows, small_model
 from torch import nn
-from transformers import CohereConfig, GraniteConfig
+from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig, MambaConfig, Qwen3NextConfig, RecurrentGemmaConfig
 
 from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import likelihood
 from ctp_lib.recovery import lora
 from ctp_lib.settings.learning import LoraSpec, TrainingSpec
+from ctp_lib.settings.spec import ParameterError
 
 WINDOWS = random_windows(3, 20)
 
@@ -132,3 +133,27 @@ def test_one_chunk_of_logits_is_held_at_a_time(monkeypatch, trained):
         candidate.step(windows, optimizer) if trained else likelihood.token_nll(network, windows)
     one = 4 * rows * vocabulary
     assert one <= counted.peak < 2 * one
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_prompt_is_read_once_in_every_family(family, dtype):
+    likelihood.check_prompt_cache(families.model(family).to(dtype))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MambaConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, state_size=8),  # scored as if there were no prompt
+        RecurrentGemmaConfig(
+            **families.COMMON | {"num_hidden_layers": 3, "lru_width": 32}, attention_window_size=64
+        ),  # off by 0.05 nats
+        Qwen3NextConfig(**families.COMMON, num_experts=0),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_model_that_keeps_more_than_keys_and_values_is_refused(config):
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(ParameterError, match="keeps more than keys and values between tokens, so a prompt cannot be read once"):
+        likelihood.check_prompt_cache(network)

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, random_windows
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from benchmarks import measure
 from ctp_lib.machine import memory, preflight, step_cost
@@ -197,6 +197,15 @@ def test_a_model_with_nothing_to_compress_or_of_an_unknown_kind_is_refused(proje
     families.tokenizer("llama").save_pretrained(project / "gpt2")
     with pytest.raises(ParameterError, match="'gpt2' has no linear layers in numbered blocks"):
         preflight.check(study.load(), "gpt2")
+    MixtralForCausalLM(MixtralConfig(**families.COMMON, num_key_value_heads=2, num_local_experts=4)).save_pretrained(
+        project / "experts"
+    )
+    families.tokenizer("llama").save_pretrained(project / "experts")
+    lies = (
+        "'experts': 8.% of the weights of its layers lie outside of linear layers, such as model.layers.0.mlp.experts.gate_up_proj"
+    )
+    with pytest.raises(ParameterError, match=lies):
+        preflight.check(study.load(), "experts")
     config = json.loads((project / "gpt2" / "config.json").read_text())
     (project / "gpt2" / "config.json").write_text(json.dumps(config | {"model_type": "gpt99"}))
     with pytest.raises(ParameterError, match="'gpt2' (does not load|has no tokenizer that loads):"):

@@ -47,7 +47,7 @@ def run(network: PreTrainedModel, modifier: Modifier, batches: Sequence[Tensor],
 
 @contextlib.contextmanager
 def _no_other_method() -> Iterator[None]:
-    """Raise :class:`FloatingPointError` where a Hessian cannot be inverted: llmcompressor warns of it, and goes on with rounding or magnitude."""
+    """Raise :class:`FloatingPointError` where a Hessian cannot be inverted: llmcompressor warns, and goes on with rounding or magnitude."""
 
     def stop(message: object) -> None:
         raise FloatingPointError(NOT_INVERTED)

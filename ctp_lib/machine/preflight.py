@@ -66,6 +66,10 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     return needed
 
 
+NOT_COMPRESSED = 0.1
+"""The share of the weights of its layers that a model may have outside of linear layers. Mixtures of experts keep most of theirs there."""
+
+
 def on_shapes(spec: ModelSpec) -> PreTrainedModel:
     """The model of ``spec``, frozen, with shapes and dtypes and no weights."""
     try:
@@ -77,9 +81,19 @@ def on_shapes(spec: ModelSpec) -> PreTrainedModel:
         raise
     except (OSError, ValueError, KeyError) as error:
         raise ParameterError(f"model {spec.source!r} does not load: {first_line(error)}") from None
-    if not loading.compressible(network):
+    linear = loading.compressible(network)
+    if not linear:
         lacks = "no linear layers in numbered blocks, as GPT-2's are none (Conv1D); there is nothing to compress"
         raise ParameterError(f"model {spec.source!r} has {lacks}")
+    blocks = {name: weight for name, weight in network.named_parameters() if any(part.isdigit() for part in name.split("."))}
+    others = {name: weight.numel() for name, weight in blocks.items() if name.rpartition(".")[0] not in linear}
+    share = sum(others.values()) / sum(weight.numel() for weight in blocks.values())
+    if share > NOT_COMPRESSED:
+        largest = max(others, key=others.__getitem__)
+        lies = f"{share:.0%} of the weights of its layers lie outside of linear layers, such as {largest}"
+        raise ParameterError(
+            f"model {spec.source!r}: {lies}; compression would leave them as they are, so take a model without experts"
+        )
     return network
 
 

@@ -8,6 +8,7 @@ some rows at a time. (torch's ``linear_cross_entropy`` does so too, but in the d
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import Cache, DynamicCache, PreTrainedModel
+
+from ctp_lib.settings.spec import ParameterError
 
 ChunkLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
 ROWS_AT_ONCE = {"cpu": 384, "cuda": 2048, "mps": 2048}
@@ -84,6 +87,28 @@ class PromptCache(Cache):
         own = copy.copy(self.layers[layer])
         own.keys, own.values = (kept.expand(len(keys), *kept.shape[1:]) for kept in (own.keys, own.values))
         return own.update(keys, values, *rest, **more)
+
+
+@torch.inference_mode()
+def check_prompt_cache(model: PreTrainedModel) -> None:
+    """Raise :class:`ParameterError` where two short texts score otherwise behind the keys and values of a prompt than behind the prompt itself:
+    such a model keeps more between tokens, or other things (Mamba, RecurrentGemma).
+    """
+    table = model.get_input_embeddings()
+    ids = torch.arange(2 * 8).view(2, 8) % table.num_embeddings
+    prompt = table(torch.arange(4, device=model.device))
+    whole = token_nll(model, ids, prompt)
+    effect = (token_nll(model, ids) - whole).abs().max().item()
+    try:
+        apart = (token_nll(model, ids, PromptCache(model, prompt)) - whole).abs().max().item()
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        apart = math.inf
+    share, least = (0.01, 0.01) if model.dtype == torch.float32 else (0.3, 0.1)  # in 16 bits both are rounded
+    if not apart <= share * max(effect, least):
+        name = type(model).__name__
+        raise ParameterError(
+            f"{name} keeps more than keys and values between tokens, so a prompt cannot be read once; take another model"
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.compression import saved
 from ctp_lib.evaluation.perplexity import score
-from ctp_lib.model import divergence, loading
+from ctp_lib.model import divergence, likelihood, loading
 from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery.base import Learned
 from ctp_lib.recovery.lesson import Lesson
@@ -40,6 +40,7 @@ class Bench:
         network = saved.load(self.study, self.model, self.level, on=loading.device(self.study.device))
         longest = self.study.evaluation.window + self.study.soft_prompt.prompt_tokens
         loading.check_fit(network, self.tokenizer, longest)
+        likelihood.check_prompt_cache(network)
         return network
 
     @cached_property
