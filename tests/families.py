@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ FAMILIES: dict[str, PretrainedConfig] = {
 def model(family: str, seed: int = 0) -> PreTrainedModel:
     """A frozen model of ``family`` with random weights."""
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(FAMILIES[family]).eval().requires_grad_(False)
+    return AutoModelForCausalLM.from_config(copy.deepcopy(FAMILIES[family])).eval().requires_grad_(False)
 
 
 def tokenizer(family: str) -> PreTrainedTokenizerFast:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 
+import families
 import pytest
 import torch
 from conftest import ROOT
@@ -136,6 +137,14 @@ def test_windows_of_a_test_share_no_document(tokenizer):
     first = [tokenizer.decode(row).replace(tokenizer.eos_token, "|") for row in found]
     assert clusters == (0, 1, 1) and first[0] == "A a a a a"
     assert first[1] == "B|C|D", "short documents fill a window together, and it ends inside the last"
+
+
+def test_windows_begin_as_the_tokenizer_begins_a_text(tokenizer):
+    """Gemma reads no text without its first token (lm-evaluation-harness#2049); without it, anything before a text would seem to help."""
+    found, begins = torch.arange(10).view(2, 5), families.tokenizer("gemma2")
+    assert windows.beginning(tokenizer) == [] and torch.equal(windows.begun(found, tokenizer), found)
+    assert windows.beginning(begins) == [begins.eos_token_id]
+    assert windows.begun(found + 5, begins).tolist() == [[0, 6, 7, 8, 9], [0, 11, 12, 13, 14]]
 
 
 def test_long_documents_give_more_windows_where_there_are_too_few(tokenizer):

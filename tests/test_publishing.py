@@ -101,19 +101,21 @@ def test_a_folder_goes_to_the_hub_and_comes_back(project):
         push(folder, "somebody/closed")
 
 
-@pytest.mark.parametrize("family", [name for name in families.FAMILIES])
-def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, tokenizer, tmp_path):
+@pytest.mark.parametrize(("family", "begun"), [*((name, False) for name in families.FAMILIES), ("llama", True)])
+def test_a_baked_prompt_gives_the_logits_of_the_stitched_one(family, begun, tokenizer, tmp_path):
+    tokenizer = families.tokenizer(family) if begun else tokenizer
     network, plain = families.model(family), families.model(family)
     width = plain.get_input_embeddings().weight.shape[1]
     vectors = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
     own = copy.deepcopy(tokenizer)
-    own.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    own.chat_template = ("{{ bos_token }}" if begun else "") + "{% for message in messages %}{{ message.content }}{% endfor %}"
     folders.bake(network, own, vectors)
     network.save_pretrained(tmp_path)
     own.save_pretrained(tmp_path)
     again, reads = AutoModelForCausalLM.from_pretrained(tmp_path).eval(), AutoTokenizer.from_pretrained(tmp_path)
     text = "Return the sum of the axis."
-    ids, words = reads(text, return_tensors="pt"), tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    ids, words = reads(text, return_tensors="pt"), tokenizer(text, return_tensors="pt")["input_ids"]
+    assert (words[0, 0] == tokenizer.bos_token_id) == begun
     assert reads.convert_ids_to_tokens(ids["input_ids"][0])[:3] == ["<prompt_0>", "<prompt_1>", "<prompt_2>"]
     chat = reads.apply_chat_template([{"role": "user", "content": text}], return_tensors="pt", return_dict=True)
     assert torch.equal(chat["input_ids"], ids["input_ids"]) and ids["input_ids"].shape[1] == 3 + words.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -14,6 +15,7 @@ from conftest import small_model
 from lm_eval.models.huggingface import HFLM
 from peft import PeftModel
 from small_study import WORDS
+from tokenizers.processors import TemplateProcessing
 
 from ctp_lib.evaluation import tasks as zero_shot
 from ctp_lib.evaluation.stitched_lm import StitchedLM
@@ -111,6 +113,18 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
             likelihoods = [log_likelihood(network, tokenizer, *pair, vectors) for pair in pairs]
             assert (likelihoods.index(max(likelihoods)) == item["label"]) == correct
     assert {score.task for score in scores} == set(names)
+
+
+@pytest.mark.parametrize(("first", "last"), [(False, True), (True, False), (True, True)])
+def test_no_answer_loses_tokens_to_what_a_tokenizer_puts_around_a_text(network, tokenizer, first, last):
+    """One that ends every text shifted all answers by a token (transformers#23833)."""
+    around, end = copy.deepcopy(tokenizer), tokenizer.eos_token
+    template = f"{f'{end} ' if first else ''}$A{f' {end}' if last else ''}"
+    around.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=[(end, tokenizer.eos_token_id)])
+    lm = StitchedLM(Subject(network), around, max_length=590, tokens_at_once=900)
+    context, answer = lm._encode_pair("Return the sum", " of the elements.")
+    plain = tokenizer("Return the sum of the elements.", add_special_tokens=False)["input_ids"]
+    assert context + answer == [tokenizer.eos_token_id] * first + plain and tokenizer.decode(answer) == " of the elements."
 
 
 def requests(window: int) -> list[tuple[tuple[str, str], list[int], list[int]]]:

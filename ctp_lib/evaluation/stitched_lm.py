@@ -18,6 +18,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import after_prompt, frozen_head
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text import windows
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # lm-eval's: what was asked in words, the context's tokens, the answer's
 ALIKE = 0.75
@@ -51,7 +52,15 @@ class StitchedLM(HFLM):
 
     def __init__(self, subject: Subject, tokenizer: PreTrainedTokenizerBase, *, max_length: int, tokens_at_once: int):
         super().__init__(subject.network, tokenizer=tokenizer, max_length=max_length, backend="causal")
-        self._tokens_at_once, self._subject = tokens_at_once, subject
+        self._tokens_at_once, self._subject, self._beginning = tokens_at_once, subject, windows.beginning(tokenizer)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_
+    ) -> list[int]:
+        """The tokens of a text, behind those that every text begins with; what a tokenizer puts *behind* a text would stand before answers."""
+        begun = [] if add_special_tokens is False or string.startswith(self.tokenizer.decode(self._beginning)) else self._beginning
+        ids = begun + self.tokenizer.encode(string, add_special_tokens=False)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
 
     @torch.inference_mode()
     def _loglikelihood_tokens(

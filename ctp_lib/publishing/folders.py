@@ -2,7 +2,7 @@
 
 A compressed model is packed by compressed-tensors where it lies on a grid, and dense otherwise. A learned prompt is a PEFT adapter; or it is
 baked into its model: the n vectors become n rows more of the embedding, ``<prompt_0>`` and so on, which the tokenizer writes before every text
-and every chat. The prompt comes first, as it was learned: a tokenizer that begins with a special token no longer does so.
+and every chat. The prompt comes first, as it was learned: a tokenizer that begins texts with a special token puts that behind it.
 """
 
 import shutil
@@ -34,6 +34,7 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
+from ctp_lib.text import windows
 
 OFF_GRID = 5e-3  # of its size: how far a weight that was saved in 16 bits may lie from its grid point; bf16 rounds by up to 0.0039
 USE = """\
@@ -62,8 +63,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model, tokenizer = (kind.from_pretrained("path/to/this/folder") for kind in (AutoModelForCausalLM, AutoTokenizer))
 ```
-The tokenizer puts the prompt's {tokens} tokens before every text, so nothing else is to be done. The prompt comes first, and no
-beginning-of-sequence token comes before it, as it was learned. The model never writes these tokens."""
+The tokenizer puts the prompt's {tokens} tokens before every text, so nothing else is to be done. The prompt comes first, before the
+beginning-of-sequence token if there is one, as it was learned. The model never writes these tokens."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def bake(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vectors: 
     Rows of an output head of its own are zero for the new tokens, so that they change the probabilities of the others hardly at all.
     """
     embed, head = network.get_input_embeddings(), network.get_output_embeddings()
-    old = len(embed.weight)
+    old, begins = len(embed.weight), tokenizer.convert_ids_to_tokens(windows.beginning(tokenizer))
     scale = embed(torch.zeros(1, dtype=torch.int64)).norm() / embed.weight[0].norm()  # some models scale on the way in
     names = [f"<prompt_{place}>" for place in range(len(vectors))]
     unused = old - len(tokenizer)  # rows that no token has: named, so that the new tokens stand behind them
@@ -241,9 +242,10 @@ def bake(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vectors: 
         of_head[old:] = 0
     ids = tokenizer.convert_tokens_to_ids(names)
     network.generation_config.suppress_tokens = ids
-    before = " ".join(names)
+    before = [*names, *begins]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{before} $A", pair=f"{before} $A $B", special_tokens=list(zip(names, ids, strict=True))
-    )
+        single=[*before, "$A"], pair=[*before, "$A", "$B"],
+        special_tokens=list(zip(before, tokenizer.convert_tokens_to_ids(before), strict=True)),
+    )  # fmt: skip
     if tokenizer.chat_template:
         tokenizer.chat_template = "".join(names) + tokenizer.chat_template

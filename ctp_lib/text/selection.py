@@ -30,7 +30,7 @@ def calibration_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> 
     spec = settings.compression
     texts = documents.documents(paths.corpora(settings), spec.corpus, "train")
     row = windows.tokens(texts, tokenizer, at_least=20 * spec.windows * spec.window)
-    return windows.random_windows(row, spec.window, spec.windows, settings.seed)
+    return windows.begun(windows.random_windows(row, spec.window, spec.windows, settings.seed), tokenizer)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,11 @@ def training_text(settings: Study, tokenizer: PreTrainedTokenizerBase, corpus: s
     texts = documents.documents(paths.corpora(settings), corpus, "train")
     row = windows.tokens(texts, tokenizer, at_least=(spec.steps * spec.batch_windows + 1) * window)
     validation = split_windows(settings, tokenizer, corpus, "validation")
-    batch = windows.shuffled_batches(row, window, spec.batch_windows, seed)
+    cut = windows.shuffled_batches(row, window, spec.batch_windows, seed)
+
+    def batch(step: int) -> Tensor:
+        return windows.begun(cut(step), tokenizer)
+
     return TrainingText(batch, validation, digest(row, validation), partial(calibration_windows, settings, tokenizer), tokenizer)
 
 
@@ -63,7 +67,7 @@ def split_windows(
     """The windows of a held-out split that are scored: int64, number x window."""
     window, number = settings.evaluation.window, at_most or settings.evaluation.windows[part]
     texts = documents.documents(paths.corpora(settings), corpus, part)
-    return windows.windows(windows.tokens(texts, tokenizer, at_least=number * window), window, number)
+    return windows.begun(windows.windows(windows.tokens(texts, tokenizer, at_least=number * window), window, number), tokenizer)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def scored_texts(
     for corpus in settings.corpora.sources if of is None else of:
         texts = shuffled_documents(settings, "test", [corpus])
         held_out, clusters = windows.of_documents(texts, tokenizer, settings.evaluation.window, number)
+        held_out = windows.begun(held_out, tokenizer)
         scored = held_out[:, 1:]
         size = sum(len(part.encode()) for part in tokenizer.batch_decode(scored, skip_special_tokens=True))
         found[corpus] = ScoredText(held_out, clusters, size / scored.numel(), digest(held_out))
@@ -99,7 +104,7 @@ def beginnings(settings: Study, tokenizer: PreTrainedTokenizerBase) -> Tensor:
         if len(ids) >= length:
             found.append(ids[:length])
         if len(found) == number:
-            return torch.tensor(found)
+            return windows.begun(torch.tensor(found), tokenizer)
     found_few = f"{corpus} has {len(found)} test documents of {length} tokens or more"
     raise ParameterError(f"{found_few}, hard_prompt.items asks for {number}; ask for fewer")
 

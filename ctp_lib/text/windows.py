@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 NEIGHBOURS = 4  # windows of one text in a row that count as one draw: the NLL of a window resembles that of the next
 
 
+def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that ``tokenizer`` puts before every text (LLaMA and Gemma have one); most put none."""
+    whole, plain = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    return next(whole[:first] for first in range(len(whole)) if whole[first : first + len(plain)] == plain)
+
+
+def begun(found: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Windows that begin as the model was trained to see a text: the first token, which is context only, becomes the :func:`beginning`."""
+    first = beginning(tokenizer)
+    found = found.clone()
+    found[:, : len(first)] = torch.tensor(first, dtype=found.dtype)
+    return found
+
+
 def tokens(texts: Iterable[Document], tokenizer: PreTrainedTokenizerBase, at_least: int | None = None) -> Tensor:
     """All documents, or enough for ``at_least`` tokens, as one int32 row of token ids, an end-of-sequence token behind each document."""
     texts, ids = iter(texts), []
