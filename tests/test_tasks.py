@@ -115,6 +115,13 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
     assert {score.task for score in scores} == set(names)
 
 
+def test_an_empty_answer_is_said_to_be_empty(network, tokenizer):
+    """lm-eval's assertion took it for one that is too long (lm-evaluation-harness#1297)."""
+    lm = StitchedLM(Subject(network), tokenizer, max_length=20, tokens_at_once=900)
+    with pytest.raises(ParameterError, match="a task has an item with an empty answer; leave it out"):
+        lm._loglikelihood_tokens([(("Return the", ""), [5, 6], [])])
+
+
 @pytest.mark.parametrize(("first", "last"), [(False, True), (True, False), (True, True)])
 def test_no_answer_loses_tokens_to_what_a_tokenizer_puts_around_a_text(network, tokenizer, first, last):
     """One that ends every text shifted all answers by a token (transformers#23833)."""

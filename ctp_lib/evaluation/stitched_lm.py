@@ -115,10 +115,18 @@ def _score(model: PreTrainedModel, prefix: Cache, questions: Sequence[_Question]
 
 
 def _questions(requests: Mapping[int, Request], max_length: int) -> list[_Question]:
-    """Requests, by their number, by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval."""
+    """Requests, by their number, by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval.
+
+    Raises :class:`ParameterError` for an answer that has no tokens, or more than ``max_length``.
+    """
     by_context: dict[tuple[int, ...], list[_Row]] = defaultdict(list)
-    for number, (_, context, answer) in requests.items():
-        assert 0 < len(answer) <= max_length, "an answer has to fit into the window"  # as lm-eval says it
+    for number, ((_, words), context, answer) in requests.items():
+        if not answer:
+            raise ParameterError("a task has an item with an empty answer; leave it out")
+        if len(answer) > max_length:
+            raise ParameterError(
+                f"an answer is longer than the window of {max_length} tokens: {words[:60]!r}; take a longer window"
+            )
         whole = (context + answer)[-(max_length + 1) :]
         by_context[tuple(whole[: -len(answer)])].append(_Row(number, whole[:-1], answer))
     return [_Question(context, rows) for context, rows in by_context.items()]
