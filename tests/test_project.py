@@ -197,3 +197,10 @@ def test_every_way_of_importing_is_followed_and_the_solver_of_auto_gptq_has_its_
     assert {"mine.py", "model/divergence.py", "model/likelihood.py", "compression/grid.py"} <= set(found["modules"])
     solver = digests.code([digests.LIBRARY / "compression" / "auto_gptq_solver.py"])
     assert "auto-gptq" in solver["packages"]
+
+
+def test_the_page_of_what_goes_wrong_names_tests_that_are_there():
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", (ROOT / "docs" / "robustness.md").read_text())
+    assert len(named) > 10
+    for module, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / f"{module}.py").read_text(), test

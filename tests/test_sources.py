@@ -92,10 +92,12 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 1000)[:-20])
     (tmp_path / "not.jsonl").write_text("no json at all")
     (tmp_path / "one.csv").write_text("text\na\n")
+    (tmp_path / "one.jsonl.zst").write_bytes(b"packed")
     (tmp_path / "one.jsonl").write_text('{"text": "a"}\n')
     for spec, sentence in (
         (CorpusSpec(files={"train": "none/*.txt"}), "corpora.sources.mine.files.train: no file is called none/"),
         (CorpusSpec(files={"train": "one.csv"}), "is none of .txt, .jsonl"),
+        (CorpusSpec(files={"train": "one.jsonl.zst"}), "one.jsonl.zst is none of .txt, .jsonl, .json, .parquet, packed or not"),
         (CorpusSpec(files={"train": "torn.jsonl.gz"}), "torn.jsonl.gz cannot be read as json"),
         (CorpusSpec(files={"train": "not.jsonl"}), "not.jsonl cannot be read as json"),
         (CorpusSpec(files={"train": "one.jsonl"}, column="body"), "column is 'body'; allowed is one of text"),
