@@ -26,9 +26,11 @@ SHELL := bash
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Stages are numbered as they go by.
-NUMBERED := awk -v stages=$$(dvc stage list --name-only | wc -l) -F "'" '/^(Running stage|Stage) / \
-	{ if (!($$2 in seen)) seen[$$2] = ++count; printf "[%d of %d] ", seen[$$2], stages } { print; fflush() }'
+# Stages are numbered as they go by. (Not by awk: some read a pipe in blocks, and show a stage when it is long over.)
+NUMBERED := { stages=$$(dvc stage list --name-only | wc -l); seen=" "; count=0; while IFS= read -r line; do \
+	case $$line in "Running stage '"*|"Stage '"*) name=$${line\#*\'}; name=$${name%%\'*}; \
+	case $$seen in *" $$name "*) ;; *) seen="$$seen$$name "; count=$$((count + 1));; esac; printf '[%d of %d] ' $$count $$stages;; esac; \
+	printf '%s\n' "$$line"; done; }
 
 repro: .venv/installed ## a whole study, every table and figure: the one that params.yaml names, or make repro STUDY=laptop
 	@python -m ctp_lib.run.graph $(STUDY)
