@@ -75,7 +75,7 @@ style.save(claim.curves_by_level(learning), goal, "s1_training_curves")
 
 # %% [markdown]
 # ## Verdicts on C2 and C3, and on repair
-# Levels at which compression costs nothing do not vote. A prompt that was still learning may support the claim, but not contradict it.
+# Levels where compression has no clear cost do not vote. A prompt that was still learning may support the claim, but not contradict it.
 
 # %%
 unfinished = curves.still_learning(settings, model, claim.PROMPT.name, levels)

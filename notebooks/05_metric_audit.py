@@ -16,9 +16,10 @@
 # %% [markdown]
 # # What the released code measures
 #
-# The paper's evaluation labels the n positions of the prompt with -100, so their cross-entropy is 0. Then it averages over *all* positions.
-# The sum runs over the L - 1 real tokens of a window, but the divisor is n + L - 1. So the code prints exp(NLL (L - 1) / (n + L - 1)). The
-# longer the prompt, the lower this figure, whatever the prompt does. The model without a prompt and the LoRA baseline are divided by L - 1.
+# A prompt has n vectors, a window L tokens. The paper's evaluation labels the n positions with -100, so their cross-entropy is 0. Then it
+# averages over *all* positions. The sum runs over the L - 1 real tokens of a window, but the divisor is n + L - 1. So the code prints
+# exp(NLL (L - 1) / (n + L - 1)). The longer the prompt, the lower this figure, whatever the prompt does. The model without a prompt and the
+# LoRA baseline are divided by L - 1.
 #
 # Here we show both figures side by side. We do so for our own prompts of several lengths, learned and *untrained* (the embeddings of the
 # first n ids of the vocabulary). Then we recompute the paper's own rows.
@@ -73,7 +74,7 @@ ours.round(3)
 # %% [markdown]
 # ## The paper's rows
 # These are the paper's rows against LoRA, at 3 bits. If the released code printed them with n = 100 and L = 1,024, then `exact` is the true
-# perplexity. Nobody can know that from outside. For the LLaMA-7B tables n is not stated, so we leave those as they are.
+# perplexity. We cannot know whether it did. For the LLaMA-7B tables n is not stated, so we leave those as they are.
 
 # %%
 theirs = pd.DataFrame(paper.LORA_3BIT)

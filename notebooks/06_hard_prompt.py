@@ -50,7 +50,7 @@ items = selection.beginnings(settings, tokenizer)
 
 # %% [markdown]
 # ## Score every item at every level
-# `change` is the NLL of the right continuation with the text before it, less that without: below zero it helps.
+# `change` is the NLL of the right continuation with the text minus that without. Below zero, the text helps.
 
 # %%
 rows = [row for at in settings.levels for row in claim.changes(Bench(settings, model, at), items)]
@@ -59,8 +59,8 @@ cells.write(paths.question(settings, "written_prompts", model), {"model": model}
 
 # %% [markdown]
 # ## Helped and hurt
-# The share of items that the text helps. `lead` is how much lower NLL is behind the hard prompt than behind a neutral text, in nats a token,
-# on the same items; its interval varies with the items and with the neutral texts.
+# `helped` is the share of items that the text helps. `lead` is how much lower NLL is with the hard prompt than with a neutral text, in nats a
+# token, on the same items. Its interval allows for other items and other neutral texts.
 
 # %%
 table = claim.table(changes)
@@ -71,14 +71,14 @@ style.save(claim.figure(changes), paths.figures(settings, model), "2_hard_prompt
 
 # %% [markdown]
 # ## What the models write
-# We show the items that the paper's long prompt helps most and hurts most. Below each stands what the models write.
+# We show the items that the paper's long prompt helps most and hurts most. Each is followed by what the models write.
 
 # %%
 name, text = next(iter(spec.texts.items()))
 change = changes[(changes.level == level) & (changes.prompt == name) & (changes.text == "hard prompt")].set_index("item").change
 full, compressed = (Bench(settings, model, Level.parse(at)).network for at in ("full", level))
 writers = {settings.model(model).as_it_came: Subject(full), level: Subject(compressed)}
-writers[f"{level} behind the prompt"] = Subject(compressed, vectors(compressed, tokenizer, text))
+writers[f"{level} with the prompt"] = Subject(compressed, vectors(compressed, tokenizer, text))
 shown = {"helped most": change.nsmallest(spec.show).index, "hurt most": change.nlargest(spec.show).index}
 
 # %%
@@ -91,8 +91,8 @@ for title, numbers in shown.items():
 
 # %% [markdown]
 # ## The paper's questions
-# A model that takes instructions can be asked, as the paper did. Beside the paper's questions stand others whose answers are known. The table
-# counts right answers: alone, behind the paper's long prompt, and behind a neutral text. The embedded model takes no instructions.
+# An instruction-tuned model can be asked directly, as in the paper. We add questions with known answers. The table counts right answers:
+# alone, with the paper's long prompt, and with a neutral text. The embedded model is not tuned, so its table is empty.
 
 # %%
 asked = [row for at in ("full", level) for row in claim.answers(Bench(settings, model, Level.parse(at)), name)]

@@ -43,7 +43,7 @@ settings = study.load()
 seeds, broad, levels = settings.cross_compression.seeds, settings.soft_prompt.corpus, list(settings.study.levels)
 
 # %% [markdown]
-# ## Stitch
+# ## Use each prompt at every other level
 # The diagonal, a prompt at its own level, was scored for notebook 04.
 
 # %%

@@ -30,7 +30,7 @@
 # The last one is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
 #
 # If you can reach the Hugging Face Hub, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of
-# your profile. Put tasks of your own, as YAML for lm-eval, into `tasks.folder`.
+# your profile. For tasks of your own, set `tasks.folder` to a folder with their lm-eval YAML.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09_cross_task/reference.ipynb), as last recorded.
 
@@ -61,7 +61,7 @@ for name, item in asking.prepare(settings).items():
 
 # %% [markdown]
 # ## Ask them
-# Both runs use the same items and the same window length. The prompt adds its tokens on top. Its keys and values are computed once.
+# With and without a prompt, items and window length are the same; the prompt's tokens are extra. Its keys and values are computed once.
 
 # %%
 rows = []
@@ -74,8 +74,8 @@ cells.write(paths.question(settings, "cross_task", model), {"model": model}, tas
 
 # %% [markdown]
 # ## With and without
-# `gain` is the difference of the shares of right answers, and `cost` what compression took of them. Intervals vary with the items and, for
-# the prompt, with its seeds.
+# `gain` is the difference of the shares of right answers, and `cost` what compression took of them. Intervals allow for other items and,
+# with a prompt, other seeds.
 
 # %%
 table = claim.table(rows)

@@ -19,7 +19,7 @@
 # Claim C8: on the same compressed model, a soft prompt has fewer trainable parameters than LoRA and lower perplexity, even on other
 # corpora. The paper's LoRA has rank 32 on queries and values. For LLaMA-2-13B at 3 bits on C4 it reports 6.75 with a prompt (0.5 million
 # parameters) and 8.15 with LoRA (26 million). If the released code printed these figures with n = 100, the exact perplexity with the prompt
-# would be 8.14 (notebook 05). That cannot be known from outside.
+# would be 8.14 (notebook 05). We cannot know whether it did.
 #
 # The paper's reviewers asked three things. Were both learning rates swept? What about a LoRA with as few parameters as the prompt? What
 # about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. Each method's learning rate is swept
@@ -73,7 +73,8 @@ style.save(claim.figure(here, settings.model(model).as_it_came), paths.figures(s
 # %% [markdown]
 # ## Repair, or adaptation to the text?
 # A repair brings the compressed model nearer to the uncompressed one, so the KL divergence between the two falls. An adaptation to the text
-# lowers the NLL alone, and it would help the uncompressed model as well. Controls learn nothing: a repair has to beat them.
+# lowers the NLL alone, and it would help the uncompressed model as well. Some studies add controls, which learn nothing; a repair has to
+# beat them.
 
 # %%
 scored = cells.rows(scores.of_study(settings, model))

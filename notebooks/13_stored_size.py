@@ -14,11 +14,11 @@
 # ---
 
 # %% [markdown]
-# # What it takes to store, and what that buys
+# # How small each level is, and how good
 #
-# Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller, and a prompt recovers it as it does
-# the others. But such a model also needs a mask, scales and zero points, and a prompt has bytes of its own. Here every level stands at the
-# size it would take when packed, counted bit by bit.
+# Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller, and a prompt restores it as it does
+# other levels. But such a model also needs a mask, scales and zero points, and a prompt has bytes of its own. Here we count, bit by bit, the
+# size of every level when packed.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/13_stored_size/reference.ipynb), as last recorded.
 

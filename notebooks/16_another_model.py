@@ -20,8 +20,8 @@
 # no figure.
 #
 # We put the prompts learned on `model` before other models. In the embedded study there are two. The first, `sibling`, is the same model,
-# trained a little further on other text; the claim is about that one. The second is a control: it has the same tokenizer and width, but another
-# seed and fewer layers. We compare the prompts with untrained ones, and with prompts that the other model learned itself.
+# trained a little further on other text; we judge the claim on that one. The second is a control: it has the same tokenizer and width, but
+# another seed and fewer layers. We compare the prompts with untrained ones, and with prompts that the other model learned itself.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/16_another_model/reference.ipynb), as last recorded.
 
@@ -52,7 +52,7 @@ benches = [Bench(settings, other, Level.parse(level)) for other, level in produc
 seed, kept = recipe.seeds[0], f"another_model/{models.slug(model)}"
 
 # %% [markdown]
-# ## The other models without a prompt, behind an untrained one, and behind their own
+# ## The other models without a prompt, with an untrained one, and with their own
 
 # %%
 def scored(bench, learned, kind, seed, **taught):
@@ -73,7 +73,7 @@ for bench in benches:
     rows += scored(bench, own, "own", seed, trained_on=recipe.corpus, trained_at_level=str(bench.level))
 
 # %% [markdown]
-# ## Stitch
+# ## Use the prompts on the other models
 
 # %%
 for bench, one in product(benches, recipe.seeds):

@@ -17,7 +17,7 @@
 # # Try your model
 #
 # Name a model and, if you like, a text of your own. This notebook compresses the model, learns a repair at each level, and says what
-# compression cost, what each repair gave back, and what to use. It changes nothing in `params.yaml`, and it aims at `minutes`.
+# compression cost, what each repair gave back, and which did best. It changes nothing in `params.yaml`, and it aims at `minutes`.
 #
 # - `model`: a name in `params.yaml`, a folder, a `.gguf` file, or an id on the Hugging Face Hub
 # - `levels`: for instance `3bit`, `2bit/g64`, `75%`, `2:4`, `50%+4bit`, `wanda:50%`

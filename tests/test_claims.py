@@ -266,7 +266,7 @@ def test_tasks(shares, outcome):
     assert found.gain.mean == pytest.approx(shares[2] - shares[1], abs=0.003)
     assert found.cost.mean == pytest.approx(shares[0] - shares[1], abs=0.003)
     verdict = c7_cross_task.verdict(table, MARGINS.accuracy)
-    assert verdict.outcome == outcome and (outcome == "not measured") == ("detectable" not in verdict.figures)
+    assert verdict.outcome == outcome and (outcome == "not measured") == ("likely to be seen" not in verdict.figures)
 
 
 def learned(level: str, method: str, point: str, parameters: int, on: str, nll: float, rate: float = 0.1, falling: float = 0.0):
@@ -332,7 +332,7 @@ def test_what_two_formulas_make_of_the_same_prompts():
     theirs = pd.DataFrame(paper.LORA_3BIT)
     theirs["exact"] = theirs.prompt.map(paper.exact)
     told = metric_audit.told(ours, theirs, none=20.0, full=10.0)
-    assert "1 of 1 prompts look better than none and are not" in told and "4 leads over LoRA 0 exceed 1%" in told
+    assert "1 of 1 prompts look better than no prompt but are not" in told and "0 of its 4 leads over LoRA exceed 1%" in told
 
 
 @pytest.mark.parametrize(("lora", "full", "outcome"), [(2e6, 3e6, "supported"), (1.04e6, 5e6, "contradicted")])
@@ -473,7 +473,7 @@ def test_repair_is_told_from_adaptation_row_by_row():
     ]
     table = repair.table(settings, scored, stitched, compared).loc["75%"]
     assert list(table.index) == [
-        "uncompressed", "uncompressed, behind its own prompt", "uncompressed, behind that prompt", "compressed", "compressed + soft prompt",
+        "uncompressed", "uncompressed + its own prompt", "uncompressed + that prompt", "compressed", "compressed + soft prompt",
         "compressed + one end-of-text token", "compressed + LoRA, 8@qv",
     ]  # fmt: skip
     assert table.nll.tolist() == pytest.approx([2.0, 1.8, 1.9, 3.0, 2.6, 2.9, 2.4])

@@ -59,11 +59,11 @@ def test_the_sentences_follow_from_the_table(base):
     assert "50%, compressed + soft prompt: perplexity 20.0, a clear gain (+0.700 nats a token, +0.600 to +0.800)." in gains
     assert "50%, compressed + LoRA: perplexity 39.0, undecided (+0.000 nats" in gains
     assert "3bit, compressed + soft prompt: perplexity 33.0, clearly worse" in gains
-    assert use == "Of what was tried, use 50% with soft prompt: perplexity 20.0, 4.1 MB."
+    assert use == "Lowest perplexity, counting only clear gains: 50% with soft prompt, 20.0, 4.1 MB."
     table.loc[("50%", "compressed + LoRA"), ["gain", "low", "high"]] = 0.005, 0.001, 0.009
     assert "50%, compressed + LoRA: perplexity 39.0, no gain that matters (+0.005" in trial.advice(settled, table)[1]
     table.loc[table.index.get_level_values("subject") != "compressed", "low"] = -1.0
-    assert trial.advice(settled, table)[2] == "Of what was tried, use 3bit as it is: perplexity 30.0, 2.0 MB."
+    assert trial.advice(settled, table)[2] == "Lowest perplexity, counting only clear gains: 3bit as it is, 30.0, 2.0 MB."
 
 
 def test_what_cannot_be_tried_is_said(base):

@@ -91,7 +91,7 @@ def verdict(table: pd.DataFrame, costs: Mapping[str, Estimate], margin: float) -
         f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, neutral texts "
         f"{compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}"
     )
-    says = "telling a model in words that it is compressed improves its answers"
+    says = "telling a compressed model in words that it has errors improves its answers more than neutral text does"
     return Verdict("C1", says, part.told("Beats neutral text", "does not beat neutral text"), (part,), figures, "06_hard_prompt")
 
 
@@ -108,7 +108,7 @@ def figure(changes: pd.DataFrame) -> Figure:
     axis.set(
         xlabel="compression level",
         ylabel="change in NLL (nats a token)\nbelow zero it helps",
-        title="What a text before the document does to its items",
+        title="How a text put first changes the prediction of a document",
     )
     axis.legend(title=None, frameon=False)
     seaborn.despine(drawn)

@@ -19,7 +19,7 @@ from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
-PANELS = {("quantised",): "Quantised", ("pruned", "joint"): "Pruned, and pruned + quantised", ("given",): "Brought"}
+PANELS = {("quantised",): "Quantised", ("pruned", "joint"): "Pruned, and pruned + quantised", ("given",): "Your own"}
 MILD = 0.10
 """A level is mild when it costs at most this share in perplexity."""
 
@@ -72,9 +72,9 @@ def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ())
     mild = compressed[compressed.ppl_none <= (1 + MILD) * table.ppl_none["full"]]
     matches = judge("as good as the uncompressed model", mild.above_full.to_dict(), -margin, silent=silent, unfinished=unfinished)
     voting = compressed.loc[[cell.name for cell in helps.cells]]
-    shares = "no level costs clearly enough to speak of shares"
+    shares = "no level has a clear cost, so there is no share"
     if len(voting):
-        shares = f"it takes back {voting.recovered.min():.0%} to {voting.recovered.max():.0%} of the lost perplexity"
+        shares = f"the prompt gives back {voting.recovered.min():.0%} to {voting.recovered.max():.0%} of the lost perplexity"
     released = (mild.ppl_released <= table.ppl_none["full"]).sum()
     return [
         _verdict("C2", "a soft prompt lowers the perplexity of the compressed model at every level",

@@ -80,7 +80,7 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
         offset, across, along = place.get(Level.parse(row.level).family, ((0, 7), "center", "bottom"))
         axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
     axis.axhline(full.ppl_none, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.2, label=uncompressed)
-    axis.set(xlabel="megabytes on disk: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
+    axis.set(xlabel="megabytes if packed: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
     style.logarithmic(axis)
     axis.margins(x=0.1)
     axis.legend(frameon=False)

@@ -45,7 +45,7 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     if len(pairs):
         harmed = sum(cell.high is not None and cell.high < 0 for cell in parts[2].cells)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
-        figures = f"a prompt of another level keeps {share:.0%} of the own prompt's gain, and does clear harm in {harmed} of {len(pairs)} pairs"
+        figures = f"a prompt of another level gives {share:.0%} of the own prompt's gain, and does clear harm in {harmed} of {len(pairs)} pairs"
     headline = f"{parts[0].told('Helps', 'Does not help')}; across families: {parts[1].outcome}; more to less: {parts[3].outcome}"
     return Verdict("C6", says, headline, parts, figures, "08_cross_compression")
 

@@ -69,8 +69,8 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
         f"{task} {100 * mean(list(rows.gain)).mean:+.1f}" for task, rows in compressed.groupby(level="task", sort=False)
     )
     seen = 100 * POWER * next(iter(effects.values())).stderr if effects else float("nan")
-    figures = f"points by task, over levels: {by_task}; compression clearly costs accuracy in {len(voting)} of {len(cells)} cells"
-    figures += f"; detectable: {seen:.1f} points" if seen < float("inf") else ""
+    figures = f"change in points by task, mean over levels: {by_task}; compression clearly costs accuracy in {len(voting)} of {len(cells)} cells"
+    figures += f"; smallest effect likely to be seen: {seen:.1f} points" if seen < float("inf") else ""
     says = "the prompt of a broad corpus helps zero-shot tasks"
     return Verdict("C7", says, part.told("Raises accuracy", "Does not raise accuracy"), (part,), figures, "09_cross_task")
 
@@ -97,7 +97,7 @@ def figure(table: pd.DataFrame) -> Figure:
             rows.prompted,
             "o",
             color=PROMPT.colour,
-            label="with soft prompt (95 % for all cells together, paired with the items and over seeds)",
+            label="with soft prompt (95 % for all cells together, over items and seeds)",
         )
         chance = rows.chance.mean()
         axis.axhline(chance, color=style.UNCOMPRESSED, linestyle=":", linewidth=1.3)

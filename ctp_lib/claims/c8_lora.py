@@ -88,7 +88,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
     parts = (
         judge("the best prompt beats the best LoRA", here, margin, silent=silent),
         judge("also on other corpora", elsewhere, margin, silent=silent),
-        counted("with fewer parameters", fewer, 0.0, "of the prompt's"),
+        counted("with fewer parameters", fewer, 0.0, "of the prompt's parameters"),
     )
     equal = nearest_lora(table)
     equal = equal[equal.evaluated_on == broad]
@@ -149,7 +149,7 @@ def _best_on_validation(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published_comparison(axis: Axes) -> None:
-    """The paper's prompts and LoRA at 3 bits on C4: as printed (filled), and with the averaging undone (open)."""
+    """The paper's prompts and LoRA at 3 bits on C4: as printed (filled), and the prompts recomputed as exact (open)."""
     for row in paper.LORA_3BIT:
         if row["data"] == "C4":
             prompt, lora = (row["prompt_size"], row["prompt"]), (row["rank32_size"], row["rank32"])
@@ -160,4 +160,4 @@ def _published_comparison(axis: Axes) -> None:
             )
     axis.margins(x=0.3, y=0.15)
     axis.set(xscale="log", xlabel="million trainable parameters")
-    axis.set_title("3bit, C4 (published)\nopen: prompt, averaging undone", color=style.PUBLISHED_TEXT)
+    axis.set_title("3bit, C4 (published)\nopen: prompt, recomputed as exact", color=style.PUBLISHED_TEXT)

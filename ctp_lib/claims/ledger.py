@@ -51,11 +51,11 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
     tokens = prompt.training.steps * prompt.training.batch_windows * settings.evaluation.window
     learned = f"A prompt has {prompt.prompt_tokens} vectors, learned from {tokens:,} tokens of {prompt.corpus} by {prompt.how}."
     rules = (
-        "A claim is tested in cells: at a level, or at a level on one corpus or task. Some questions ask for the mean over cells, which is "
-        "then their only cell. A higher estimate is better for the claim. "
+        "A claim is tested in cells: at a level, or at a level on one corpus or task. Some questions are about the mean over cells; they "
+        "have one cell. A higher estimate is better for the claim. "
         "*Supported*: in every cell the whole interval lies above the margin, the smallest effect that matters. *Contradicted*: in at "
         "least one cell it lies at or below the margin. Otherwise *undecided*. A prompt that was still learning when its training ended can "
-        "support, but not contradict. Some cells do not vote; the reason is given. The intervals "
+        "support a claim, but not contradict it. Some cells do not vote; the reason is given. The intervals "
         "of a question hold for all its cells together. They allow for other documents or items, and for other seeds where something was "
         "learned. The table shows the mean over the cells of a claim's first question; the outcome rests on all cells and all questions."
     )

@@ -42,8 +42,8 @@ def told(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) 
     return (
         f"An untrained prompt of {untrained.prompt_tokens:.0f} vectors takes the exact perplexity from {none:.2f} to {untrained.ppl:.2f} and "
         f"the released figure to {untrained.ppl_released:.2f} (uncompressed: {full:.2f}). {fooled.sum()} of {len(ours)} prompts look better "
-        f"than none and are not. Of the paper's {len(theirs)} leads over LoRA {leads.sum()} exceed {LEADS:.0%} if they were printed by the "
-        f"released code with n = 100 and L = 1,024, which cannot be known from outside."
+        f"than no prompt but are not. If the released code printed the paper's rows (n = 100, L = 1,024), {leads.sum()} of its {len(theirs)} "
+        f"leads over LoRA exceed {LEADS:.0%}. We cannot know whether it did."
     )
 
 
@@ -69,7 +69,7 @@ def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float
     places = range(len(theirs))
     for shift, column, colour, label in (
         (-0.26, "prompt", PROMPT.colour, "prompt, printed"),
-        (0, "exact", "#f4a984", "prompt, averaging undone"),
+        (0, "exact", "#f4a984", "prompt, prompt, recomputed"),
         (0.26, "rank32", LORA.colour, "LoRA"),
     ):
         bars = right.bar([x + shift for x in places], theirs[column], 0.25, color=colour, label=label)

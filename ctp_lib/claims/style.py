@@ -43,7 +43,7 @@ def heat(
     colours: str | Colormap = "PuOr_r",
     shares: pd.DataFrame | None = None,
 ) -> None:
-    """``gains`` in numbers and colours, from -``bound`` (better) to ``bound``; under each number its share, where there are ``shares``."""
+    """``gains`` in numbers and colours, from -``bound`` (harm) to ``bound`` (better), with ``shares`` below where there are any."""
     shown = gains.rename(index=_two_lines, columns=_two_lines)
     notes = gains.map(("{:+.3f}" if shares is None else "{:+.2f}").format)
     if shares is not None:

@@ -105,7 +105,7 @@ def fit(study: Study, minutes: float) -> Study:
     with paths.replacing(kept) as incoming:
         incoming.write_text(json.dumps({"asked": asked, "steps": steps, "windows": windows}) + "\n", encoding="utf-8")
     print(f"Compressing took {spent:.0f} s, and a step takes {step:.2f} s.")
-    print(f"So {learned} times {steps} steps are learned, and {windows} windows are scored.")
+    print(f"So each of {learned} repairs gets {steps} steps, and {windows} windows are scored.")
     return _with(study, steps, windows)
 
 
@@ -174,5 +174,5 @@ def advice(study: Study, found: pd.DataFrame) -> list[str]:
     useful = found[(found.index.get_level_values("subject") == alone) | (found.low > margin)].loc[levels]
     best = useful.ppl.idxmin()
     use = f"{best[0]} as it is" if best[1] == alone else f"{best[0]} with {best[1].removeprefix('compressed + ')}"
-    use = f"Of what was tried, use {use}: perplexity {found.ppl[best]:.1f}, {found.megabytes[best]:.1f} MB."
+    use = f"Lowest perplexity, counting only clear gains: {use}, {found.ppl[best]:.1f}, {found.megabytes[best]:.1f} MB."
     return [f"Compression: {'; '.join(cost)}.", " ".join(said), use]
