@@ -80,13 +80,8 @@ def summary(claims: list[dict[str, Any]], settings: Study) -> dict[str, Any]:
 def _interval(found: dict[str, Any]) -> str:
     if found["estimate"] is None:
         return "-"
-    reach = (
-        ""
-        if found["low"] is None
-        else f" ({found['low']:+.3f} to {found['high']:+.3f})"
-        if found["clusters"] or found["seeds"]
-        else " (counted)"
-    )
+    counted = found["low"] is None or not (found["clusters"] or found["seeds"])
+    reach = "" if counted else f" ({found['low']:+.3f} to {found['high']:+.3f})"
     return f"{found['estimate']:+.3f}{reach} {found['unit']}"
 
 
