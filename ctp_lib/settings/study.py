@@ -182,7 +182,7 @@ def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(corpora, dict) and isinstance(corpora.get("sources"), dict) and isinstance(named, list):
         sources = corpora["sources"]
         for corpus in named:
-            require(corpus in sources, "study.corpora", corpus, f"one of {', '.join(sources)}")
+            require(isinstance(corpus, str) and corpus in sources, "study.corpora", corpus, f"one of {', '.join(sources)}")
         corpora = {**corpora, "sources": {corpus: sources[corpus] for corpus in named}}
     return {**raw, "corpora": corpora, **sections, "study": run}
 
