@@ -103,14 +103,19 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Stu
     present = {title: levels for families, title in PANELS.items() if (levels := _levels(rows, families))}
     widths = [*(len(levels) for levels in present.values()), 2.6]
     figure, axes = plt.subplots(1, len(present) + 1, figsize=(13.5, 4.6), squeeze=False, width_ratios=widths, layout="constrained")
+    methods = [name for name in rows.method.drop_duplicates() if not recovery.registry(settings).get(name).control]
+    top = style.ceiling(rows[rows.method.isin(methods)].ppl, full)
+    rows = rows.assign(drawn=rows.ppl.clip(upper=top))
     for axis, (title, levels) in zip(axes[0], present.items(), strict=False):
         if axis is not axes[0][0]:
             axis.sharey(axes[0][0])
-        _dumbbells(axis, rows, levels, full, settings)
+        _dumbbells(axis, rows, levels, methods, full, settings)
         axis.set_title(f"{title} ({', '.join(dict.fromkeys(_by(level, settings) for level in levels))})")
     _published_dumbbells(axes[0][-1])
     axes[0][0].set_ylabel(f"perplexity on {evaluated_on} (test)")
-    axes[0][0].legend(frameon=False, loc="upper left")
+    for axis in axes[0][: len(present)]:
+        style.logarithmic(axis)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), frameon=False, loc="outside lower left", ncols=4)
     seaborn.despine(figure)
     return figure
 
@@ -172,28 +177,33 @@ def _levels(table: pd.DataFrame, families: tuple[str, ...]) -> list[str]:
     return [level for level in table.level.drop_duplicates() if Level.parse(level).family in families]
 
 
-def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], full: float, settings: Study | None) -> None:
-    methods = [name for name in rows.method.drop_duplicates() if not recovery.registry(settings).get(name).control]
+def _dumbbells(axis: Axes, rows: pd.DataFrame, levels: list[str], methods: list[str], full: float, settings: Study | None) -> None:
+    """Without and with each of ``methods``, by ``ppl``, and where it is ``drawn``; lines are the extremes of seeds."""
+    at = {key: found for key, found in rows.groupby(["level", "method"])}
     for number, name in enumerate(methods):
-        method, shift = (
-            recovery.registry(settings).get(name),
-            0.22 * max(0, number - 1),
-        )  # the second stands above nothing, others beside it
-        seeds = [rows[(rows.level == level) & (rows.method == name)].ppl for level in levels]
-        places, values = [place + shift for place in range(len(levels))], [ppl.mean() for ppl in seeds]
-        if name != NONE.name:
-            without = [rows[(rows.level == level) & (rows.method == NONE.name)].ppl.mean() for level in levels]
-            axis.vlines(places, without, values, color=method.colour, linewidth=2.5, alpha=0.35, zorder=2)
-        axis.vlines(places, [ppl.min() for ppl in seeds], [ppl.max() for ppl in seeds], color=method.colour, zorder=3)
-        axis.scatter(places, values, s=70, color=method.colour, label=method.label, zorder=3)
+        method, shift = recovery.registry(settings).get(name), 0.22 * max(0, number - 1)  # the second stands above nothing
         side, align = (-0.09, "right") if name == NONE.name else (0.09, "left")
-        for place, value in zip(places, values, strict=True):
-            at, look = (place + side, value), {"color": method.colour, "fontsize": 11, "bbox": style.READABLE}
-            axis.annotate(f"{value:.1f}", at, ha=align, va="center", **look)
+        for place, level in enumerate(levels):
+            found, x = at[level, name], place + shift
+            value, y = found.ppl.mean(), found.drawn.mean()
+            ends = found.drawn.min(), found.drawn.max()
+            if name != NONE.name:
+                axis.vlines(x, at[level, NONE.name].drawn.mean(), y, color=method.colour, linewidth=2.5, alpha=0.35, zorder=2)
+            axis.vlines(x, *ends, color=method.colour, zorder=3)
+            label = method.label if not place else None
+            axis.scatter(x, y, s=70, color=method.colour, marker="^" if value > y else "o", label=label, zorder=3)
+            look = {"color": method.colour, "fontsize": 11, "bbox": style.READABLE}
+            axis.annotate(style.number(value), (x + side, y), ha=align, va="center", **look)
     called = settings.model(rows.model.iloc[0]).as_it_came if settings and "model" in rows else "uncompressed"
-    axis.axhline(full, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.3, label=called, zorder=1)
-    axis.annotate(f"{full:.1f}", (1, full), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=style.UNCOMPRESSED)
-    style.logarithmic(axis)
+    own = at["full", PROMPT.name].ppl.mean() if ("full", PROMPT.name) in at else None
+    for value, label, colour, x, align in (
+        (full, called, style.UNCOMPRESSED, 1, "right"), (own, f"{called} + soft prompt", PROMPT.colour, 0.01, "left")
+    ):  # fmt: skip
+        if value is not None:
+            axis.axhline(value, color=colour, linestyle="--", linewidth=1.3, label=label, zorder=1)
+            side = "top" if value < full else "bottom"
+            axis.annotate(f"{value:.1f}", (x, value), xycoords=("axes fraction", "data"), ha=align, va=side, color=colour)
+    axis.set_yscale("log")
     axis.set_xticks(range(len(levels)), levels)
     axis.set_xlim(-0.6, len(levels) - 0.4)
     axis.set_xlabel("compression level")

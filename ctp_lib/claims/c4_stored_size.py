@@ -70,6 +70,8 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     """
     style.use()
     full = table[table.level == "full"].iloc[0]
+    top = style.ceiling([*table.ppl_none, *table.ppl], full.ppl_none)
+    table = table.assign(ppl_none=table.ppl_none.clip(upper=top), ppl=table.ppl.clip(upper=top))
     figure, axis = plt.subplots(figsize=(9, 5), layout="constrained")
     for method, x, y in ((NONE, "megabytes", "ppl_none"), (PROMPT, "megabytes_with_prompt", "ppl")):
         axis.scatter(table[x], table[y], s=60, color=method.colour, label=method.label, zorder=3)
@@ -78,7 +80,8 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
         axis.plot(*ends, color=PROMPT.colour, alpha=0.35, linewidth=2)
         place = {"quantised": ((-8, 6), "right", "center"), "joint": ((11, 2), "left", "center")}
         offset, across, along = place.get(Level.parse(row.level).family, ((0, 7), "center", "bottom"))
-        axis.annotate(row.level, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
+        beyond = f"{row.level} (beyond the axis)" if row.ppl_none == top else row.level
+        axis.annotate(beyond, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
     axis.axhline(full.ppl_none, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.2, label=uncompressed)
     axis.set(xlabel="megabytes if packed: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
     style.logarithmic(axis)

@@ -69,7 +69,7 @@ def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float
     places = range(len(theirs))
     for shift, column, colour, label in (
         (-0.26, "prompt", PROMPT.colour, "prompt, printed"),
-        (0, "exact", "#f4a984", "prompt, prompt, recomputed"),
+        (0, "exact", "#f4a984", "prompt, recomputed"),
         (0.26, "rank32", LORA.colour, "LoRA"),
     ):
         bars = right.bar([x + shift for x in places], theirs[column], 0.25, color=colour, label=label)

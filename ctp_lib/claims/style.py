@@ -3,6 +3,8 @@
 Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is written.
 """
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,6 +19,8 @@ UNCOMPRESSED, NEUTRAL = "#111827", "#6b7280"
 """The uncompressed model, and what no method did; the methods say their own colours."""
 PUBLISHED, PUBLISHED_TEXT, PUBLISHED_CELL = "#adb5bd", "#6c757d", "#e9ecef"
 """Figures out of the paper, in every figure."""
+DESTROYED = 1000
+"""Times the perplexity of the uncompressed model."""
 READABLE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 """Behind a number that a line may cross."""
 
@@ -60,8 +64,25 @@ def _two_lines(name: str) -> str:
 
 
 def logarithmic(axis: Axes) -> None:
-    """A logarithmic axis of perplexity on which a range of less than a decade has ticks to read by, also where axes share it."""
+    """A logarithmic axis of perplexity, called when all is drawn: the narrower its range, the more ticks, also where axes share it."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)))
-    axis.yaxis.set_major_formatter("{x:g}")
+    low, high = axis.get_ylim()
+    fine = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+    subs = fine if high < 12 * low else (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter("{x:,g}")
     axis.yaxis.set_minor_locator(NullLocator())
+
+
+def ceiling(values: Iterable[float], reference: float) -> float:
+    """Up to where perplexities are drawn: beyond :data:`DESTROYED` times that of ``reference`` a model is no language model any more, and an
+    arrow at the ceiling stands for it. Infinite where there is none such.
+    """
+    values = list(values)
+    drawn = [value for value in values if value <= DESTROYED * reference]
+    return 2.5 * max(drawn) if len(drawn) < len(values) else math.inf
+
+
+def number(value: float) -> str:
+    """A perplexity in as many digits as a figure has room for."""
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:.1f} million"
