@@ -128,9 +128,16 @@ def test_any_method_has_its_table_and_its_points():
     table = c2_c3_recovery.table(made, REACHED, evaluated_on="broad", method="lora")
     assert table.gain["4bit"].mean == pytest.approx(0.5)
     figure = c2_c3_recovery.perplexity_by_level(pd.DataFrame(cells.rows(made)), evaluated_on="broad")
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["compressed", "compressed + LoRA", "compressed + soft prompt", "uncompressed"]
     assert figure.axes[0].get_title() == "Quantised (GPTQ)"
+
+
+def test_a_model_that_is_destroyed_is_an_arrow_at_the_ceiling():
+    made = [cell(level, row("none", nll, nll)) for level, nll in (("full", 1.0), ("4bit", 2.0), ("2bit", 16.0))]
+    figure = c2_c3_recovery.perplexity_by_level(pd.DataFrame(cells.rows(made)), evaluated_on="broad")
+    assert "8.9 million" in [text.get_text() for text in figure.axes[0].texts]
+    assert figure.axes[0].get_ylim()[1] < 100 * math.e and len(figure.axes[0].get_yticks()) < 12
 
 
 def test_scores_of_different_text_are_not_compared():
