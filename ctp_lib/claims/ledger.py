@@ -1,20 +1,24 @@
 """All verdicts of a study: as data, as a table and as a page.
 
-``python -m ctp_lib.claims.ledger`` writes the table of the recorded run :data:`SHOWN` into the README.
+``python -m ctp_lib.claims.ledger`` writes the table of the recorded run :data:`SHOWN` into the README, and what repairs the real model of
+:data:`REAL`.
 """
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ctp_lib.claims import style
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.study import Study
 
 SHOWN = "embedded"
 """The recorded run whose ledger the README shows."""
-BLOCK = re.compile(r"(?s)(?<=<!-- ledger -->\n).*?(?=<!-- end of ledger -->)")
+REAL = "smollm2_pilot"
+"""The recorded run of a real model, whose repairs the README shows."""
 
 
 def collect(settings: Study) -> list[dict[str, Any]]:
@@ -98,14 +102,27 @@ def _reach(cell: dict[str, Any]) -> str:
     return f"{cell['estimate']:+.3f}" + ("" if cell["low"] is None else f" [{cell['low']:+.3f}, {cell['high']:+.3f}]")
 
 
+def repairs(folder: Path) -> str:
+    """What was put on the first model of a recorded run, by level, as a table for a page: perplexity, and KL to the uncompressed model."""
+    table = pd.read_csv(next((folder / "repair").glob("*.csv")))
+    table["cell"] = [f"{style.number(row.ppl)} ({row.kl:.2f})" for row in table.itertuples()]
+    rows = table.pivot(index="subject", columns="level", values="cell").fillna("-")
+    rows = rows.loc[table.subject.drop_duplicates(), table.level.drop_duplicates()]
+    lines = [["", *rows.columns], ["---"] * (len(rows.columns) + 1), *([row.Index, *row[1:]] for row in rows.itertuples())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def in_readme(text: str, settings: Study) -> str:
-    """The README ``text`` with the ledger of the recorded run in its place."""
+    """The README ``text`` with the ledger of the recorded run, and the repairs of the real model, in their places."""
     folder = paths.recorded(settings, SHOWN)
     claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
     model = claims[0]["model"]
     runs = f"{folder.relative_to(settings.root).as_posix()}/runs"
     table = as_markdown([claim for claim in claims if claim["model"] == model], runs)
-    return BLOCK.sub(lambda _: table + "\n", text)
+    for name, found in (("ledger", table), ("repairs", repairs(paths.recorded(settings, REAL)))):
+        block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
+        text = block.sub(lambda _, found=found: found + "\n", text)
+    return text
 
 
 if __name__ == "__main__":
