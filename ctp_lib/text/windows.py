@@ -21,7 +21,7 @@ NEIGHBOURS = 4  # windows of one text in a row that count as one draw: the NLL o
 def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids that ``tokenizer`` puts before every text (LLaMA and Gemma have one); most put none."""
     whole, plain = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    return next(whole[:first] for first in range(len(whole)) if whole[first : first + len(plain)] == plain)
+    return next((whole[:first] for first in range(len(whole)) if whole[first : first + len(plain)] == plain), [])
 
 
 def begun(found: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
