@@ -80,8 +80,10 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
         axis.plot(*ends, color=PROMPT.colour, alpha=0.35, linewidth=2)
         place = {"quantised": ((-8, 6), "right", "center"), "joint": ((11, 2), "left", "center")}
         offset, across, along = place.get(Level.parse(row.level).family, ((0, 7), "center", "bottom"))
-        beyond = f"{row.level} (beyond the axis)" if row.ppl_none == top else row.level
-        axis.annotate(beyond, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
+        name = row.level
+        if row.ppl_none == top:
+            name, offset, across, along = f"{row.level}, beyond the axis", (9, 0), "left", "center"
+        axis.annotate(name, (row.megabytes, row.ppl_none), xytext=offset, textcoords="offset points", ha=across, va=along)
     axis.axhline(full.ppl_none, color=style.UNCOMPRESSED, linestyle="--", linewidth=1.2, label=uncompressed)
     axis.set(xlabel="megabytes if packed: codes, mask, scales, zero points, embeddings, prompt", ylabel="perplexity (test)")
     style.logarithmic(axis)

@@ -65,7 +65,8 @@ class Part:
                     else f"at {names[0]}"
                 )
             else:
-                where = f"at {', '.join(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)} of {len(self.cells)}"
+                of = "" if parts else f" of {len(self.cells)}"
+                where = f"at {', '.join(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)}{of}"
             parts.append(f"{words[outcome]} {where.removesuffix('at ')}".strip())
         told = "; ".join(parts) or "not measured"
         return told[0].upper() + told[1:]
