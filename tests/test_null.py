@@ -30,7 +30,7 @@ from ctp_lib.claims import (
 from ctp_lib.claims.verdict import Outcome
 
 pytestmark = pytest.mark.medium
-DRAWS = 120
+DRAWS = 80
 SLACK = 2.6 * math.sqrt(0.05 * 0.95 / DRAWS)
 COSTS = {"full": 0.0, "3bit": 0.07, "2bit": 0.6, "50%": 0.1, "75%": 0.9}
 
@@ -194,9 +194,8 @@ def test_at_the_edge_of_the_margin_it_is_rarely_decided(claim):
 @pytest.mark.parametrize("spread", [{"by_seed": 0.05, "by_document": 0.0}, {"by_seed": 0.0, "by_document": 0.2}], ids=str)
 @pytest.mark.parametrize("claim", ["C2", "C3", "C5", "C6", "C8", "C11"])
 def test_so_it_is_where_one_source_dominates_and_every_cell_lies_on_the_margin(claim, spread):
-    for gain in (1.0, MARGIN):
-        found = outcomes(claim, gain, MARGIN, **spread)
-        assert found["supported"] <= 0.05 + SLACK and found["contradicted"] <= 0.05 + SLACK
+    found = outcomes(claim, MARGIN, MARGIN, **spread)
+    assert found["supported"] <= 0.05 + SLACK and found["contradicted"] <= 0.05 + SLACK
 
 
 @pytest.mark.parametrize(("shared", "most", "least"), [(0, 0.05 + SLACK, 0.0), (12, 1.0, 0.8)])
