@@ -103,8 +103,8 @@ def test_they_stand_in_tables_and_figures_by_their_own_name_and_colour(project):
     figure = c2_c3_recovery.perplexity_by_level(pd.DataFrame(cells.rows(scored)), evaluated_on="broad", settings=project)
     axis = figure.axes[0]
     assert axis.get_title() == "Pruned, and pruned + quantised (every second column)"
-    labels = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert labels[1:3] == ["compressed + soft prompt", "compressed + mean shift"] and len(labels) == 2 + len(METHODS)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[1:3] == ["compressed + soft prompt", "compressed + mean shift"] and len(labels) == 3 + len(METHODS)
     collected = tables.collect(project, "perplexity")
     assert set(collected.method) == {"none", *METHODS} and collected.bytes_added[collected.method == "none"].eq(0).all()
 
