@@ -53,10 +53,14 @@ def test_the_sentences_follow_from_the_table(base):
         ("3bit", "compressed + LoRA"): (25.0, 0.2, 0.1, 0.3, 2.2),
     }  # fmt: skip
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["ppl", "gain", "low", "high", "megabytes"])
+    table["kl"] = table.ppl / 100
     table.index = pd.MultiIndex.from_tuples(rows, names=["level", "subject"])
     cost, gains, use = trial.advice(settled, table)
     assert cost == "Compression: 50% takes the perplexity from 10.0 to 40.0; 3bit takes the perplexity from 10.0 to 30.0."
-    assert "50%, compressed + soft prompt: perplexity 20.0, a clear gain (+0.700 nats a token, +0.600 to +0.800)." in gains
+    assert (
+        "50%, compressed + soft prompt: perplexity 20.0, a clear gain (+0.700 nats a token, +0.600 to +0.800; KL 0.400 to 0.200)."
+        in gains
+    )
     assert "50%, compressed + LoRA: perplexity 39.0, undecided (+0.000 nats" in gains
     assert "3bit, compressed + soft prompt: perplexity 33.0, clearly worse" in gains
     assert use == "Lowest perplexity, counting only clear gains: 50% with soft prompt, 20.0, 4.1 MB."

@@ -76,7 +76,7 @@ def figure(table: pd.DataFrame, levels: Sequence[str], settings: Study) -> Figur
         rows = table.loc[level].reindex(subjects)
         for axis, value, label in (
             (axes[0][column], rows.nll, "NLL"),
-            (axes[1][column], rows.kl, f"KL to the model, {subjects[0]}"),
+            (axes[1][column], rows.kl, f"KL to the model\n{subjects[0]}"),
         ):
             colours = [look.get(name, LORA.colour if name.startswith(LORA.label) else style.UNCOMPRESSED) for name in subjects]
             axis.bar_label(axis.barh(subjects, value, color=colours), fmt="{:.2f}", padding=3, fontsize=10)

@@ -169,7 +169,9 @@ def advice(study: Study, found: pd.DataFrame) -> list[str]:
         for subject, row in found.loc[level].drop(index=alone).iterrows():
             clear = "a clear gain" if row.low > margin else "clearly worse" if row.high < -margin else "no gain that matters"
             clear = "undecided" if row.high > margin >= row.low else clear
-            interval = f"{row.gain:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}"
+            interval = (
+                f"{row.gain:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}; KL {found.kl[level, alone]:.3f} to {row.kl:.3f}"
+            )
             said.append(f"{level}, {subject}: perplexity {row.ppl:.1f}, {clear} ({interval}).")
     useful = found[(found.index.get_level_values("subject") == alone) | (found.low > margin)].loc[levels]
     best = useful.ppl.idxmin()
