@@ -30,7 +30,7 @@ from ctp_lib.settings.spec import require
 from ctp_lib.settings.study import RunSpec, Study
 from ctp_lib.text import corpora, selection
 
-RATES = {3e7: (0.1, 1e-2), 5e8: (1e-2, 3e-3), math.inf: (1e-3, 3e-4)}
+RATES = {3e7: (0.1, 1e-2), 5e8: (3e-2, 3e-3), math.inf: (1e-3, 3e-4)}
 """By parameters, at most: the learning rates of a prompt and of LoRA. A rule of thumb from the recorded sweeps; nothing is swept here."""
 LEARNING = 0.7
 """Of the time that is left after compression: the share that goes into learning; the rest is for scoring."""
