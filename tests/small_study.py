@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,25 @@ def write(folder: Path, raw: dict[str, Any], family: str = "llama") -> Path:
     families.save(family, folder / "other", seed=1)
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     return folder
+
+
+def write_task(folder: Path, options: list[str]) -> None:
+    """A task of one's own in ``folder``, called ``mine``: eight items, whose answers take turns to be right."""
+    folder.mkdir(exist_ok=True)
+    items = [{"question": "Return the", "options": options, "right": number % 2} for number in range(8)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "mine.yaml").write_text(
+        f"""task: mine
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder / "items.jsonl"}}}, cache_dir: {folder / "cache"}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: question
+doc_to_target: right
+doc_to_choice: options
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+    )
 
 
 def make(folder: Path, **profile: Any) -> Study:

@@ -23,30 +23,13 @@ from test_graph import copied
 
 pytestmark = pytest.mark.long
 LEVELS = ["full", "3bit", "50%+4bit"]
-TASK = """task: mine
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {items}}}, cache_dir: {cache}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: question
-doc_to_target: right
-doc_to_choice: options
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
 
 
 def toy(folder: Path) -> Path:
     """The whole graph, at toy size."""
     copied(folder)
-    raw = small_study.params(levels=LEVELS, tasks={"names": ["mine"], "folder": "tasks"})
-    small_study.write(folder, raw)
-    (folder / "tasks").mkdir()
-    items = [{"question": "sum of the", "options": ["axis", "array"], "right": number % 2} for number in range(8)]
-    (folder / "tasks" / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    task = TASK.format(items=folder / "tasks" / "items.jsonl", cache=folder / "cache")
-    (folder / "tasks" / "mine.yaml").write_text(task)
-    raw = yaml.safe_load((folder / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    small_study.write(folder, small_study.params(levels=LEVELS, tasks={"names": ["mine"], "folder": "tasks"}))
+    small_study.write_task(folder / "tasks", ["axis", "array"])
     return folder
 
 

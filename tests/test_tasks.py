@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import random
 from collections import Counter
 
 import families
 import pytest
+import small_study
 import torch
 from conftest import small_model
 from lm_eval.models.huggingface import HFLM
@@ -171,20 +171,7 @@ def test_a_prompt_computed_once_scores_as_lm_eval_behind_peft(family, at_once, t
 
 
 def test_a_task_of_ones_own_is_asked(network, tokenizer, tmp_path):
-    items = [{"question": "Return the", "options": ["sum", "axis"], "right": number % 2} for number in range(8)]
-    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    (tmp_path / "mine.yaml").write_text(
-        f"""task: mine
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {tmp_path / "items.jsonl"}}}, cache_dir: {tmp_path / "cache"}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: question
-doc_to_target: right
-doc_to_choice: options
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
-    )
+    small_study.write_task(tmp_path, ["sum", "axis"])
     (score,) = zero_shot.evaluate(
         Subject(network), tokenizer, ["mine"], [tmp_path / "not there", tmp_path], max_length=64, tokens_at_once=99
     )
