@@ -34,7 +34,8 @@ ROUTES = (
 @dataclass
 class Hub:
     """The hub's folder, what it was asked for (``asked``), and how it fails: ``gated`` repositories answer 401; of the files in
-    ``torn`` only half is sent, once; those in ``altered`` come with one byte changed; ``down`` answers 503 to everything.
+    ``torn`` only half is sent, once; those in ``altered`` come with one byte changed, those in ``longer`` with more than was announced;
+    repositories in ``outside`` list a file above their folder; ``down`` answers 503 to everything.
     """
 
     root: Path
@@ -42,6 +43,8 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     altered: set[str] = field(default_factory=set)
+    longer: set[str] = field(default_factory=set)
+    outside: set[str] = field(default_factory=set)
     down: bool = False
     url: str = ""
 
@@ -115,7 +118,7 @@ class _Answer(BaseHTTPRequestHandler):
         return self._refuse(404, "", "Not found")
 
     def _resolve(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
-        path = folder / parts["path"]
+        path = folder / (parts["path"] if parts["repo"] not in self.hub.outside else Path(parts["path"]).name)
         if not path.is_file():
             return self._refuse(404, "EntryNotFound", "Entry not found")
         name, content = f"{parts['repo']}/{parts['path']}", path.read_bytes()
@@ -125,6 +128,8 @@ class _Answer(BaseHTTPRequestHandler):
             headers |= {"X-Linked-ETag": f'"{tag}"', "X-Linked-Size": str(len(content))}
         if name in self.hub.altered:
             content = bytes([content[0] ^ 1]) + content[1:]
+        if name in self.hub.longer and self.command == "GET":
+            content += bytes(10_000)
         status, start = 200, 0
         if given := re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range", "")):
             status, start = 206, int(given[1])
@@ -137,6 +142,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _info(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
         files = [{"rfilename": str(path.relative_to(folder))} for path in sorted(folder.rglob("*")) if path.is_file()]
+        files += [{"rfilename": "../../config.json"}] * (parts["repo"] in self.hub.outside)
         common = {
             "sha": commit(folder),
             "private": False,
@@ -154,7 +160,10 @@ class _Answer(BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound", "Entry not found")
         recursive = parse_qs(urlsplit(self.path).query).get("recursive", ["False"])[0].lower() in ("true", "1")
         paths = sorted(start.rglob("*") if recursive else start.iterdir())
-        self._json([_entry(folder, path) for path in paths])
+        found = [_entry(folder, path) for path in paths]
+        if parts["repo"] in self.hub.outside:
+            found.append({**_entry(folder, folder / "config.json"), "path": "../../config.json"})
+        self._json(found)
 
     def _paths_info(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
         form = json.loads(body) if body.lstrip()[:1] == b"{" else parse_qs(body.decode())

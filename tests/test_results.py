@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 from dataclasses import replace
@@ -81,7 +80,7 @@ def test_curves_and_what_learning_cost_are_those_of_the_study(tmp_path):
             halfway = 1.02 if str(level) == "2bit" else 1.005
             curve = [2.0 + seed, halfway + seed, 1.0 + seed]
             run = {"curve": [{"step": n, "tokens": n, "training_loss": None, "validation_nll": nll} for n, nll in enumerate(curve)]}
-            (goal / paths.LEARNED).write_text(json.dumps({"identity": {}, "run": run}))
+            cells.write(goal / paths.LEARNED, {}, identity={}, run=run)
             cell = {"model": "reference", "level": str(level), "method": "soft_prompt"}
             cells.write_cost(settings, goal, cell, [provenance.Cost("train", seconds=1.0 + seed, seed=seed)])
     curve = tables.collect(settings, "curve")

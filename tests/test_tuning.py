@@ -19,6 +19,7 @@ from ctp_lib.appendix import small_models
 from ctp_lib.model.likelihood import token_nll
 from ctp_lib.recovery import training
 from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE, SoftPrompt
+from ctp_lib.results import tensor_file
 from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.text import windows
 
@@ -59,7 +60,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_bytes(tmp_path, asked):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "prompt").exists(), "it was to be killed before the end"
-    reached = training.load_state(killed / "checkpoint.safetensors")[1]["step"]
+    reached = tensor_file.load(killed / "checkpoint.safetensors")[1]["step"]
     asked.clear()
     resumed = learn(killed)
     assert asked == list(range(reached, SPEC.steps)) and 0 < reached < SPEC.steps
@@ -84,7 +85,7 @@ def test_muon_resumes_to_the_same_weights(tmp_path):
             network, loss, batch, spec, identity={}, validate=lambda: 0.0, checkpoint=folder / "c", label="t",
             optimizers=small_models.muon_and_adamw,
         )  # fmt: skip
-        return training.load_state(folder / "c")[0]["now.model.layers.0.mlp.up_proj.weight"]
+        return tensor_file.load(folder / "c")[0]["now.model.layers.0.mlp.up_proj.weight"]
 
     with pytest.raises(KeyboardInterrupt):
         weights(tmp_path / "cut", stop_at=3)
@@ -103,7 +104,7 @@ def test_a_finished_training_is_not_done_again(tmp_path, asked):
 
 def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path, asked):
     foreign = {"step": 35, "losses": [], "identity": {"seed": 1}, "run": {}}
-    training.save_state(tmp_path / "checkpoint.safetensors", {"now.prompt_embeddings": torch.zeros(4, 32)}, foreign)
+    tensor_file.save(tmp_path / "checkpoint.safetensors", {"now.prompt_embeddings": torch.zeros(4, 32)}, foreign)
     learn(tmp_path)
     assert asked == list(range(SPEC.steps))
 
@@ -116,8 +117,8 @@ def test_a_torn_checkpoint_is_said_to_be_torn(tmp_path):
 
 def test_checkpoints_keep_tensors_and_values(tmp_path):
     path = tmp_path / "deep" / "c.safetensors"
-    training.save_state(path, {"a": torch.arange(3)}, {"b": [1.5, None]})
-    tensors, values = training.load_state(path)
+    tensor_file.save(path, {"a": torch.arange(3)}, {"b": [1.5, None]})
+    tensors, values = tensor_file.load(path)
     assert tensors["a"].tolist() == [0, 1, 2] and values == {"b": [1.5, None]}
 
 

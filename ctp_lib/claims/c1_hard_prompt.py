@@ -13,6 +13,7 @@ from ctp_lib.claims import style
 from ctp_lib.claims.estimate import Estimate, of_runs
 from ctp_lib.claims.verdict import Verdict, judge, without_cost
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
+from ctp_lib.model import loading
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
 from ctp_lib.recovery.hard_prompt import vectors
@@ -43,11 +44,8 @@ def answers(bench: Bench, name: str) -> list[dict[str, Any]]:
     before = {"alone": "", name: spec.texts[name], "neutral": spec.neutral[0]}
     for question, right in spec.questions.items() if tokenizer.chat_template else ():
         for text, words in before.items():
-            asked = [{"role": "user", "content": f"{words}\n\n{question}".strip()}]
-            ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)[
-                "input_ids"
-            ]
-            answer = write_on(Subject(bench.network), tokenizer, ids[0], spec.continuation)
+            ids = loading.as_chat(tokenizer, f"{words}\n\n{question}".strip())
+            answer = write_on(Subject(bench.network), tokenizer, ids, spec.continuation)
             found = any(word.lower() in answer.lower() for word in right)
             rows.append({"level": str(bench.level), "question": question, "text": text, "right": found, "answer": answer})
     return rows

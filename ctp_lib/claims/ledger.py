@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ctp_lib.claims import style
+from ctp_lib.results import cells
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.study import Study
 
@@ -30,7 +31,7 @@ def collect(settings: Study) -> list[dict[str, Any]]:
         kept = paths.claim(settings, model, "any").parent.glob("*.json")
         for path in sorted(kept, key=lambda path: (len(path.stem), path.stem)):
             if path.stem != "C11" or settings.another_model.of(model):  # else it is of another study
-                verdict = json.loads(path.read_text(encoding="utf-8"))
+                verdict = cells.read(path)
                 first = verdict["parts"][0]
                 main = {name: first[name] for name in ("estimate", "low", "high", "unit", "margin", "seeds", "clusters")}
                 voted = [cell["name"] for cell in first["cells"]]

@@ -1,6 +1,5 @@
 """Compressed models on disk: plain dense Hugging Face folders, each with a manifest of what it was made by."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,8 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
     complete.
     """
     folder, wanted = paths.compressed(settings, model, level), identity(settings, model, level)
-    if (found := _manifest(folder)) == json.loads(json.dumps(wanted)):
-        return found
+    if found := cells.known(folder / MANIFEST, wanted):
+        return found["identity"]
     method, spec = method_for(level, registry(settings)), settings.model(model)
     costs: list[Cost] = []
     with paths.replacing(folder) as incoming:
@@ -80,21 +79,19 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
             network.save_pretrained(incoming)
             tokenizer.save_pretrained(incoming)
             costs.append(cost)
-        (incoming / MANIFEST).write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        cells.write_cost(settings, folder, {"model": model, "level": str(level), "method": "none"}, costs)
-    return json.loads(json.dumps(wanted))
+        cell = {"model": model, "level": str(level), "method": "none"}
+        written = cells.write_manifest(incoming, MANIFEST, cell, identity=wanted)
+        cells.write_cost(settings, folder, cell, costs)
+    return written["identity"]
 
 
 def load(settings: Study, model: str, level: Level, *, on: torch.device | str = "cpu") -> PreTrainedModel:
     """The model at a level, from its folder, made first if need be."""
     make(settings, model, level)
     folder = None if level.family == "full" else paths.compressed(settings, model, level)
+    if folder:
+        cells.check_files(folder / MANIFEST)
     return loading.load_model(settings.model(model), folder, on=on)
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _check_groups(network: PreTrainedModel, level: Level) -> None:

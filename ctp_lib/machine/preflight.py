@@ -54,6 +54,8 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     """
     spec = settings.model(model)
     tokenizer = loading.load_tokenizer(spec)
+    if tokenizer.chat_template:
+        loading.as_chat(tokenizer, "hello")
     network = on_shapes(spec)
     prompt = max([settings.soft_prompt.prompt_tokens, *(settings.comparison.prompt_tokens if "lora" in works else [])])
     loading.check_fit(network, tokenizer, max(settings.compression.window, settings.evaluation.window + prompt))

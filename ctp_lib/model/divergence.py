@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
 from ctp_lib.model import likelihood
 from ctp_lib.model.likelihood import FrozenHeadLoss, Head, PromptCache, frozen_head, nll_of_chunk, predicting_rows, token_nll
-from ctp_lib.settings import paths
+from ctp_lib.results import tensor_file
+from ctp_lib.settings.spec import ParameterError
 
 AT_MOST = 4 * 10**9  # bytes that are kept of one model; what goes beyond is computed each time
 
@@ -42,8 +41,8 @@ class Teacher:
         path = self.folder / f"{name}.safetensors"
         if path.exists():
             try:
-                return load_file(path, device=str(self.network.device))["states"].to(self.network.dtype), head
-            except (SafetensorError, KeyError):
+                return tensor_file.load(path)[0]["states"].to(self.network.device, self.network.dtype), head
+            except ParameterError:
                 path.unlink()  # damaged, so it is made again
         rows = predicting_rows(self.network, windows, None)[0]
         states = rows.to(torch.bfloat16 if rows.dtype == torch.bfloat16 else torch.float16)
@@ -51,8 +50,7 @@ class Teacher:
             return rows, head
         if states.nbytes <= self._room:
             self._room -= states.nbytes
-            with paths.replacing(path) as incoming:
-                save_file({"states": states.cpu().contiguous()}, incoming)
+            tensor_file.save(path, {"states": states})
         return states.to(rows.dtype), head
 
 

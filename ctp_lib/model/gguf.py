@@ -22,6 +22,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.model.likelihood import token_nll
+from ctp_lib.results import cells
 from ctp_lib.settings import models, paths
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, first_line, require
@@ -44,14 +45,15 @@ def folder(spec: ModelSpec) -> Path:
     """The folder of the GGUF file of ``spec``, imported if need be; :class:`ParameterError` when it is missing, another, or imports wrongly."""
     local, goal = spec.root / spec.source, spec.root / "models" / "imported" / models.slug(spec.source)
     said = {"source": spec.source, "package": spec.package, "sha256": spec.sha256 or _sha256(local)}
-    if (goal / MANIFEST).exists() and json.loads((goal / MANIFEST).read_text(encoding="utf-8")) == said:
+    if cells.known(goal / MANIFEST, said):
+        cells.check_files(goal / MANIFEST)
         return goal
     with _file(spec) as file:
         found = _sha256(file)
         require(found == said["sha256"], f"the sha256 of {spec.source}", found, f"{said['sha256']}, as models says")
         with paths.replacing(goal) as incoming:
             _import(file, incoming)
-            (incoming / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            cells.write_manifest(incoming, MANIFEST, {"model": spec.source}, identity=said)
     return goal
 
 

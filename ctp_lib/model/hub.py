@@ -23,7 +23,12 @@ def fetch(repository: str, revision: str | None = None, patterns: list[str] = MO
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, max_workers=4))
         fetched = set(blobs.glob("*")) - before
         altered = HfApi().verify_repo_checksums(repository, revision=folder.name).mismatches if fetched else []
-    except (errors.EntryNotFoundError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
+    except (
+        errors.EntryNotFoundError,
+        httpx.HTTPError,
+        OSError,
+        ValueError,
+    ) as error:  # a ValueError: names that are none, or lead outside
         raise ParameterError(_sentence(repository, revision, error)) from None
     for file in altered:
         (folder / file["path"]).resolve().unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,22 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def as_chat(tokenizer: PreTrainedTokenizerBase, said: str) -> torch.Tensor:
+    """The tokens (int64) of what a user ``said``, and of what stands before an answer, by the model's own template, which runs in a sandbox.
+
+    Raises :class:`ParameterError` when the template fails, or does what the sandbox forbids.
+    """
+    turn = [{"role": "user", "content": said}]
+    try:
+        return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"][
+            0
+        ]
+    except Exception as error:  # of many kinds, by what the template holds
+        raise ParameterError(
+            f"the model's chat template fails ({first_line(error)}); correct it, or take it out of its folder"
+        ) from None
+
+
 def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str = "cpu") -> PreTrainedModel:
     """The model in ``spec.dtype``, frozen and in evaluation mode, ``on`` a device; from the folder ``compressed`` when that is given.
 
@@ -54,6 +71,10 @@ def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.dev
         refused = "pickled ones are refused, since reading them can run code"
         remedy = f"name a revision that has them, or convert where that does no harm: {convert}"
         raise ParameterError(f"model {spec.source!r} has no weights in safetensors, and {refused}; {remedy}")
+    for index in source.glob("*.safetensors.index.json"):
+        shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+        if outside := sorted(shard for shard in shards if Path(shard).name != shard):
+            raise ParameterError(f"{index} names {outside[0]}, outside of its folder; take this model from elsewhere")
     return read(spec, source, name, "; delete this folder and compress again" if compressed else "").to(on)
 
 

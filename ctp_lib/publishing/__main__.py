@@ -1,7 +1,6 @@
 """Write a hub-ready folder under ``published/``, and upload it if asked: ``python -m ctp_lib.publishing prompt reference 75%``."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import httpx
@@ -11,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from ctp_lib.publishing import folders
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import ParameterError, first_line
+from ctp_lib.settings.spec import ParameterError, first_line, one_sentence
 
 
 def push(folder: Path, repository: str) -> str:
@@ -27,6 +26,7 @@ def push(folder: Path, repository: str) -> str:
     return str(address)
 
 
+@one_sentence()
 def main() -> None:
     """The command line; one sentence on stderr when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.publishing", description="Write a hub-ready folder under published/.")
@@ -37,16 +37,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of the prompt; the first of soft_prompt.seeds unless given")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to this repository, private at first")
     asked = parser.parse_args()
-    try:
-        settings, level = study.load(), Level.parse(asked.level)
-        seed = settings.soft_prompt.seeds[0] if asked.seed is None else asked.seed
-        of_prompt = () if asked.what == "model" else (seed,)
-        folder = kinds[asked.what](settings, asked.model, level, *of_prompt)
-        print(folder.relative_to(settings.root))
-        if asked.push:
-            print(push(folder, asked.push))
-    except ParameterError as error:
-        sys.exit(str(error))
+    settings, level = study.load(), Level.parse(asked.level)
+    seed = settings.soft_prompt.seeds[0] if asked.seed is None else asked.seed
+    of_prompt = () if asked.what == "model" else (seed,)
+    folder = kinds[asked.what](settings, asked.model, level, *of_prompt)
+    print(folder.relative_to(settings.root))
+    if asked.push:
+        print(push(folder, asked.push))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -76,8 +75,8 @@ class Bench:
         """
         lesson, goal = self.lesson(name, seed, **other), goal or paths.learned(self.study, self.model, self.level, name, seed)
         about = goal / paths.LEARNED
-        wanted = json.loads(json.dumps(lesson.identity))
-        if about.exists() and (found := json.loads(about.read_text(encoding="utf-8")))["identity"] == wanted:
+        if found := cells.known(about, lesson.identity):
+            cells.check_files(about)
             learned = lesson.method.load(goal, self.network if onto is None else onto)
             learned.run, learned.method = TrainingRun(**found["run"]) if found["run"] else None, name
             return learned
@@ -89,8 +88,7 @@ class Bench:
             with paths.replacing(goal) as incoming:
                 incoming.mkdir()
                 learned.save(incoming, self.study.model(self.model), self.network)
-                about = json.dumps({"identity": wanted, "run": run}, indent=1)
-                (incoming / paths.LEARNED).write_text(about + "\n", encoding="utf-8")
+                cells.write_manifest(incoming, paths.LEARNED, cell, identity=lesson.identity, run=run)
                 cells.write_cost(self.study, goal, cell, [cost])
             checkpoint.unlink(missing_ok=True)
         return learned

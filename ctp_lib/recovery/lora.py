@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -21,6 +21,7 @@ from ctp_lib.model import loading
 from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE
 from ctp_lib.settings.learning import LoraSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, require
@@ -57,7 +58,7 @@ class Adapter(Learned):
         """Write a PEFT ``LORA`` adapter."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.cpu().contiguous() for name, weight in self.weights.items()}
-        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         said = {"base_model_name_or_path": base.source, "revision": base.revision, "inference_mode": True}
         dataclasses.replace(self.config, **said).save_pretrained(folder)
 
@@ -109,10 +110,10 @@ class Lora(Method):
 
     def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
         """Read an adapter back. Raises :class:`ParameterError` when it is damaged."""
-        from peft import LoraConfig, load_peft_weights
+        from peft import LoraConfig
 
-        try:
-            return Adapter(LoraConfig.from_pretrained(folder), load_peft_weights(str(folder), device="cpu"))
+        try:  # not by PEFT's own reading, which goes on to pickles and to the hub
+            return Adapter(LoraConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE))
         except (OSError, ValueError, SafetensorError) as error:
             raise ParameterError(f"{folder} is not a readable LoRA ({error}); train it again") from None
 

@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher
-from ctp_lib.settings import paths
+from ctp_lib.results import tensor_file
 from ctp_lib.settings.learning import TrainingSpec
 
 Loss = Callable[[Tensor], Tensor]
@@ -162,14 +160,16 @@ class _State:
         for number, optimizer in enumerate(self.optimizers):
             for index, entries in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{number}.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
-        save_state(self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)})
+        tensor_file.save(
+            self.path, tensors, {"step": step, "losses": self.losses, "identity": self.identity, "run": asdict(self.run)}
+        )
 
     @torch.no_grad()
     def resume(self) -> int:
         """Take up the checkpoint, if there is one of the same training; the step to go on from."""
         if not self.path.exists():
             return 0
-        tensors, values = load_state(self.path)
+        tensors, values = tensor_file.load(self.path)
         if values["identity"] != self.identity:
             return 0
         for name, parameter in self.trainable.items():
@@ -183,20 +183,3 @@ class _State:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(states)})  # rates follow from the step
         self.run, self.losses = TrainingRun(**values["run"]), values["losses"]
         return values["step"]
-
-
-def save_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Write ``tensors`` and JSON-able ``values`` to ``path``, replacing what was there in one step."""
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with paths.replacing(path) as incoming:
-        save_file(contiguous, incoming, metadata={"values": json.dumps(values)})
-
-
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read back what :func:`save_state` wrote. Raises :class:`ValueError` for a damaged file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return tensors, json.loads((file.metadata() or {})["values"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it and run again") from None

@@ -1,4 +1,7 @@
-"""One JSON a cell, with its numbers alone; another, under ``costs``, with seconds, memory, machine and commit."""
+"""One JSON a cell, with its numbers alone; another, under ``costs``, with seconds, memory, machine and commit.
+
+Each has a digest of what it says, and of the files that lie beside it if it speaks for a folder, so that damage is found before it is read.
+"""
 
 import json
 from collections.abc import Sequence
@@ -6,17 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from ctp_lib.results.provenance import Cost, provenance
-from ctp_lib.settings import paths
+from ctp_lib.settings import digests, paths
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
+
+DIGEST = "digest"
 
 
 def write(path: Path, cell: dict[str, Any], **sections: Any) -> dict[str, Any]:
     """Write one cell: ``cell`` says what was asked, ``sections`` what came of it. Returns it as it will be read."""
-    text = json.dumps({"cell": cell, **sections}, indent=1, ensure_ascii=False, allow_nan=False)
+    found = json.loads(json.dumps({"cell": cell, **sections}, allow_nan=False))
+    text = json.dumps(found | {DIGEST: digests.short(found)}, indent=1, ensure_ascii=False)
     with paths.replacing(path) as incoming:
         incoming.write_text(text + "\n", encoding="utf-8")
-    return json.loads(text)
+    return found
+
+
+def write_manifest(folder: Path, name: str, cell: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    """Write the cell ``name`` that speaks for ``folder``, when its other files are there."""
+    files = {path.relative_to(folder).as_posix(): digests.content(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return write(folder / name, cell, **sections, files=files)
 
 
 def write_cost(settings: Study, goal: Path, cell: dict[str, Any], costs: Sequence[Cost]) -> None:
@@ -27,10 +39,13 @@ def write_cost(settings: Study, goal: Path, cell: dict[str, Any], costs: Sequenc
 def read(path: Path) -> dict[str, Any]:
     """One cell. Raises :class:`ParameterError` when its file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and (said := found.pop(DIGEST, None)) and said != digests.short(found):
+            raise ValueError("it is not what was written")
+        return found
     except FileNotFoundError:
         raise ParameterError(f"{path} is not there; run `make repro`, or the notebook that makes it") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ParameterError(f"{path} is damaged ({error}); delete it and run `make repro`") from None
 
 
@@ -40,6 +55,14 @@ def known(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         return None
     found = read(path)
     return found if found.get("identity") == json.loads(json.dumps(identity)) else None
+
+
+def check_files(path: Path) -> None:
+    """Raise :class:`ParameterError` when a file for which the manifest ``path`` speaks is damaged or missing."""
+    for name, said in read(path).get("files", {}).items():
+        file = path.parent / name
+        if digests.content(file) != said:
+            raise ParameterError(f"{file} is damaged; delete the folder {path.parent} and run again, which makes it anew")
 
 
 def rows(cells: Sequence[dict[str, Any]], section: str = "perplexity") -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ anything starts. The executed copy goes to ``results/<study>/runs/``, named afte
 
 import argparse
 import ast
+import contextlib
 import datetime
 import json
 import shutil
@@ -23,7 +24,7 @@ from ruamel.yaml import YAML
 from ctp_lib.compression.base import method_for, registry
 from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import ParameterError, no_room, one_sentence
 from ctp_lib.settings.study import Study
 
 SECONDS = Path("data/seconds.jsonl")
@@ -57,7 +58,6 @@ def run(source: Path, given: dict[str, str]) -> int:
     slugs = [Level.parse(value).slug if name == "level" else models.slug(str(value)) for name, value in parameters.items()]
     cell = "-".join(slugs) or "all"
     target = paths.results(settings) / "runs" / source.stem / f"{cell}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True)
     return _execute(notebook, parameters, target, settings.root)
 
 
@@ -91,25 +91,35 @@ def check_parameters(given: dict[str, str], defaults: dict[str, Any], settings: 
 
 def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target: Path, root: Path) -> int:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
-    nbformat.write(notebook, target)
-    sockets = tempfile.mkdtemp(prefix="ctp-")  # of this kernel alone, whatever else runs here
+    scratch = Path(tempfile.mkdtemp(prefix="ctp-"))  # with the sockets of this kernel alone, whatever else runs here
+    copy = scratch / target.name
     try:
+        nbformat.write(notebook, copy)
         papermill.execute_notebook(
-            target, target, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
-            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+            copy, copy, parameters, kernel_name="python3", cwd=root, log_output=False, progress_bar=False,
+            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config(KernelManager={"transport": "ipc", "ip": f"{scratch}/kernel"}),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
-        print(f"{error.ename}: {error.evalue}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
+        said = f"{error.ename}: {error.evalue}"
+        print(no_room(said) or f"{said}\nthe notebook with its traceback is {target.relative_to(root)}", file=sys.stderr)
+        return 1
+    except DeadKernelError:
+        print(
+            "the notebook's process was ended from outside, as systems do when memory is short; run again, it goes on",
+            file=sys.stderr,
+        )
         return 1
     finally:
-        shutil.rmtree(sockets, ignore_errors=True)
-        executed = nbformat.read(target, as_version=4)
-        _log_seconds(executed, target, root)
-        _strip_times(executed)
-        with paths.replacing(target) as incoming:
-            nbformat.write(executed, incoming)
+        with contextlib.suppress(ValueError):  # of a copy that is torn, since there is no room for it
+            executed = nbformat.read(copy, as_version=4)
+            _log_seconds(executed, target, root)
+            _strip_times(executed)
+            with paths.replacing(target) as incoming:
+                nbformat.write(executed, incoming)
+        shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
@@ -147,4 +157,5 @@ def _strip_times(notebook: nbformat.NotebookNode) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

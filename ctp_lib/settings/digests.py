@@ -17,7 +17,7 @@ from typing import Any
 
 LIBRARY = Path(__file__).parent.parent
 NO_NUMBER = {LIBRARY / "settings" / name for name in ("study.py", "paths.py", "registry.py", "digests.py")}
-NO_NUMBER |= {LIBRARY / "results" / name for name in ("cells.py", "provenance.py")}
+NO_NUMBER |= {LIBRARY / "results" / name for name in ("cells.py", "provenance.py", "tensor_file.py")}
 """They say where things stand and how they are written down. No number depends on that; the sections of a study have files of their own."""
 COMPUTING = {
     "torch": "torch", "transformers": "transformers", "tokenizers": "tokenizers", "numpy": "numpy", "scipy": "scipy",

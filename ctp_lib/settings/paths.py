@@ -20,7 +20,11 @@ def replacing(path: Path) -> Iterator[Path]:
     incoming = path.with_name(f"{path.name}.incoming")
     remove(incoming)
     path.parent.mkdir(parents=True, exist_ok=True)
-    yield incoming
+    try:
+        yield incoming
+    except BaseException:
+        remove(incoming)  # on a full disk, room for what is small
+        raise
     if path.is_dir():
         shutil.rmtree(path)
     os.replace(incoming, path)

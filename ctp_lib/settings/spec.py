@@ -16,13 +16,32 @@ class ParameterError(ValueError):
     """A value in ``params.yaml``, in a parameters cell or in what a reader brings that the study cannot run with."""
 
 
+NO_ROOM = {
+    "No space left on device": "the disk is full", "Disk quota exceeded": "the disk is full for this user",
+    "MemoryError": "there is not enough memory", "Cannot allocate memory": "there is not enough memory",
+    "out of memory": "there is not enough memory",
+}  # fmt: skip
+"""What the system and the libraries say."""
+
+
+def no_room(said: str) -> str | None:
+    """Of an error with the name and words ``said``: a sentence, if it comes of a full disk or memory."""
+    what = next((ours for theirs, ours in NO_ROOM.items() if theirs in said), None)
+    return what and f"{what} ({said.splitlines()[0].rstrip(': ')}); make room and run again, what was finished is kept"
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Around a command: what cannot be done ends the program with its sentence on stderr, and 1."""
+    """Around a command: what cannot be done, or has no room, ends the program with its sentence on stderr, and 1."""
     try:
         yield
     except ParameterError as error:
         sys.exit(str(error))
+    except Exception as error:
+        said = no_room(f"{type(error).__name__}: {error}")
+        if said is None:
+            raise
+        sys.exit(said)
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ value raises :class:`ParameterError` with one sentence: the field, the value, wh
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import SPEC, ParameterError, each_once, only, require, sentence
 
+MOST_VALUES = 100_000  # in params.yaml; ours has some 2,000
 PROMPT = "soft_prompt"
 """The paper's method: every study has it, and its settings are a section of their own."""
 
@@ -150,13 +152,27 @@ def load(path: Path | None = None) -> Study:
 
 def read(path: Path) -> dict[str, Any]:
     """``params.yaml`` as it is written."""
+    yaml, text = YAML(typ="safe", pure=True), path.read_text(encoding="utf-8")  # YAML 1.2, as DVC reads it: 2:4 is text
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))  # YAML 1.2, as DVC reads it: 2:4 is text
-    except YAMLError as error:
+        if _written_out(yaml.compose(text), {}) > MOST_VALUES:
+            raise ParameterError(f"{path}, with its references written out, would be more than {MOST_VALUES:,} values")
+        raw = yaml.load(text)
+    except (YAMLError, RecursionError) as error:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ParameterError(f"{path} is {type(raw).__name__}, not sections with values")
     return raw
+
+
+def _written_out(node: Any, known: dict[int, float]) -> float:
+    """How many values a node of YAML is, with each reference written out; without end where it refers to itself."""
+    if not isinstance(getattr(node, "value", None), list):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def find() -> Path:

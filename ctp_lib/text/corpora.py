@@ -6,7 +6,6 @@ packages carry lands in one split of one corpus only; others come from the hub o
 
 import gzip
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.corpora import CorporaSpec
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import ParameterError, one_sentence
 from ctp_lib.text import docstrings, sources
 from ctp_lib.text.documents import SPLITS, Document
 
@@ -88,13 +87,11 @@ def split(documents: list[Document], *, seed: int, held_out: float) -> dict[str,
     return sources.deal(in_order, seed, sources.three_ways(held_out), name=lambda document: document.name)
 
 
+@one_sentence()
 def main() -> None:
     """``python -m ctp_lib.text.corpora``: build all corpora of ``params.yaml``."""
-    try:
-        settings = study.load()
-        build(settings.corpora, paths.corpora(settings), root=settings.root)
-    except ParameterError as error:
-        sys.exit(str(error))
+    settings = study.load()
+    build(settings.corpora, paths.corpora(settings), root=settings.root)
 
 
 if __name__ == "__main__":

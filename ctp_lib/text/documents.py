@@ -6,6 +6,7 @@ Test text that a model was trained on is no test: the models that ship with the 
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def documents(folder: Path, corpus: str, part: str) -> Iterator[Document]:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
                 yield Document(**json.loads(line))
-    except (OSError, EOFError, json.JSONDecodeError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
         raise ParameterError(f"{path} is damaged ({error}); delete it and run `dvc repro corpora`") from None
 
 
