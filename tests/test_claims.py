@@ -427,6 +427,12 @@ def test_the_ledger_for_people_and_for_machines(tmp_path):
     assert "| Helps in all 2 cells | +0.280" in page and "**supported**" in page and "4bit +0.060 [" in page
 
 
+def test_every_claim_says_which_rows_it_is_judged_by():
+    for claim in json.loads((ROOT / "results/recorded/embedded/claims.json").read_text(encoding="utf-8")):
+        for file in ledger.ROWS[claim["claim"]]:
+            assert (ROOT / "results/recorded/embedded" / file.format("reference")).exists(), file
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "results" / "recorded").glob("*/claims.json")), ids=lambda path: path.parent.name)
 def test_a_recorded_headline_is_short(path):
     for claim in json.loads(path.read_text(encoding="utf-8")):

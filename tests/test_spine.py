@@ -129,6 +129,7 @@ def test_the_ledger_has_an_outcome_for_every_claim_but_one(project):
     assert set(outcomes) == {*(f"C{n}" for n in range(1, 13) if n != 10), "repair"}
     assert set(outcomes.values()) <= {"supported", "contradicted", "undecided", "not measured"}
     assert outcomes["C6"] == "not measured"  # one compressed level, no other to stitch to
+    assert all((project / "results" / "embedded" / file).exists() for claim in claims for file in claim["rows"])
     page = (project / "results" / "embedded" / "findings.md").read_text()
     assert all(f"| [{claim}](" in page for claim in outcomes)
     summary = json.loads((project / "results" / "embedded" / "summary.json").read_text())["own.model"]

@@ -13,13 +13,22 @@ import pandas as pd
 
 from ctp_lib.claims import style
 from ctp_lib.results import cells
-from ctp_lib.settings import paths, study
+from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.study import Study
 
 SHOWN = "embedded"
 """The recorded run whose ledger the README shows."""
 REAL = "smollm2_pilot"
 """The recorded run of a real model, whose repairs the README shows."""
+
+
+ROWS = {
+    "C1": ["written_prompts/{}.json"], "C2": ["scores/{}"], "C3": ["scores/{}"], "C4": ["stored_size/{}.csv", "scores/{}", "cross_task/{}.json"],
+    "C5": ["cross_dataset/{}.json", "scores/{}"], "C6": ["cross_compression/{}.json", "scores/{}"], "C7": ["cross_task/{}.json"],
+    "C8": ["comparison/{}.json"], "C9": ["cost/{}.json"], "C11": ["another_model/{}.json"], "C12": ["nearest_tokens/{}.json"],
+    "repair": ["scores/{}"],
+}  # fmt: skip
+"""The files under a study's results, by a model's name, whose rows a claim is judged by."""
 
 
 def collect(settings: Study) -> list[dict[str, Any]]:
@@ -35,7 +44,8 @@ def collect(settings: Study) -> list[dict[str, Any]]:
                 first = verdict["parts"][0]
                 main = {name: first[name] for name in ("estimate", "low", "high", "unit", "margin", "seeds", "clusters")}
                 voted = [cell["name"] for cell in first["cells"]]
-                found.append({"model": model, **verdict, **main, "voted": voted})
+                rows = [file.format(models.slug(model)) for file in ROWS[verdict["claim"]]]
+                found.append({"model": model, **verdict, **main, "voted": voted, "rows": rows})
     return found
 
 
