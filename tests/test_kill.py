@@ -90,10 +90,11 @@ def spent(folder: Path) -> dict[str, bytes]:
 
 def test_a_study_that_is_killed_in_every_kind_of_stage_ends_with_the_same_tables(tmp_path):
     draw = random.Random(int(os.environ.get("CTP_KILLS", "0")))
-    repro(whole := toy(tmp_path / "whole"), set(), draw)
+    whole, folder = toy(tmp_path / "whole"), toy(tmp_path / "killed")  # both now, should somebody edit meanwhile
+    repro(whole, set(), draw)
     names = [stage.partition("@")[0] for stage in yaml.safe_load((whole / "dvc.lock").read_text())["stages"]]
     kinds = {BOOKS, *names} - {"reads", "digests"}
-    folder, kills, before = toy(tmp_path / "killed"), [], {}
+    kills, before = [], {}
     while True:
         how = [signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGINT]
         code, kind = repro(folder, kinds - set(kills), draw, how[len(kills) % len(how)])
