@@ -120,6 +120,8 @@ def main() -> None:
     ]
     if "recipe" in found:
         parts += ["## Quality for the money", *_recipes(found["recipe"]["shapes"])]
+    if "search" in found:
+        parts += ["## Loss, rate and length of a prompt", *recipe_page.searched(found["search"]["shapes"])]
     if "overhead" in found:
         parts += ["## Where the seconds of `make repro` go", _overhead(found["overhead"]["shapes"])]
     (RESULTS / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

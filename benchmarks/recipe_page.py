@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -98,3 +98,29 @@ def as_markdown(record: Mapping[str, Any], default: Mapping[str, float]) -> str:
             f"{f'{default[level]:.4f}' if level in default else ''} |"
         )
     return "\n".join(lines)
+
+
+def searched(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Of each search a table: validation NLL by loss and rate, and by length at the best of both."""
+    yield (
+        "Validation NLL in nats a token, over as many steps as are said, one window each; one seed. The loss and the rate were tried together, "
+        "the length at the best of them."
+    )
+    for name, record in shapes.items():
+        rows = pd.DataFrame(record["rows"])
+        usual = rows.vectors.mode().item()
+        table = rows[rows.vectors == usual].pivot(index="loss", columns="rate", values="validation_nll")
+        yield f"### {name}, {usual} vectors"
+        yield "\n".join(
+            [
+                f"| loss | {' | '.join(f'rate {rate:g}' for rate in table.columns)} |",
+                "|---" * (1 + len(table.columns)) + "|",
+                *(
+                    f"| {loss} | {' | '.join(f'{nll:.4f}' for nll in row)} |"
+                    for loss, row in zip(table.index, table.to_numpy(), strict=True)
+                ),
+            ]
+        )
+        others = rows[rows.vectors != usual]
+        if len(others):
+            yield "; ".join(f"{row.vectors} vectors: {row.validation_nll:.4f}" for row in others.itertuples()) + "."

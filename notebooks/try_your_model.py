@@ -59,7 +59,7 @@ scored = trial.scored(settings)
 # %% [markdown]
 # ## What came of it
 # `gain` is in nats a token, with an interval over documents (95 % for all rows together). A repair is compared with the compressed model
-# alone, and the compressed model with the uncompressed one. Above zero is better. `kl` is the divergence from the uncompressed model: a
+# alone, and the compressed model with the uncompressed one, so it is normally below zero. Above zero is better. `kl` is the divergence from the uncompressed model: a
 # repair brings it down.
 
 # %%
@@ -84,3 +84,4 @@ for writer, wrote in trial.samples(settings).items():
 
 # %%
 print("\n".join(trial.advice(settings, found)))
+print(f"The compressed models, and the repairs as PEFT adapters, are in models/{settings.study.name}.")

@@ -357,16 +357,22 @@ def test_cost(lora, full, outcome):
 @pytest.mark.parametrize(
     ("stitched", "outcome"), [((1.5, 1.5), "supported"), ((1.5, 2.5), "contradicted"), ((1.5, 1.99), "undecided")]
 )
-def test_another_model(stitched, outcome):
+@pytest.mark.parametrize("stranger", [None, 0.0, 5.0])
+def test_another_model(stitched, outcome, stranger):
+    """A relative, and where there is one a stranger, which the prompt may help as much or harm."""
     rows = []
-    for model, moved in (("sibling", 0.0), ("stranger", 5.0)):
+    for model, moved in (("sibling", 0.0), ("stranger", stranger)):
+        if moved is None:
+            continue
         for level, nll in zip(("full", "2bit"), stitched, strict=True):
             rows.append({"model": model, "level": level, "prompt_kind": "none", **alone(2.0)})
             rows.append({"model": model, "level": level, "prompt_kind": "untrained", **alone(3.0)})
             for kind, value in (("own", 1.0), ("stitched", nll + moved)):
                 rows += [{"model": model, "level": level, "prompt_kind": kind, **found} for found in prompted(value)]
     verdict = c11_another_model.verdict(c11_another_model.table(rows), MARGIN)
-    assert verdict.outcome == outcome and "the same prompt on stranger gives -4.5" in verdict.figures
+    assert verdict.parts[0].outcome == outcome and verdict.outcome == ("contradicted" if stranger == 5.0 else outcome)
+    if stranger == 5.0:
+        assert verdict.headline.endswith("; on stranger: contradicted") and verdict.parts[2].estimate < -4
 
 
 def test_reading_counts_what_stayed_and_what_seeds_share():

@@ -31,21 +31,22 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> Verdict:
-    """C11: does the stitched prompt lower the perplexity of the first other model, and by more than an untrained one, at every level? Further
-    models are controls, and are told. Prompts of ``unfinished`` levels were still learning.
+    """C11: does the stitched prompt lower the perplexity of the first other model, a relative of its own, by more than an untrained one, at every
+    level; and that of the further models, which are none? Prompts of ``unfinished`` levels were still learning.
     """
-    first, *controls = table.index.unique("model")
+    first, *strangers = table.index.unique("model")
     kinds = {kind: table.loc[first].xs(kind, level="prompt_kind") for kind in ("stitched", "own")}
     nothing = {level: "its own prompt gives nothing there" for level, own in kinds["own"].gain.items() if own.mean <= margin}
-    parts = tuple(
+    parts = [
         judge(question, kinds["stitched"][column].to_dict(), margin, silent=nothing, unfinished=unfinished)
         for question, column in (("lowers its NLL", "gain"), ("by more than an untrained one", "beyond_untrained"))
-    )
-    told = {f"the own prompt of {first}": kinds["own"].gain}
-    told |= {f"the same prompt on {model}": table.loc[model].xs("stitched", level="prompt_kind").gain for model in controls}
-    figures = "; ".join(
-        f"{what} gives {', '.join(f'{effect.mean:+.3f} ({level})' for level, effect in effects.items())}"
-        for what, effects in told.items()
-    )
+    ]
+    headline = parts[0].told(f"Helps {first}", f"does not help {first}")
+    for model in strangers:
+        gains = table.loc[model].xs("stitched", level="prompt_kind").gain.to_dict()
+        parts.append(judge(f"lowers that of {model}, which is no relative", gains, margin, silent=nothing, unfinished=unfinished))
+        headline += f"; on {model}: {parts[-1].outcome}"
+    own = ", ".join(f"{effect.mean:+.3f} ({level})" for level, effect in kinds["own"].gain.items())
+    figures = f"the own prompt of {first} gives {own}"
     says = "a prompt works on another model with the same tokenizer and width"
-    return Verdict("C11", says, parts[0].told(f"Helps {first}", f"does not help {first}"), parts, figures, "16_another_model")
+    return Verdict("C11", says, headline, tuple(parts), figures, "16_another_model")

@@ -8,7 +8,7 @@ from ctp_lib.recovery.soft_prompt import TokenPrefix
 class RandomPrefix(TokenPrefix):
     """Where a prompt with ``initialisation: sampled`` starts."""
 
-    name, label, colour, control = "random_prefix", "compressed + drawn tokens", "#adb5bd", True
+    name, label, colour, control = "random_prefix", "compressed + random tokens", "#adb5bd", True
 
     def ids(self, network, text, settings, seed) -> list[int]:
         """Each at most once."""
