@@ -59,8 +59,8 @@ scored = trial.scored(settings)
 # %% [markdown]
 # ## What came of it
 # `gain` is in nats a token, with an interval over documents (95 % for all rows together). A repair is compared with the compressed model
-# alone, and the compressed model with the uncompressed one, so it is normally below zero. Above zero is better. `kl` is the divergence from the uncompressed model: a
-# repair brings it down.
+# alone, and the compressed model with the uncompressed one, so it is normally below zero. Above zero is better. `kl` is the divergence from
+# the uncompressed model: a repair brings it down.
 
 # %%
 found = trial.table(settings)

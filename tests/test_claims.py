@@ -485,7 +485,7 @@ def test_repair_is_told_from_adaptation_row_by_row():
     ]
     table = repair.table(settings, scored, stitched, compared).loc["75%"]
     assert list(table.index) == [
-        "uncompressed", "uncompressed + its own prompt", "uncompressed + that prompt", "compressed", "compressed + soft prompt",
+        "uncompressed", "uncompressed + its own prompt", "uncompressed + the prompt of that level", "compressed", "compressed + soft prompt",
         "compressed + one end-of-text token", "compressed + LoRA, 8@qv",
     ]  # fmt: skip
     assert table.nll.tolist() == pytest.approx([2.0, 1.8, 1.9, 3.0, 2.6, 2.9, 2.4])
