@@ -31,7 +31,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> Verdict:
-    """C11: does the stitched prompt lower the perplexity of the first other model, a relative, and by more than an untrained one, at every level;
+    """C11: does the stitched prompt lower the perplexity of the first other model, a relative, by more than an untrained one, at every level;
     and that of the further models, which are no relatives? Prompts of ``unfinished`` levels were still learning.
     """
     first, *strangers = table.index.unique("model")
