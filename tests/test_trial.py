@@ -47,7 +47,7 @@ def test_a_model_and_a_text_are_tried_within_the_minutes(base, model, text, corp
 def test_the_sentences_follow_from_the_table(base):
     settled = trial.settle(base, "own", ["50%", "3bit"], "", ["lora"])
     rows = {
-        ("full", "compressed"): (10.0, 0.0, 0.0, 0.0, 8.0), ("50%", "compressed"): (40.0, -1.4, -1.5, -1.3, 4.0),
+        ("full", "uncompressed"): (10.0, 0.0, 0.0, 0.0, 8.0), ("50%", "compressed"): (40.0, -1.4, -1.5, -1.3, 4.0),
         ("50%", "compressed + soft prompt"): (20.0, 0.7, 0.6, 0.8, 4.1), ("50%", "compressed + LoRA"): (39.0, 0.0, -0.1, 0.1, 4.2),
         ("3bit", "compressed"): (30.0, -1.1, -1.2, -1.0, 2.0), ("3bit", "compressed + soft prompt"): (33.0, -0.1, -0.15, -0.05, 2.1),
         ("3bit", "compressed + LoRA"): (25.0, 0.2, 0.1, 0.3, 2.2),

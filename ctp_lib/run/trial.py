@@ -137,7 +137,8 @@ def table(study: Study) -> pd.DataFrame:
         goal = paths.learned(study, model, Level.parse(level), method, 0)
         cost = paths.cost_of(study, goal)
         stored = reached.obtain(study, model, Level.parse(level))["reached"]["stored_bytes"]
-        rows[level, registry(study).get(method).label] = {
+        label = study.model(model).as_it_came if level == "full" else registry(study).get(method).label
+        rows[level, label] = {
             "ppl": row["ppl"], "gain": gained.mean, "low": low, "high": high, "kl": row["kl"],
             "megabytes": (stored + row["bytes_added"]) / 1e6, "added_bytes": row["bytes_added"],
             "seconds": cells.read(cost)["cost"][0]["seconds"] if cost.exists() else 0.0,
@@ -163,7 +164,7 @@ def advice(study: Study, found: pd.DataFrame) -> list[str]:
     """Three sentences on a :func:`table`: what compression cost, what each repair gave back, what to use. A gain counts beyond the margin."""
     margin = study.margins.nats
     levels, alone = [level for level in study.study.levels if level != "full"], NONE.label
-    full, said = found.ppl["full", alone], []
+    full, said = found.ppl["full"].item(), []
     cost = [f"{level} takes the perplexity from {full:.1f} to {found.ppl[level, alone]:.1f}" for level in levels]
     for level in levels:
         for subject, row in found.loc[level].drop(index=alone).iterrows():

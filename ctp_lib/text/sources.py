@@ -18,7 +18,7 @@ from ctp_lib.settings.spec import ParameterError, first_line
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+FORMATS = {".txt": "text", ".md": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 """How a file is read, by the end of its name; each may also be packed as .gz, .xz or .bz2."""
 PACKED = {".gz", ".xz", ".bz2"}
 
