@@ -97,7 +97,10 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
     for spec, sentence in (
         (CorpusSpec(files={"train": "none/*.txt"}), "corpora.sources.mine.files.train: no file is called none/"),
         (CorpusSpec(files={"train": "one.csv"}), "is none of .txt, .md, .jsonl"),
-        (CorpusSpec(files={"train": "one.jsonl.zst"}), "one.jsonl.zst is none of .txt, .md, .jsonl, .json, .parquet, packed or not"),
+        (
+            CorpusSpec(files={"train": "one.jsonl.zst"}),
+            "one.jsonl.zst is none of .txt, .md, .jsonl, .json, .parquet, packed or not",
+        ),
         (CorpusSpec(files={"train": "torn.jsonl.gz"}), "torn.jsonl.gz cannot be read as json"),
         (CorpusSpec(files={"train": "not.jsonl"}), "not.jsonl cannot be read as json"),
         (CorpusSpec(files={"train": "one.jsonl"}, column="body"), "column is 'body'; allowed is one of text"),
