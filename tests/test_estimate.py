@@ -209,6 +209,21 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(by_seed, by_window, bo
     assert covered <= 0.999, "an interval that always holds the truth says nothing"
 
 
+def test_on_another_machine_a_cell_is_not_decided_the_other_way():
+    """Each of eight cells is moved by the machine as by a seed. Of studies on two machines, few contradict each other's cells' intervals."""
+    rng, held = np.random.default_rng(3), {True: [], False: []}
+    found = list(worlds(rng, 0.02, by_seed=0.01, by_window=0.005, both=0.0))
+    for first in range(0, DRAWS - 8, 8):
+        cells = found[first : first + 8]
+        machine = estimate.another_machine(cells)
+        moved = [one.mean + 0.01 * rng.standard_normal() - 0.02 for one in cells]
+        for with_machine in held:
+            reaches = [one.interval(machine=machine if with_machine else (0.0, 0))[1] - one.mean for one in cells]
+            held[with_machine] += [abs(off) <= reach for off, reach in zip(moved, reaches, strict=True)]
+    assert np.mean(held[False]) < 0.94 < np.mean(held[True]) < 0.999
+    assert estimate.another_machine([effect(0.1, 0.01)]) == (0.0, 0), "what was not learned"
+
+
 def test_neighbouring_windows_of_one_text_do_not_fool_the_blocks():
     """The NLL of windows in a row resembles that of the next by 0.37, as was measured; blocks of four allow for it."""
     rng, blocks, plain = np.random.default_rng(1), 0, 0
@@ -225,9 +240,9 @@ def test_neighbouring_windows_of_one_text_do_not_fool_the_blocks():
 
 
 def broken(without: str = "", alone: bool = False):
-    """``Estimate.interval`` that forgets one kind of source, or that there are other cells."""
+    """``Estimate.interval`` that forgets one kind of source, or that there are other cells; and other machines, which make up for either."""
 
-    def interval(self: Estimate, among: int = 1) -> tuple[float, float]:
+    def interval(self: Estimate, among: int = 1, machine: tuple[float, int] = (0.0, 0)) -> tuple[float, float]:
         kept = Estimate(
             self.mean, {name: values for name, values in self.draws.items() if not without or not name.startswith(without)}
         )

@@ -168,7 +168,7 @@ def c11(world: World, gain: float, edge: float) -> Outcome:
 CLAIMS: dict[str, Callable[[World, float, float], Outcome]] = {
     "C1": c1, "C2": c2, "C3": c3, "C5": c5, "C6": c6, "C7": c7, "C8": c8, "C11": c11,
 }  # fmt: skip
-SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.05, "C6": 0.05, "C7": 0.09, "C8": 0.05, "C11": 0.05}
+SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.06, "C6": 0.05, "C7": 0.09, "C8": 0.05, "C11": 0.05}
 """An effect that is far from small, in nats a token (C7: 18 points)."""
 
 
@@ -198,7 +198,7 @@ def test_so_it_is_where_one_source_dominates_and_every_cell_lies_on_the_margin(c
     assert found["supported"] <= 0.05 + SLACK and found["contradicted"] <= 0.05 + SLACK
 
 
-@pytest.mark.parametrize(("shared", "most", "least"), [(0, 0.05 + SLACK, 0.0), (12, 1.0, 0.8)])
+@pytest.mark.parametrize(("shared", "most", "least"), [(0, 0.05 + SLACK, 0.0), (18, 1.0, 0.8)])
 def test_prompts_that_point_the_same_way_do_not_yet_name_the_same_tokens(shared, most, least):
     """C12. Displacements of one mean and covariance hit the same hubs; that is chance. Only ``shared`` tokens, meant by every seed, are not."""
     rng, found = np.random.default_rng(12), []

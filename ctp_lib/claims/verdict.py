@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from ctp_lib.claims.estimate import Estimate, mean
+from ctp_lib.claims.estimate import Estimate, another_machine, mean
 from ctp_lib.settings import paths
 from ctp_lib.settings.study import Study
 
@@ -103,12 +103,13 @@ def judge(
     """
     silent = {name: why for name, why in (silent or {}).items() if name in effects}
     asked = {name: effect for name, effect in effects.items() if name not in silent}
-    cells = {name: _cell(name, effect, margin, len(asked)) for name, effect in asked.items()}
+    machine = another_machine(asked.values())
+    cells = {name: _cell(name, effect, margin, len(asked), machine) for name, effect in asked.items()}
     for name in unfinished:
         if name in cells and cells[name].outcome == "contradicted":
             cells[name] = replace(cells[name], outcome="undecided")
     average = mean(list(asked.values())) if asked else None
-    low, high = (None, None) if average is None else _finite(average.interval())
+    low, high = (None, None) if average is None else _finite(average.interval(machine=machine))
     return Part(
         question,
         unit,
@@ -175,8 +176,8 @@ class Verdict:
         path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _cell(name: str, effect: Estimate, margin: float, among: int) -> Cell:
-    low, high = effect.interval(among)
+def _cell(name: str, effect: Estimate, margin: float, among: int, machine: tuple[float, int]) -> Cell:
+    low, high = effect.interval(among, machine)
     if low > margin:
         outcome: Outcome = "supported"
     else:

@@ -109,13 +109,18 @@ class Lora(Method):
             adapted.unload().eval()
 
     def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
-        """Read an adapter back. Raises :class:`ParameterError` when it is damaged."""
-        from peft import LoraConfig
+        """Read it back."""
+        return read_adapter(folder)
 
-        try:  # not by PEFT's own reading, which goes on to pickles and to the hub
-            return Adapter(LoraConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE))
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ParameterError(f"{folder} is not a readable LoRA ({error}); train it again") from None
+
+def read_adapter(folder: Path) -> Adapter:
+    """An adapter as it was saved. Raises :class:`ParameterError` when it is damaged."""
+    from peft import LoraConfig
+
+    try:  # not by PEFT's own reading, which goes on to pickles and to the hub
+        return Adapter(LoraConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ParameterError(f"{folder} is not a readable LoRA ({error}); train it again") from None
 
 
 def with_lora(network: PreTrainedModel, recipe: LoraSpec) -> PeftModel:

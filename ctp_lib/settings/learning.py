@@ -80,3 +80,11 @@ class LoraSpec:
     alpha: Positive = 32.0
     dropout: Annotated[float, only(lambda share: 0 <= share < 1, "0 or more and below 1")] = 0.1
     loss: Loss = "next-token"
+
+
+@dataclass(**SPEC)
+class TunedSpec:
+    """What has no settings but how it is trained."""
+
+    training: TrainingSpec
+    loss: Loss = "next-token"

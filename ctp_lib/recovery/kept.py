@@ -1,0 +1,99 @@
+"""What was learned as tensors by name: kept in one file, and for methods that change weights put in their place and taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.divergence import Teacher, token_loss
+from ctp_lib.recovery import training
+from ctp_lib.recovery.base import Learned
+from ctp_lib.recovery.training import TrainingRun
+from ctp_lib.settings.learning import TunedSpec
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.text.selection import TrainingText
+
+FILE = "learned.safetensors"
+
+
+class Kept(Learned):
+    """``tensors`` by name, all of them trained and added to the model, unless a method says otherwise."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], run: TrainingRun | None = None):
+        self.tensors, self.run = {name: tensor.detach().clone() for name, tensor in tensors.items()}, run
+        self.parameters = sum(tensor.numel() for tensor in tensors.values())
+        self.bytes = sum(tensor.nbytes for tensor in tensors.values())
+
+    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+        """One file of safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in self.tensors.items()}, folder / FILE)
+
+
+class Replaced(Kept):
+    """Parameters of the network by name, that take the place of its own: no byte more."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], run: TrainingRun | None = None):
+        super().__init__(tensors, run)
+        self.bytes = 0
+
+    @contextmanager
+    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+        """The network with these; after the block its own again."""
+        own = dict(network.named_parameters())
+        before = {name: own[name].detach().clone() for name in self.tensors}
+        try:
+            put(network, self.tensors)
+            yield Subject(network)
+        finally:
+            put(network, before)
+
+
+@torch.no_grad()
+def put(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` into the parameters of ``network`` that have their names."""
+    own = dict(network.named_parameters())
+    for name, tensor in tensors.items():
+        own[name].copy_(tensor)
+
+
+def trained(module: nn.Module, network: PreTrainedModel, text: TrainingText, settings: TunedSpec, teacher: Teacher | None, seed: int,
+            *, checkpoint: Path, label: str) -> TrainingRun:  # fmt: skip
+    """Train what is trainable of ``module``, a part of ``network``, by the loss of ``settings``."""
+    return training.train(
+        module,
+        loss=lambda windows: token_loss(network, windows, None, teacher).mean(),
+        batch=text.batch,
+        spec=settings.training,
+        identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
+        validate=lambda: perplexity(network, text.validation).nll,
+        checkpoint=checkpoint,
+        label=label,
+    )
+
+
+def tuned(study: Study, own: Mapping[str, Any], rate: float, name: str) -> TunedSpec:
+    """What a method learns with by its ``own`` settings: as the soft prompt, at another ``rate``. Raises :class:`ParameterError`."""
+    training = {**asdict(study.soft_prompt.training), "learning_rate": rate, **(own.get("training") or {})}
+    return with_settings(TunedSpec, {"loss": study.soft_prompt.loss, **own, "training": training}, f"methods.{name}.")
+
+
+def read(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a :class:`Kept`. Raises :class:`ParameterError` when they are missing or damaged."""
+    try:
+        return load_file(folder / FILE)
+    except (OSError, SafetensorError) as error:
+        raise ParameterError(f"{folder / FILE} is not readable ({error}); learn it again") from None

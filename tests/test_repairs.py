@@ -1,0 +1,171 @@
+"""Other ways to repair than prompts and LoRA, each against an oracle, and on every family of models: put on, taken off, read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import families
+import pytest
+import torch
+from conftest import random_windows, small_model
+from peft import LNTuningConfig, PeftModel, get_peft_model
+from torch.nn.functional import cross_entropy
+
+from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
+from ctp_lib.model import likelihood, loading
+from ctp_lib.model.divergence import Teacher
+from ctp_lib.recovery import eora, norms, output_bias, output_head, temperature
+from ctp_lib.settings.learning import TrainingSpec, TunedSpec
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.text.selection import TrainingText
+
+TRAINING = TrainingSpec(steps=8, batch_windows=4, learning_rate=0.02, warmup_steps=1, validate_every=4)
+WINDOWS = random_windows(6, 12)
+TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:4], WINDOWS, "digest", lambda: random_windows(16, 24, seed=3))
+SETTINGS = {
+    norms.METHOD: TunedSpec(TRAINING), temperature.METHOD: TunedSpec(TRAINING), output_bias.METHOD: TunedSpec(TRAINING),
+    eora.METHOD: eora.EoraSpec(4),
+}  # fmt: skip
+
+
+def pruned(network):
+    for module in loading.compressible(network).values():
+        module.weight.data[:, ::2] = 0
+    return network
+
+
+def learn(method, network, folder, teacher=None, settings=None):
+    asked = settings or SETTINGS[method]
+    return method.learn(network, TEXT, asked, teacher, 0, checkpoint=folder / "c.safetensors", label="t", others=None)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("method", SETTINGS, ids=lambda method: method.name)
+def test_it_is_put_on_taken_off_and_read_back(method, family, tmp_path):
+    network, teacher = pruned(families.model(family)), Teacher(families.model(family))
+    before, plain = loading.fingerprint(network), likelihood.token_nll(network, WINDOWS)
+    head = network.get_output_embeddings()
+    learned = learn(method, network, tmp_path, teacher)
+    assert loading.fingerprint(network) == before and not any(weight.requires_grad for weight in network.parameters())
+    learned.save(tmp_path / "kept", ModelSpec("base"), network)
+    again, found = method.load(tmp_path / "kept", network), []
+    for one in (learned, again):
+        with one.on(network) as subject:
+            found.append(likelihood.token_nll(subject.network, WINDOWS))
+            whole = subject.network(WINDOWS).logits[:, :-1].flatten(0, 1)  # without the short way that scoring takes
+            assert torch.allclose(cross_entropy(whole, WINDOWS[:, 1:].flatten(), reduction="none"), found[-1].flatten(), atol=1e-4)
+    assert torch.equal(*found) and not torch.allclose(found[0], plain, atol=1e-4)
+    assert (again.parameters, again.bytes) == (learned.parameters, learned.bytes)
+    assert loading.fingerprint(network) == before and network.get_output_embeddings() is head
+    assert torch.equal(likelihood.token_nll(network, WINDOWS), plain)
+
+
+@pytest.mark.parametrize("method", [norms.METHOD, temperature.METHOD, output_bias.METHOD], ids=lambda method: method.name)
+def test_the_best_step_is_what_is_kept(method, tmp_path):
+    network = pruned(small_model())
+    learned = learn(method, network, tmp_path)
+    with learned.on(network) as subject:
+        assert perplexity_of(subject, WINDOWS).nll == pytest.approx(learned.run.best_nll, abs=1e-6)
+    assert learned.run.best_nll < learned.run.curve[0]["validation_nll"]
+
+
+def test_norms_take_the_steps_that_pefts_take(tmp_path):
+    """A Llama has norms and no biases, so PEFT's LN_TUNING trains the same; a constant rate, so that a plain loop is enough."""
+    constant = replace(TRAINING, warmup_steps=0, schedule="trapezoid", steps=3, validate_every=3, clip=1e9)
+    learned = learn(norms.METHOD, small_model(), tmp_path, settings=TunedSpec(replace(constant, steps=10)))
+    theirs = get_peft_model(small_model(), LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm", "norm"]))
+    weights = [weight for weight in theirs.parameters() if weight.requires_grad]
+    assert learned.parameters == sum(weight.numel() for weight in weights) and learned.bytes == 0
+    optimizer, losses = torch.optim.AdamW(weights, lr=TRAINING.learning_rate, weight_decay=0.0), []
+    for step in range(7):  # the trapezoid falls after seven of ten
+        loss = theirs(TEXT.batch(step), labels=TEXT.batch(step)).loss
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+        optimizer.zero_grad()
+    assert learned.run.curve[1]["training_loss"] == pytest.approx(sum(losses[:3]) / 3, abs=1e-5)
+
+
+def test_logits_are_scaled_and_shifted_as_by_hand():
+    network = small_model()
+    hidden = network.model(WINDOWS).last_hidden_state
+    logits = network(WINDOWS).logits.double()
+    bias = torch.randn(logits.shape[-1], generator=torch.Generator().manual_seed(0))
+    for tensors, expected in (({"scale": torch.tensor(0.7)}, 0.7 * logits), ({"bias": bias}, logits + bias)):
+        with output_head.OnLogits(tensors).on(network) as subject:
+            assert torch.allclose(subject.network.lm_head(hidden).double(), expected, atol=1e-5)
+            by_hand = cross_entropy(expected[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten())
+            assert perplexity(subject.network, WINDOWS).nll == pytest.approx(by_hand.item(), abs=1e-5)
+
+
+def test_the_temperature_is_the_best_one(tmp_path):
+    """Of a model whose logits are three times too large: the NLL at the scale found is that of the best scale on a fine grid, nearly."""
+    network = small_model()
+    network.lm_head.weight.data.mul_(3)
+    spec = TunedSpec(replace(TRAINING, steps=200, validate_every=50))
+    learned = temperature.METHOD.learn(
+        network, replace(TEXT, batch=lambda step: WINDOWS), spec, None, 0, checkpoint=tmp_path / "c", label="t"
+    )
+    logits, targets = network(WINDOWS).logits.double()[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten()
+    best = min(cross_entropy(scale * logits, targets).item() for scale in torch.linspace(0, 1, 1001))
+    assert learned.run.best_nll == pytest.approx(best, abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------------------ EoRA
+
+
+@pytest.mark.parametrize("rank", [1, 4, 32])
+def test_eora_is_the_nearest_of_its_rank_on_the_inputs(rank):
+    """By another way: whitened by a Cholesky factor in place of eigenvectors, the optimum is the truncated SVD (Eckart and Young)."""
+    generator = torch.Generator().manual_seed(0)
+    change, inputs = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((24, 32), (200, 32)))
+    covariance = inputs.T @ inputs / len(inputs)
+    factor = torch.linalg.cholesky(covariance)
+    left, strengths, right = torch.linalg.svd(change @ factor, full_matrices=False)
+    expected = (left[:, :rank] * strengths[:rank]) @ right[:rank] @ torch.linalg.inv(factor)
+    wide, thin = eora.nearest(change, covariance, rank)
+    assert wide.shape == (24, rank) and thin.shape == (rank, 32)
+    assert torch.allclose(wide @ thin, expected, atol=1e-10)
+
+
+def test_eora_repairs_nothing_that_no_input_reaches():
+    change, inputs = torch.randn(8, 16, dtype=torch.float64), torch.zeros(50, 16, dtype=torch.float64)
+    inputs[:, :5] = torch.randn(50, 5, dtype=torch.float64)
+    wide, thin = eora.nearest(change, inputs.T @ inputs, 8)
+    assert torch.allclose(inputs @ (wide @ thin).T, inputs @ change.T) and (thin[:, 5:].abs() < 1e-9).all()
+
+
+@pytest.mark.parametrize("room", [1, 10**9], ids=["one matrix in a pass", "all in one"])
+def test_covariances_are_those_of_the_inputs(monkeypatch, room):
+    monkeypatch.setattr(eora, "AT_ONCE", room)
+    network, seen = small_model(), {}
+    windows = TEXT.calibration()
+    found = dict(eora.covariances(network, windows))
+    for name, module in loading.compressible(network).items():
+        module.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].flatten(0, -2).double()}))
+    network(windows)
+    assert found.keys() == seen.keys()
+    for name, inputs in seen.items():
+        assert torch.allclose(found[name].double(), inputs.T @ inputs / len(inputs), atol=1e-5), name
+
+
+def test_eora_of_full_rank_gives_the_uncompressed_model_back_and_peft_opens_it(tmp_path):
+    network, dense = pruned(small_model()), small_model()
+    learned = eora.METHOD.learn(network, TEXT, eora.EoraSpec(64), Teacher(dense), 0)
+    learned.save(tmp_path / "eora", ModelSpec("base"), network)
+    with learned.on(network) as subject:
+        ours = subject.network(WINDOWS).logits
+    theirs = PeftModel.from_pretrained(pruned(small_model()), tmp_path / "eora").eval()(WINDOWS).logits
+    assert torch.allclose(ours, theirs, atol=1e-5) and torch.allclose(ours, dense(WINDOWS).logits, atol=1e-2)
+
+
+def test_settings_are_checked():
+    from ctp_lib.settings import study
+    from ctp_lib.settings.spec import ParameterError
+
+    settings = study.load()
+    assert eora.METHOD.settings(settings, {"rank": 3}).rank == 3
+    assert norms.METHOD.settings(settings, {"training": {"learning_rate": 0.5}}).training.learning_rate == 0.5
+    for method, own in ((eora.METHOD, {"rank": 0}), (norms.METHOD, {"rank": 3}), (temperature.METHOD, {"training": {"stops": 3}})):
+        with pytest.raises(ParameterError, match=f"methods.{method.name}"):
+            method.settings(settings, own)
