@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import families
 import pytest
@@ -12,9 +14,11 @@ from peft import LNTuningConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 
 from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
+from ctp_lib.evaluation.stitched_lm import StitchedLM
+from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood, loading
 from ctp_lib.model.divergence import Teacher
-from ctp_lib.recovery import eora, norms, output_bias, output_head, temperature
+from ctp_lib.recovery import eora, intact_kv, kv_prefix, norms, output_bias, output_head, temperature
 from ctp_lib.settings.learning import TrainingSpec, TunedSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.text.selection import TrainingText
@@ -24,7 +28,7 @@ WINDOWS = random_windows(6, 12)
 TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:4], WINDOWS, "digest", lambda: random_windows(16, 24, seed=3))
 SETTINGS = {
     norms.METHOD: TunedSpec(TRAINING), temperature.METHOD: TunedSpec(TRAINING), output_bias.METHOD: TunedSpec(TRAINING),
-    eora.METHOD: eora.EoraSpec(4),
+    eora.METHOD: eora.EoraSpec(4), kv_prefix.METHOD: kv_prefix.KvPrefixSpec(4, TRAINING), intact_kv.METHOD: SimpleNamespace(prompt_tokens=4),
 }  # fmt: skip
 
 
@@ -51,16 +55,22 @@ def test_it_is_put_on_taken_off_and_read_back(method, family, tmp_path):
     again, found = method.load(tmp_path / "kept", network), []
     for one in (learned, again):
         with one.on(network) as subject:
-            found.append(likelihood.token_nll(subject.network, WINDOWS))
-            whole = subject.network(WINDOWS).logits[:, :-1].flatten(0, 1)  # without the short way that scoring takes
-            assert torch.allclose(cross_entropy(whole, WINDOWS[:, 1:].flatten(), reduction="none"), found[-1].flatten(), atol=1e-4)
+            behind = subject.prompt and likelihood.PromptCache(network, subject.prompt)
+            found.append(likelihood.token_nll(subject.network, WINDOWS, behind))
+            cache = likelihood.after_prompt(network, subject.prompt)
+            for row, window in enumerate(WINDOWS):  # without the short way that scoring takes
+                whole = subject.network(window[None], past_key_values=copy.deepcopy(cache), use_cache=True).logits[0, :-1]
+                assert torch.allclose(cross_entropy(whole, window[1:], reduction="none"), found[-1][row], atol=1e-4)
+            assert perplexity_of(subject, WINDOWS).nll == pytest.approx(found[-1].double().mean().item(), abs=1e-6)
     assert torch.equal(*found) and not torch.allclose(found[0], plain, atol=1e-4)
     assert (again.parameters, again.bytes) == (learned.parameters, learned.bytes)
     assert loading.fingerprint(network) == before and network.get_output_embeddings() is head
     assert torch.equal(likelihood.token_nll(network, WINDOWS), plain)
 
 
-@pytest.mark.parametrize("method", [norms.METHOD, temperature.METHOD, output_bias.METHOD], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [norms.METHOD, temperature.METHOD, output_bias.METHOD, kv_prefix.METHOD], ids=lambda method: method.name
+)
 def test_the_best_step_is_what_is_kept(method, tmp_path):
     network = pruned(small_model())
     learned = learn(method, network, tmp_path)
@@ -102,13 +112,64 @@ def test_the_temperature_is_the_best_one(tmp_path):
     """Of a model whose logits are three times too large: the NLL at the scale found is that of the best scale on a fine grid, nearly."""
     network = small_model()
     network.lm_head.weight.data.mul_(3)
-    spec = TunedSpec(replace(TRAINING, steps=200, validate_every=50))
+    spec = TunedSpec(replace(TRAINING, steps=80, validate_every=40))
     learned = temperature.METHOD.learn(
         network, replace(TEXT, batch=lambda step: WINDOWS), spec, None, 0, checkpoint=tmp_path / "c", label="t"
     )
     logits, targets = network(WINDOWS).logits.double()[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten()
-    best = min(cross_entropy(scale * logits, targets).item() for scale in torch.linspace(0, 1, 1001))
+    best = min(cross_entropy(scale * logits, targets).item() for scale in torch.linspace(0, 1, 201))
     assert learned.run.best_nll == pytest.approx(best, abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------- keys and values
+
+
+def test_peft_opens_a_prefix_and_gives_the_same_logits(tmp_path):
+    network = small_model()
+    learned = learn(kv_prefix.METHOD, network, tmp_path)
+    learned.save(tmp_path / "prefix", ModelSpec("base"), network)
+    theirs = PeftModel.from_pretrained(small_model(), tmp_path / "prefix").eval()
+    with learned.on(network) as subject:
+        ours = network(WINDOWS[:1], past_key_values=likelihood.after_prompt(network, subject.prompt)).logits
+    assert torch.allclose(theirs(WINDOWS[:1]).logits, ours, atol=1e-5)
+    assert learned.parameters == 4 * 2 * sum(shape.numel() for shape in kv_prefix.shapes(network)) == learned.bytes / 4
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_keys_and_values_of_a_text_are_that_text(family):
+    """The text before the windows, as tokens; and the gradient by a key is that of a finite difference."""
+    network, ids = families.model(family), torch.arange(20, 24)
+    flat = kv_prefix.of_tokens(network, ids)
+    cache = likelihood.PromptCache(network, kv_prefix.unflattened(flat, network))
+    whole = network(torch.cat([ids.expand(len(WINDOWS), -1), WINDOWS], 1)).logits[:, len(ids) : -1]
+    expected = cross_entropy(whole.flatten(0, 1), WINDOWS[:, 1:].flatten(), reduction="none")
+    assert torch.allclose(likelihood.token_nll(network, WINDOWS, cache).flatten(), expected, atol=1e-4)
+    flat.requires_grad_(True)
+    likelihood.token_nll(network, WINDOWS, kv_prefix.unflattened(flat, network)).double().mean().backward()
+    direction, losses = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0)), []
+    for step in (0.003, -0.003):
+        moved = kv_prefix.unflattened(flat.detach() + step * direction, network)
+        losses.append(likelihood.token_nll(network, WINDOWS, moved).double().mean().item())
+    slope = (flat.grad * direction).sum().item()
+    assert slope == pytest.approx((losses[0] - losses[1]) / 0.006, rel=0.05, abs=1e-4)
+
+
+def test_behind_keys_and_values_it_answers_and_writes_as_behind_their_text():
+    """The same subject twice: a text as vectors, and as its keys and values."""
+    network, ids = families.model("llama"), torch.arange(20, 26)
+    vectors = network.get_input_embeddings()(ids)
+    subjects = Subject(network, vectors), Subject(network, kv_prefix.unflattened(kv_prefix.of_tokens(network, ids), network))
+    assert [subject.prompt_tokens for subject in subjects] == [6, 6]
+    wrote = [write_on(subject, families.tokenizer("llama"), WINDOWS[0], 12) for subject in subjects]
+    assert wrote[0] == wrote[1]
+    requests = [(("", ""), WINDOWS[row, :5].tolist(), WINDOWS[row, 5:8].tolist()) for row in range(4)]
+    one, other = (
+        StitchedLM(subject, families.tokenizer("llama"), max_length=64, tokens_at_once=256)._loglikelihood_tokens(requests)
+        for subject in subjects
+    )
+    assert [value for value, _ in one] == pytest.approx([value for value, _ in other], abs=1e-4)
+    nll = [continuation_nll(subject, WINDOWS, 4) for subject in subjects]
+    assert torch.allclose(*nll, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------ EoRA

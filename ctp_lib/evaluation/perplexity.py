@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.divergence import Teacher, nll_and_divergence
@@ -65,9 +65,14 @@ def windows_at_once(window: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def perplexity(
-    model: PreTrainedModel, windows: Tensor, prompt: Tensor | None = None, teacher: Teacher | None = None, *, batch_windows: int = 0
+    model: PreTrainedModel,
+    windows: Tensor,
+    prompt: Tensor | Cache | None = None,
+    teacher: Teacher | None = None,
+    *,
+    batch_windows: int = 0,
 ) -> Perplexity:
-    """Score ``windows`` (int64, number x length), behind ``prompt`` (n x hidden) if there is one, and with a ``teacher`` the divergence from it.
+    """Score ``windows`` (int64, number x length), behind a ``prompt`` as a :class:`Subject` has it; with a ``teacher`` the divergence from it.
 
     ``batch_windows`` go through the model at a time, by default as many as hold :data:`TOKENS_AT_ONCE`; means are taken in fp64. Raises
     :class:`FloatingPointError` when the model answers with anything but finite numbers.
@@ -85,7 +90,7 @@ def perplexity(
         scored += nll.cpu().double().mean(1).tolist()  # where there is fp64
     if not all(map(math.isfinite, [*scored, *apart])):
         raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")
-    return Perplexity(tuple(scored), length, 0 if prompt is None else len(prompt), tuple(apart) or None)
+    return Perplexity(tuple(scored), length, Subject(model, prompt).prompt_tokens, tuple(apart) or None)
 
 
 def perplexity_of(subject: Subject, windows: Tensor, teacher: Teacher | None = None) -> Perplexity:

@@ -7,19 +7,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.model.likelihood import PromptCache, stitched, token_nll
+from ctp_lib.model.likelihood import PromptCache, after_prompt, stitched, token_nll
 
 BATCH = 32  # items that go through the model at a time
 
 
 @dataclass(frozen=True)
 class Subject:
-    """``network`` behind ``prompt`` (n x hidden), or alone. It can be scored, asked and made to write."""
+    """``network`` behind ``prompt`` (n x hidden, or one row of keys and values), or alone. It can be scored, asked and made to write."""
 
     network: PreTrainedModel
-    prompt: Tensor | None = None
+    prompt: Tensor | Cache | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Positions before the input."""
+        if isinstance(self.prompt, Cache):
+            return self.prompt.get_seq_length()
+        return 0 if self.prompt is None else len(self.prompt)
 
     def routed(self, inputs: Sequence[Tensor]) -> Iterator[tuple[list[int], Subject]]:
         """Which of ``inputs`` (rows of token ids) go to which subject: here all to this one; each is good until the next is asked for."""
@@ -42,9 +49,21 @@ def write_on(subject: Subject, tokenizer: PreTrainedTokenizerBase, context: Tens
     """The text that the subject puts after ``context`` (int64, one row), greedily, at most ``tokens`` tokens."""
     made: list[int] = []
     for _, part in subject.routed([context]):
+        if isinstance(part.prompt, Cache):
+            made = _behind(part, context.to(part.network.device), tokens, tokenizer.eos_token_id)
+            continue
         embedded = stitched(part.network, context[None].to(part.network.device), part.prompt)
         seen = torch.ones(embedded.shape[:2], dtype=torch.long, device=part.network.device)
         (made,) = part.network.generate(
             inputs_embeds=embedded, attention_mask=seen, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id
         )
     return tokenizer.decode(made, skip_special_tokens=True)
+
+
+def _behind(part: Subject, ids: Tensor, tokens: int, end: int) -> list[int]:
+    """The likeliest tokens one after the other behind keys and values, with which transformers' own writing does not begin."""
+    cache, made = after_prompt(part.network, part.prompt), []
+    while len(made) < tokens and end not in made:
+        ids = part.network(input_ids=ids[None], past_key_values=cache, use_cache=True).logits[0, -1:].argmax(-1)
+        made += ids.tolist()
+    return made

@@ -67,8 +67,10 @@ def stitched(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> 
 
 
 @torch.inference_mode()
-def after_prompt(model: PreTrainedModel, prompt: Tensor | None) -> DynamicCache:
-    """One row of keys and values of ``prompt`` (n x hidden) in every layer of ``model``; empty without one."""
+def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None) -> Cache:
+    """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one."""
+    if isinstance(prompt, Cache):
+        return copy.deepcopy(prompt)
     cache = DynamicCache(config=model.config)
     if prompt is not None:
         embedded = prompt.to(model.get_input_embeddings().weight)[None]
@@ -79,7 +81,7 @@ def after_prompt(model: PreTrainedModel, prompt: Tensor | None) -> DynamicCache:
 class PromptCache(Cache):
     """A prompt's keys and values, computed once for any number of windows; what is read behind them is not kept, as generating would."""
 
-    def __init__(self, model: PreTrainedModel, prompt: Tensor):
+    def __init__(self, model: PreTrainedModel, prompt: Tensor | Cache):
         super().__init__(layers=after_prompt(model, prompt).layers)
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:

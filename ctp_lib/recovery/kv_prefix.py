@@ -1,0 +1,147 @@
+"""Learned keys and values of every layer before the input: prefix tuning (Li & Liang 2021, section 4), started from a text's own.
+
+That start is CARTRIDGE's (Eyuboglu et al. 2025, section 3.2), in place of the paper's reparametrisation. The file is a PEFT adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.divergence import token_loss
+from ctp_lib.model.likelihood import PromptCache, after_prompt
+from ctp_lib.recovery import training
+from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE, WEIGHTS_NAME
+from ctp_lib.settings.learning import Loss, TrainingSpec
+from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import SPEC, Count, ParameterError
+from ctp_lib.settings.study import Study, with_settings
+
+
+@dataclass(**SPEC)
+class KvPrefixSpec:
+    """How many positions, and how they are learned."""
+
+    tokens: Count
+    training: TrainingSpec
+    loss: Loss = "next-token"
+
+
+class KvPrefix(Learned):
+    """``flat``: of every position its key and value of layer 0, of layer 1 and so on, n x (layers x 2 x heads x width), fp32: PEFT's order."""
+
+    def __init__(self, flat: Tensor, run: training.TrainingRun | None = None, *, trained: bool = True):
+        self.flat, self.run = flat.detach(), run
+        self.parameters, self.bytes = flat.numel() * trained, 4 * flat.numel()
+
+    @contextmanager
+    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+        """The network behind them."""
+        yield Subject(network, unflattened(self.flat, network))
+
+    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+        """Write a PEFT ``PREFIX_TUNING`` adapter."""
+        from peft import PrefixTuningConfig, TaskType
+
+        layers = shapes(network)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({WEIGHTS_NAME: self.flat.cpu().contiguous()}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        PrefixTuningConfig(
+            task_type=TaskType.CAUSAL_LM,
+            base_model_name_or_path=base.source,
+            revision=base.revision,
+            inference_mode=True,
+            num_virtual_tokens=len(self.flat),
+            token_dim=layers[0].numel(),
+            num_transformer_submodules=1,
+            num_attention_heads=layers[0][0],
+            num_layers=len(layers),
+        ).save_pretrained(folder)
+
+
+class PrefixTuning(Method):
+    """By AdamW, at the step that is best on validation."""
+
+    name, label, colour = "kv_prefix", "compressed + key-value prefix", "#c2255c"
+
+    def settings(self, study: Study, own: Mapping[str, Any]) -> KvPrefixSpec:
+        """``tokens``, 8 unless said; of ``training`` what differs from the soft prompt's, the learning rate 0.01 unless said."""
+        training = {**asdict(study.soft_prompt.training), "learning_rate": 1e-2, **(own.get("training") or {})}
+        usual = {"tokens": 8, "loss": study.soft_prompt.loss}
+        return with_settings(KvPrefixSpec, {**usual, **own, "training": training}, f"methods.{self.name}.")
+
+    def learn(self, network: PreTrainedModel, text, settings: KvPrefixSpec, teacher, seed, *, checkpoint, label, **_) -> KvPrefix:
+        """From the keys and values of the first tokens of a training window, the ``seed``'s first."""
+        module = nn.Module()
+        module.flat = nn.Parameter(of_tokens(network, text.batch(0)[0, : settings.tokens]))
+        run = training.train(
+            module,
+            loss=lambda windows: token_loss(network, windows, unflattened(module.flat, network), teacher).mean(),
+            batch=text.batch,
+            spec=settings.training,
+            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
+            validate=lambda: perplexity(network, text.validation, unflattened(module.flat.detach(), network)).nll,
+            checkpoint=checkpoint,
+            label=label,
+        )
+        return KvPrefix(module.flat, run)
+
+    def load(self, folder: Path, network: PreTrainedModel) -> KvPrefix:
+        """Read an adapter back. Raises :class:`ParameterError` when it is damaged or of another shape than ``network``'s."""
+        return KvPrefix(read(folder, network))
+
+
+def shapes(network: PreTrainedModel) -> list[torch.Size]:
+    """Heads and width of the keys of every layer; keys and values have the same."""
+    found = after_prompt(network, network.get_input_embeddings().weight[:1].detach().float())
+    return [torch.Size((layer.keys.shape[1], layer.keys.shape[3])) for layer in found.layers]
+
+
+def of_tokens(network: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The keys and values that ``network`` has of a text by itself (ids: n), flat."""
+    with torch.no_grad():
+        cache = after_prompt(network, network.get_input_embeddings()(ids.to(network.device)))
+        parts = [part[0].transpose(0, 1).flatten(1) for layer in cache.layers for part in (layer.keys, layer.values)]
+        return torch.cat(parts, 1).float().clone()
+
+
+def unflattened(flat: Tensor, network: PreTrainedModel) -> Cache:
+    """``flat`` as one row of keys and values, with its gradient."""
+    some = network.get_input_embeddings().weight[:1].detach().float()
+    cache, first = PromptCache(network, some.expand(len(flat), -1)), 0  # as long, since a sliding window counts
+    for layer in cache.layers:
+        heads, width = layer.keys.shape[1], layer.keys.shape[3]
+        keys, values = (
+            flat[:, at : at + heads * width].view(1, len(flat), heads, width).transpose(1, 2).to(layer.keys)
+            for at in (first, first + heads * width)
+        )
+        layer.keys, layer.values, first = keys, values, first + 2 * heads * width
+    return cache
+
+
+def read(folder: Path, network: PreTrainedModel) -> Tensor:
+    """What :meth:`KvPrefix.save` wrote, flat."""
+    try:
+        flat = load_file(folder / WEIGHTS_FILE, device=str(network.device))[WEIGHTS_NAME]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prefix ({error}); train it again") from None
+    width = 2 * sum(shape.numel() for shape in shapes(network))
+    if flat.ndim != 2 or flat.shape[1] != width:
+        raise ParameterError(f"the prefix in {folder} is {tuple(flat.shape)}; this model takes n x {width}")
+    return flat
+
+
+METHOD = PrefixTuning()
