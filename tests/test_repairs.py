@@ -112,7 +112,7 @@ def test_the_temperature_is_the_best_one(tmp_path):
     """Of a model whose logits are three times too large: the NLL at the scale found is that of the best scale on a fine grid, nearly."""
     network = small_model()
     network.lm_head.weight.data.mul_(3)
-    spec = TunedSpec(replace(TRAINING, steps=80, validate_every=40))
+    spec = TunedSpec(replace(TRAINING, steps=80, validate_every=40, learning_rate=0.05))
     learned = temperature.METHOD.learn(
         network, replace(TEXT, batch=lambda step: WINDOWS), spec, None, 0, checkpoint=tmp_path / "c", label="t"
     )

@@ -67,11 +67,12 @@ def stitched(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> 
 
 
 @torch.inference_mode()
-def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None) -> Cache:
+def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None) -> DynamicCache:
     """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one."""
-    if isinstance(prompt, Cache):
-        return copy.deepcopy(prompt)
     cache = DynamicCache(config=model.config)
+    if isinstance(prompt, Cache):
+        cache.layers = copy.deepcopy(prompt.layers)
+        return cache
     if prompt is not None:
         embedded = prompt.to(model.get_input_embeddings().weight)[None]
         model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
