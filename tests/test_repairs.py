@@ -10,7 +10,7 @@ import families
 import pytest
 import torch
 from conftest import random_windows, small_model
-from peft import LNTuningConfig, PeftModel, get_peft_model
+from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 
 from ctp_lib.evaluation.perplexity import perplexity, perplexity_of
@@ -18,7 +18,7 @@ from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood, loading
 from ctp_lib.model.divergence import Teacher
-from ctp_lib.recovery import eora, intact_kv, kv_prefix, norms, output_bias, output_head, temperature
+from ctp_lib.recovery import eora, intact_kv, kv_prefix, merged_lora, norms, output_bias, output_head, temperature
 from ctp_lib.settings.learning import TrainingSpec, TunedSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.text.selection import TrainingText
@@ -29,6 +29,7 @@ TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:4], WINDOWS, "digest", l
 SETTINGS = {
     norms.METHOD: TunedSpec(TRAINING), temperature.METHOD: TunedSpec(TRAINING), output_bias.METHOD: TunedSpec(TRAINING),
     eora.METHOD: eora.EoraSpec(4), kv_prefix.METHOD: kv_prefix.KvPrefixSpec(4, TRAINING), intact_kv.METHOD: SimpleNamespace(prompt_tokens=4),
+    merged_lora.METHOD: merged_lora.MergedLoraSpec(2, TRAINING),
 }  # fmt: skip
 
 
@@ -69,7 +70,9 @@ def test_it_is_put_on_taken_off_and_read_back(method, family, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", [norms.METHOD, temperature.METHOD, output_bias.METHOD, kv_prefix.METHOD], ids=lambda method: method.name
+    "method",
+    [norms.METHOD, temperature.METHOD, output_bias.METHOD, kv_prefix.METHOD, merged_lora.METHOD],
+    ids=lambda method: method.name,
 )
 def test_the_best_step_is_what_is_kept(method, tmp_path):
     network = pruned(small_model())
@@ -119,6 +122,45 @@ def test_the_temperature_is_the_best_one(tmp_path):
     logits, targets = network(WINDOWS).logits.double()[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten()
     best = min(cross_entropy(scale * logits, targets).item() for scale in torch.linspace(0, 1, 201))
     assert learned.run.best_nll == pytest.approx(best, abs=1e-3)
+
+
+# ----------------------------------------------------------------------------------------------------- merged LoRA
+
+
+def test_without_zeros_a_merged_lora_takes_the_steps_that_pefts_takes(tmp_path):
+    """The same start, and a mask of ones: PEFT's LoRA on every matrix, in a plain loop, has the same losses."""
+    network, spec = (
+        small_model(),
+        merged_lora.MergedLoraSpec(2, replace(TRAINING, warmup_steps=0, schedule="trapezoid", steps=10, validate_every=3)),
+    )
+    learned = learn(merged_lora.METHOD, network, tmp_path, settings=spec)
+    theirs = get_peft_model(small_model(), LoraConfig(r=2, lora_alpha=2, target_modules="all-linear", lora_dropout=0.0))
+    generator = torch.Generator().manual_seed(0)
+    for name in loading.compressible(small_model()):
+        thin = theirs.get_submodule(f"base_model.model.{name}").lora_A["default"].weight
+        torch.nn.init.kaiming_uniform_(thin, a=5**0.5, generator=generator)
+    weights = [weight for weight in theirs.parameters() if weight.requires_grad]
+    optimizer, losses = torch.optim.AdamW(weights, lr=TRAINING.learning_rate, weight_decay=0.0), []
+    for step in range(3):
+        loss = theirs(TEXT.batch(step), labels=TEXT.batch(step)).loss
+        loss.backward()
+        losses.append(loss.item())
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert learned.run.curve[1]["training_loss"] == pytest.approx(sum(losses) / 3, abs=1e-5)
+    assert learned.bytes == 2 * sum(module.weight.numel() for module in loading.compressible(network).values()), "off its grid"
+
+
+def test_zeros_stay_zero_and_nothing_is_added(tmp_path):
+    network = pruned(small_model())
+    learned = learn(merged_lora.METHOD, network, tmp_path)
+    zeros = {name: module.weight == 0 for name, module in loading.compressible(network).items()}
+    with learned.on(network):
+        assert all(torch.equal(module.weight == 0, zeros[name]) for name, module in loading.compressible(network).items())
+    assert learned.bytes == 0 and learned.parameters == sum(
+        2 * (m.in_features + m.out_features) for m in loading.compressible(network).values()
+    )
 
 
 # ------------------------------------------------------------------------------------------------- keys and values

@@ -170,7 +170,7 @@ def recompute_activations(model: PreTrainedModel) -> None:
 def fingerprint(model: PreTrainedModel) -> str:
     """A digest of sums over every weight: equal models have it in common, a change of one weight shows."""
     digest = hashlib.sha256()
-    for name, weight in model.state_dict().items():
+    for name, weight in sorted(model.state_dict().items()):
         weight = (weight.cpu() if weight.is_mps else weight).double()  # a Mac's GPU has no fp64
         digest.update(f"{name} {weight.sum().item()!r} {weight.square().sum().item()!r}".encode())
     return digest.hexdigest()
