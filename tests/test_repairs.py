@@ -18,18 +18,20 @@ from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood, loading
 from ctp_lib.model.divergence import Teacher
-from ctp_lib.recovery import eora, intact_kv, kv_prefix, merged_lora, norms, output_bias, output_head, temperature
-from ctp_lib.settings.learning import TrainingSpec, TunedSpec
+from ctp_lib.recovery import dept, eora, intact_kv, kv_prefix, merged_lora, norms, output_bias, output_head, temperature
+from ctp_lib.settings.learning import SoftPromptSpec, TrainingSpec, TunedSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.text.selection import TrainingText
 
 TRAINING = TrainingSpec(steps=8, batch_windows=4, learning_rate=0.02, warmup_steps=1, validate_every=4)
 WINDOWS = random_windows(6, 12)
 TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:4], WINDOWS, "digest", lambda: random_windows(16, 24, seed=3))
+PROMPT = SoftPromptSpec(prompt_tokens=10, training=TRAINING, corpus="broad", seeds=(0,))
 SETTINGS = {
     norms.METHOD: TunedSpec(TRAINING), temperature.METHOD: TunedSpec(TRAINING), output_bias.METHOD: TunedSpec(TRAINING),
     eora.METHOD: eora.EoraSpec(4), kv_prefix.METHOD: kv_prefix.KvPrefixSpec(4, TRAINING), intact_kv.METHOD: SimpleNamespace(prompt_tokens=4),
     merged_lora.METHOD: merged_lora.MergedLoraSpec(2, TRAINING),
+    dept.METHOD: dept.DeptSpec(PROMPT, positions=8, offset_rate=0.01),
 }  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def test_it_is_put_on_taken_off_and_read_back(method, family, tmp_path):
     again, found = method.load(tmp_path / "kept", network), []
     for one in (learned, again):
         with one.on(network) as subject:
-            behind = subject.prompt and likelihood.PromptCache(network, subject.prompt)
+            behind = None if subject.prompt is None else likelihood.PromptCache(network, subject.prompt)
             found.append(likelihood.token_nll(subject.network, WINDOWS, behind))
             cache = likelihood.after_prompt(network, subject.prompt)
             for row, window in enumerate(WINDOWS):  # without the short way that scoring takes
@@ -212,6 +214,45 @@ def test_behind_keys_and_values_it_answers_and_writes_as_behind_their_text():
     assert [value for value, _ in one] == pytest.approx([value for value, _ in other], abs=1e-4)
     nll = [continuation_nll(subject, WINDOWS, 4) for subject in subjects]
     assert torch.allclose(*nll, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------ DePT
+
+
+@pytest.mark.parametrize("tokens", [10, 20, 100])
+def test_a_decomposed_prompt_has_no_more_parameters_than_a_plain_one(tokens):
+    vectors, rank = dept.DeptSpec(replace(PROMPT, prompt_tokens=tokens), positions=16, offset_rate=0.01).sizes(32)
+    assert vectors == round(0.4 * tokens)
+    assert 0.7 * tokens * 32 < vectors * 32 + rank * (16 + 32) <= tokens * 32
+
+
+def test_offsets_follow_the_position_of_a_token_wherever_it_is_read():
+    """Embeddings moved by hand, all at once: scored, answered (a context once, its answers behind it), and written on alike."""
+    network, draw = families.model("llama"), torch.Generator().manual_seed(0)
+    prompt, left, right = (torch.randn(*size, generator=draw) / 4 for size in ((3, 32), (8, 2), (2, 32)))
+    learned = dept.DecomposedPrompt({"prompt": prompt, "left": left, "right": right})
+
+    def logits(ids: torch.Tensor) -> torch.Tensor:
+        embedded = network.get_input_embeddings()(ids).clone()
+        embedded[:8] += (left @ right)[: len(ids)]
+        return network(inputs_embeds=torch.cat([prompt, embedded])[None]).logits[0, 3:]
+
+    expected = [cross_entropy(logits(window)[:-1], window[1:], reduction="none") for window in WINDOWS]
+    requests = [(("", ""), WINDOWS[0, :5].tolist(), WINDOWS[row, 5:9].tolist()) for row in range(4)]
+    written = WINDOWS[0, :6]
+    while len(written) < 12:
+        written = torch.cat([written, logits(written)[-1:].argmax(-1)])
+    with learned.on(network) as subject:
+        nll = likelihood.token_nll(network, WINDOWS, likelihood.PromptCache(network, subject.prompt))
+        assert torch.allclose(nll, torch.stack(expected), atol=1e-4)
+        lm = StitchedLM(subject, families.tokenizer("llama"), max_length=64, tokens_at_once=256)
+        answers = [value for value, _ in lm._loglikelihood_tokens(requests)]
+        wrote = write_on(subject, families.tokenizer("llama"), WINDOWS[0, :6], 6)
+    for (_, context, answer), found in zip(requests, answers, strict=True):
+        ids = torch.tensor(context + answer)
+        by_hand = -cross_entropy(logits(ids)[4:8], ids[5:], reduction="sum")
+        assert found == pytest.approx(by_hand.item(), abs=1e-4)
+    assert wrote == families.tokenizer("llama").decode(written[6:], skip_special_tokens=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ EoRA

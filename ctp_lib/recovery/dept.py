@@ -1,0 +1,160 @@
+"""DePT (Shi & Lipani 2023): a shorter prompt, and a low-rank offset of the word embeddings by position, of as many parameters together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.divergence import token_loss
+from ctp_lib.recovery import kept, training
+from ctp_lib.recovery.base import Method
+from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.settings.learning import SoftPromptSpec, TrainingSpec
+from ctp_lib.settings.spec import SPEC, Count, Positive, only, require
+from ctp_lib.settings.study import Study, with_settings
+
+
+@dataclass(**SPEC)
+class DeptSpec:
+    """As many parameters as the plain prompt ``of``, of whose vectors a ``share`` stays; offsets of the first ``positions`` have the others."""
+
+    of: SoftPromptSpec
+    positions: Count
+    offset_rate: Positive
+    share: Annotated[float, only(lambda share: 0 < share < 1, "above 0 and below 1")] = 0.4
+
+    @property
+    def training(self) -> TrainingSpec:
+        """The prompt's."""
+        return self.of.training
+
+    @property
+    def loss(self) -> str:
+        """The prompt's."""
+        return self.of.loss
+
+    def sizes(self, width: int) -> tuple[int, int]:
+        """Vectors of the prompt, and the rank of the offsets, for embeddings of ``width``."""
+        vectors = max(1, round(self.share * self.of.prompt_tokens))
+        rank = (self.of.prompt_tokens - vectors) * width // (self.positions + width)
+        require(
+            rank > 0, "methods.dept: soft_prompt.prompt_tokens", self.of.prompt_tokens, "so many that something is left for offsets"
+        )
+        return vectors, rank
+
+
+class Offset(nn.Module):
+    """Adds the rows of ``left @ right`` (positions x width) to what ``embed`` gives: to position 0 and on, or from ``start`` on."""
+
+    def __init__(self, embed: nn.Module, left: Tensor, right: Tensor):
+        super().__init__()
+        self.embed, self.left, self.right, self.start = embed, left, right, 0
+
+    @property
+    def weight(self) -> Tensor:
+        """The vocabulary's, as it is."""
+        return self.embed.weight
+
+    @property
+    def num_embeddings(self) -> int:
+        """Of the vocabulary."""
+        return self.embed.num_embeddings
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The embeddings of ``ids`` (rows x length), those within reach moved."""
+        found = self.embed(ids)
+        rows = (self.left[self.start : self.start + ids.shape[1]] @ self.right).to(found)
+        return torch.cat([found[:, : len(rows)] + rows, found[:, len(rows) :]], 1) if len(rows) else found
+
+
+@contextmanager
+def offset(network: PreTrainedModel, left: Tensor, right: Tensor, vectors: int) -> Iterator[None]:
+    """In the block, ``network`` adds ``left @ right`` to embeddings by their position in the text, which begins behind ``vectors`` positions."""
+    embed = network.get_input_embeddings()
+    moved = Offset(embed, left, right)
+
+    def before(_: nn.Module, __: Any, given: dict[str, Any]) -> None:
+        cache = given.get("past_key_values")
+        moved.start = max(0, cache.get_seq_length() - vectors) if cache is not None and given.get("input_ids") is not None else 0
+
+    def after(*_: Any) -> None:
+        moved.start = 0
+
+    hooks = [
+        network.get_decoder().register_forward_pre_hook(before, with_kwargs=True),
+        network.get_decoder().register_forward_hook(after),
+    ]
+    try:
+        network.set_input_embeddings(moved)
+        yield
+    finally:
+        network.set_input_embeddings(embed)
+        for hook in hooks:
+            hook.remove()
+
+
+class DecomposedPrompt(kept.Kept):
+    """``prompt`` (vectors x width), ``left`` (positions x rank), ``right`` (rank x width), fp32."""
+
+    @contextmanager
+    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+        """The network with moved embeddings, behind the prompt."""
+        prompt, left, right = (self.tensors[name].to(network.device) for name in ("prompt", "left", "right"))
+        with offset(network, left, right, len(prompt)):
+            yield Subject(network, prompt)
+
+
+class Dept(Method):
+    """By AdamW with two learning rates, at the step that is best on validation. Offsets start at zero (section 3.2)."""
+
+    name, label, colour = "dept", "compressed + DePT", "#e67700"
+
+    def settings(self, study: Study, own: Mapping[str, Any]) -> DeptSpec:
+        """``share``, 0.4 unless said (the paper's 40 of 100), ``positions``, a window, and ``offset_rate``, a hundredth of the prompt's rate."""
+        shared = study.soft_prompt
+        usual = {"of": asdict(shared), "positions": study.evaluation.window, "offset_rate": shared.training.learning_rate / 100}
+        return with_settings(DeptSpec, usual | dict(own), f"methods.{self.name}.")
+
+    def learn(
+        self, network: PreTrainedModel, text, settings: DeptSpec, teacher, seed, *, checkpoint, label, **_
+    ) -> DecomposedPrompt:
+        """By the soft prompt's loss."""
+        width = network.get_input_embeddings().weight.shape[1]
+        vectors, rank = settings.sizes(width)
+        module = SoftPrompt.from_vocabulary(network, vectors, settings.of.initialisation, seed)
+        generator = torch.Generator().manual_seed(seed)
+        module.left = nn.Parameter(torch.randn(settings.positions, rank, generator=generator).to(network.device) / rank**0.5)
+        module.right = nn.Parameter(torch.zeros(rank, width, device=network.device))
+        with offset(network, module.left, module.right, vectors):
+            run = training.train(
+                module,
+                loss=lambda windows: token_loss(network, windows, module(), teacher).mean(),
+                batch=text.batch,
+                spec=settings.training,
+                identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
+                validate=lambda: perplexity(network, text.validation, module()).nll,
+                checkpoint=checkpoint,
+                label=label,
+                optimizers=lambda _, spec: [
+                    torch.optim.AdamW([module.prompt_embeddings], lr=spec.learning_rate, weight_decay=spec.weight_decay),
+                    torch.optim.AdamW([module.left, module.right], lr=settings.offset_rate, weight_decay=spec.weight_decay),
+                ],
+            )
+        return DecomposedPrompt({"prompt": module(), "left": module.left, "right": module.right}, run)
+
+    def load(self, folder: Path, network: PreTrainedModel) -> DecomposedPrompt:
+        """Read it back."""
+        return DecomposedPrompt(kept.read(folder))
+
+
+METHOD = Dept()
