@@ -41,9 +41,10 @@ check: .venv/installed ## can a study run here, and what does it take? make chec
 	@dvc repro --quiet corpora && python -m ctp_lib.machine.preflight $(if $(MODEL),"$(MODEL)")
 
 COMMA := ,
-try: .venv/installed ## your own model in some minutes: make try MODEL=a folder, file.gguf or hub id [TEXT=files] [LEVELS="3bit 75%"] [MINUTES=10]
+try: .venv/installed ## your own model in some minutes: make try MODEL=a folder, file.gguf or hub id [TEXT=files] [LEVELS="3bit 75%"] [METHODS="soft_prompt eora"] [MINUTES=10]
 	@python -m ctp_lib.run.cell notebooks/try_your_model.py $(if $(MODEL),-p model "$(MODEL)") $(if $(TEXT),-p text "$(TEXT)") \
-		$(if $(LEVELS),-p levels '[$(subst $() ,$(COMMA),$(strip $(LEVELS)))]') $(if $(MINUTES),-p minutes $(MINUTES))
+		$(if $(LEVELS),-p levels '[$(subst $() ,$(COMMA),$(strip $(LEVELS)))]') \
+		$(if $(METHODS),-p methods '[$(subst $() ,$(COMMA),$(strip $(METHODS)))]') $(if $(MINUTES),-p minutes $(MINUTES))
 
 test: .venv/installed ## all but the slow tests
 	pytest -m "not long"

@@ -15,6 +15,7 @@ import sections
 import yaml
 from conftest import ROOT
 
+from ctp_lib.recovery import base as recovery
 from ctp_lib.run import cell
 from ctp_lib.settings import digests, study
 from ctp_lib.settings.spec import ParameterError
@@ -204,3 +205,9 @@ def test_the_page_of_what_goes_wrong_names_tests_that_are_there():
     assert len(named) > 10
     for module, test in named:
         assert f"def {test}(" in (ROOT / "tests" / f"{module}.py").read_text(), test
+
+
+def test_the_page_of_ones_own_lists_every_repair():
+    table = (ROOT / "docs" / "your_own.md").read_text().partition("## A repair")[2].partition("## ")[0]
+    listed = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+    assert sorted(listed) == [name for name in recovery.registry().names() if name not in ("none", "hard_prompt")]
