@@ -46,8 +46,15 @@ def learn(method, network, folder, teacher=None, settings=None):
     return method.learn(network, TEXT, asked, teacher, 0, checkpoint=folder / "c.safetensors", label="t", others=None)
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
-@pytest.mark.parametrize("method", SETTINGS, ids=lambda method: method.name)
+USUAL = ("llama", "opt", "gemma2")  # the others in the long tests
+PAIRS = [
+    pytest.param(method, family, id=f"{method.name}-{family}", marks=() if family in USUAL else pytest.mark.long)
+    for method in SETTINGS
+    for family in families.FAMILIES
+]
+
+
+@pytest.mark.parametrize(("method", "family"), PAIRS)
 def test_it_is_put_on_taken_off_and_read_back(method, family, tmp_path):
     network, teacher = pruned(families.model(family)), Teacher(families.model(family))
     before, plain = loading.fingerprint(network), likelihood.token_nll(network, WINDOWS)
