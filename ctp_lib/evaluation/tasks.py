@@ -11,6 +11,7 @@ frequent words) tells which one is right: every choice is right exactly once.
 """
 
 import json
+import logging
 import math
 import random
 import re
@@ -25,7 +26,7 @@ from ruamel.yaml import YAML
 from transformers import PreTrainedTokenizerBase
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import ParameterError, first_line
 from ctp_lib.text.documents import Document
 
 CHOICES = 4
@@ -195,6 +196,8 @@ def evaluate(
     ``max_length`` counts real tokens, of which ``tokens_at_once`` go through the model together; a prompt's come on top, and have to fit the
     model's context too. Raises :class:`ParameterError` for an unknown task and for one whose answers do not fit.
     """
+    from datasets.exceptions import DatasetGenerationError
+    from jinja2 import UndefinedError
     from lm_eval import simple_evaluate  # slow to import, and only this needs it
     from lm_eval.tasks import TaskManager
 
@@ -206,12 +209,39 @@ def evaluate(
         if task not in manager.all_tasks:
             raise ParameterError(f"tasks.names has {task!r}, which lm-eval does not know; `lm_eval ls tasks` lists what it does")
     lm = StitchedLM(subject, tokenizer, max_length=max_length, tokens_at_once=tokens_at_once)
-    found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
+    logger, stop = logging.getLogger("lm_eval.api.task"), _Stop()
+    logger.addHandler(stop)
+    try:
+        found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
+    except ParameterError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, UndefinedError, DatasetGenerationError) as error:
+        reason = first_line(error.__cause__ or error)
+        raise ParameterError(f"an item of {', '.join(tasks)} cannot be asked: {type(error).__name__}: {reason}") from None
+    finally:
+        logger.removeHandler(stop)
     return [_score(task, samples) for task, samples in found["samples"].items()]
+
+
+class _Stop(logging.Handler):
+    """Raises :class:`ParameterError` where lm-eval warns that the right answer is none of an item's, and goes on to count it as missed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "Label index" in record.getMessage():
+            raise ParameterError(
+                f"an item's right answer is none of its answers: {first_line(record.getMessage().partition('Sample:')[2])}"
+            )
 
 
 def _score(task: str, samples: list[dict]) -> TaskScore:
     ordered = sorted(samples, key=lambda sample: sample["doc_id"])
+    for sample in ordered:
+        right, number = sample["target"], len(sample["arguments"])
+        for one in right if isinstance(right, list) else [right]:
+            if not (isinstance(one, str) or (type(one) is int and 0 <= one < number)):
+                raise ParameterError(
+                    f"item {sample['doc_id']} of {task}: its right answer is {one!r}, and it has {number}, counted from 0"
+                )
     metric = "acc_norm" if "acc_norm" in ordered[0] else "acc"
     fractions = [sample[metric] for sample in ordered if sample[metric] not in (0, 1)]
     if fractions:  # as truthfulqa_mc2 has it: any share above zero would count as right

@@ -71,7 +71,7 @@ def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None) -> Dynam
     """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one."""
     cache = DynamicCache(config=model.config)
     if isinstance(prompt, Cache):
-        cache.layers = copy.deepcopy(prompt.layers)
+        cache.layers = [copy.copy(layer) for layer in prompt.layers]  # which put new tensors in the place of theirs
         return cache
     if prompt is not None:
         embedded = prompt.to(model.get_input_embeddings().weight)[None]

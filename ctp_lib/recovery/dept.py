@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,43 +12,29 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.divergence import token_loss
-from ctp_lib.recovery import kept, training
+from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.recovery.soft_prompt import SoftPrompt
-from ctp_lib.settings.learning import SoftPromptSpec, TrainingSpec
+from ctp_lib.settings.learning import RecipeSpec, TrainingSpec
 from ctp_lib.settings.spec import SPEC, Count, Positive, only, require
-from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.settings.study import Study
 
 
-@dataclass(**SPEC)
-class DeptSpec:
-    """As many parameters as the plain prompt ``of``, of whose vectors a ``share`` stays; offsets of the first ``positions`` have the others."""
+@dataclass(**SPEC, kw_only=True)
+class DeptSpec(RecipeSpec):
+    """As many parameters as a plain prompt of ``prompt_tokens``: a ``share`` is one, offsets of the first ``positions`` have the others."""
 
-    of: SoftPromptSpec
     positions: Count
     offset_rate: Positive
     share: Annotated[float, only(lambda share: 0 < share < 1, "above 0 and below 1")] = 0.4
 
-    @property
-    def training(self) -> TrainingSpec:
-        """The prompt's."""
-        return self.of.training
-
-    @property
-    def loss(self) -> str:
-        """The prompt's."""
-        return self.of.loss
-
     def sizes(self, width: int) -> tuple[int, int]:
         """Vectors of the prompt, and the rank of the offsets, for embeddings of ``width``."""
-        vectors = max(1, round(self.share * self.of.prompt_tokens))
-        rank = (self.of.prompt_tokens - vectors) * width // (self.positions + width)
-        require(
-            rank > 0, "methods.dept: soft_prompt.prompt_tokens", self.of.prompt_tokens, "so many that something is left for offsets"
-        )
+        vectors = max(1, round(self.share * self.prompt_tokens))
+        rank = (self.prompt_tokens - vectors) * width // (self.positions + width)
+        require(rank > 0, "methods.dept: soft_prompt.prompt_tokens", self.prompt_tokens, "so many that offsets have some")
         return vectors, rank
 
 
@@ -121,9 +106,13 @@ class Dept(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> DeptSpec:
         """``share``, 0.4 unless said (the paper's 40 of 100), ``positions``, a window, and ``offset_rate``, a hundredth of the prompt's rate."""
-        shared = study.soft_prompt
-        usual = {"of": asdict(shared), "positions": study.evaluation.window, "offset_rate": shared.training.learning_rate / 100}
-        return with_settings(DeptSpec, usual | dict(own), f"methods.{self.name}.")
+        shared, rate = study.soft_prompt, study.soft_prompt.training.learning_rate
+        usual = {
+            "prompt_tokens": shared.prompt_tokens,
+            "initialisation": shared.initialisation,
+            "positions": study.evaluation.window,
+        }
+        return asked(DeptSpec, study, self.name, own, rate, **usual, offset_rate=rate / 100)
 
     def learn(
         self, network: PreTrainedModel, text, settings: DeptSpec, teacher, seed, *, checkpoint, label, **_
@@ -131,25 +120,18 @@ class Dept(Method):
         """By the soft prompt's loss."""
         width = network.get_input_embeddings().weight.shape[1]
         vectors, rank = settings.sizes(width)
-        module = SoftPrompt.from_vocabulary(network, vectors, settings.of.initialisation, seed)
+        module = SoftPrompt.from_vocabulary(network, vectors, settings.initialisation, seed)
         generator = torch.Generator().manual_seed(seed)
         module.left = nn.Parameter(torch.randn(settings.positions, rank, generator=generator).to(network.device) / rank**0.5)
         module.right = nn.Parameter(torch.zeros(rank, width, device=network.device))
+
+        def two_rates(_: nn.Module, spec: TrainingSpec) -> list[torch.optim.Optimizer]:
+            rates = (spec.learning_rate, [module.prompt_embeddings]), (settings.offset_rate, [module.left, module.right])
+            return [torch.optim.AdamW(group, lr=rate, weight_decay=spec.weight_decay) for rate, group in rates]
+
         with offset(network, module.left, module.right, vectors):
-            run = training.train(
-                module,
-                loss=lambda windows: token_loss(network, windows, module(), teacher).mean(),
-                batch=text.batch,
-                spec=settings.training,
-                identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
-                validate=lambda: perplexity(network, text.validation, module()).nll,
-                checkpoint=checkpoint,
-                label=label,
-                optimizers=lambda _, spec: [
-                    torch.optim.AdamW([module.prompt_embeddings], lr=spec.learning_rate, weight_decay=spec.weight_decay),
-                    torch.optim.AdamW([module.left, module.right], lr=settings.offset_rate, weight_decay=spec.weight_decay),
-                ],
-            )
+            given = (module, network, text, settings, teacher, seed)
+            run = learn(*given, prompt=module, optimizers=two_rates, checkpoint=checkpoint, label=label)
         return DecomposedPrompt({"prompt": module(), "left": module.left, "right": module.right}, run)
 
     def load(self, folder: Path, network: PreTrainedModel) -> DecomposedPrompt:

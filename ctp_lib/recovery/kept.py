@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.divergence import Teacher, token_loss
-from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned
 from ctp_lib.recovery.training import TrainingRun
-from ctp_lib.settings.learning import TunedSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
-from ctp_lib.settings.study import Study, with_settings
-from ctp_lib.text.selection import TrainingText
 
 FILE = "learned.safetensors"
 
@@ -68,27 +60,6 @@ def put(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
     own = dict(network.named_parameters())
     for name, tensor in tensors.items():
         own[name].copy_(tensor)
-
-
-def trained(module: nn.Module, network: PreTrainedModel, text: TrainingText, settings: TunedSpec, teacher: Teacher | None, seed: int,
-            *, checkpoint: Path, label: str) -> TrainingRun:  # fmt: skip
-    """Train what is trainable of ``module``, a part of ``network``, by the loss of ``settings``."""
-    return training.train(
-        module,
-        loss=lambda windows: token_loss(network, windows, None, teacher).mean(),
-        batch=text.batch,
-        spec=settings.training,
-        identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
-        validate=lambda: perplexity(network, text.validation).nll,
-        checkpoint=checkpoint,
-        label=label,
-    )
-
-
-def tuned(study: Study, own: Mapping[str, Any], rate: float, name: str) -> TunedSpec:
-    """What a method learns with by its ``own`` settings: as the soft prompt, at another ``rate``. Raises :class:`ParameterError`."""
-    training = {**asdict(study.soft_prompt.training), "learning_rate": rate, **(own.get("training") or {})}
-    return with_settings(TunedSpec, {"loss": study.soft_prompt.loss, **own, "training": training}, f"methods.{name}.")
 
 
 def read(folder: Path) -> dict[str, Tensor]:

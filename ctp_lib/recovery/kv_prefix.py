@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model.divergence import token_loss
 from ctp_lib.model.likelihood import PromptCache, after_prompt
-from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE, WEIGHTS_NAME
+from ctp_lib.recovery.training import TrainingRun
 from ctp_lib.settings.learning import Loss, TrainingSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import SPEC, Count, ParameterError
-from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.settings.study import Study
 
 
 @dataclass(**SPEC)
@@ -43,7 +41,7 @@ class KvPrefixSpec:
 class KvPrefix(Learned):
     """``flat``: of every position its key and value of layer 0, of layer 1 and so on, n x (layers x 2 x heads x width), fp32: PEFT's order."""
 
-    def __init__(self, flat: Tensor, run: training.TrainingRun | None = None, *, trained: bool = True):
+    def __init__(self, flat: Tensor, run: TrainingRun | None = None, *, trained: bool = True):
         self.flat, self.run = flat.detach(), run
         self.parameters, self.bytes = flat.numel() * trained, 4 * flat.numel()
 
@@ -79,24 +77,14 @@ class PrefixTuning(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> KvPrefixSpec:
         """``tokens``, 8 unless said; of ``training`` what differs from the soft prompt's, the learning rate 0.01 unless said."""
-        training = {**asdict(study.soft_prompt.training), "learning_rate": 1e-2, **(own.get("training") or {})}
-        usual = {"tokens": 8, "loss": study.soft_prompt.loss}
-        return with_settings(KvPrefixSpec, {**usual, **own, "training": training}, f"methods.{self.name}.")
+        return asked(KvPrefixSpec, study, self.name, own, 1e-2, tokens=8)
 
     def learn(self, network: PreTrainedModel, text, settings: KvPrefixSpec, teacher, seed, *, checkpoint, label, **_) -> KvPrefix:
         """From the keys and values of the first tokens of a training window, the ``seed``'s first."""
         module = nn.Module()
         module.flat = nn.Parameter(of_tokens(network, text.batch(0)[0, : settings.tokens]))
-        run = training.train(
-            module,
-            loss=lambda windows: token_loss(network, windows, unflattened(module.flat, network), teacher).mean(),
-            batch=text.batch,
-            spec=settings.training,
-            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
-            validate=lambda: perplexity(network, text.validation, unflattened(module.flat.detach(), network)).nll,
-            checkpoint=checkpoint,
-            label=label,
-        )
+        given = (module, network, text, settings, teacher, seed)
+        run = learn(*given, prompt=lambda: unflattened(module.flat, network), checkpoint=checkpoint, label=label)
         return KvPrefix(module.flat, run)
 
     def load(self, folder: Path, network: PreTrainedModel) -> KvPrefix:

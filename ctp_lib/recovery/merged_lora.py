@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
 from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import Loss, TrainingSpec
 from ctp_lib.settings.spec import SPEC, Count
-from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.settings.study import Study
 
 
 @dataclass(**SPEC)
@@ -77,9 +77,7 @@ class MergedLora(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> MergedLoraSpec:
         """``rank``, 8 unless said; of ``training`` what differs from the soft prompt's, the learning rate 1e-3 unless said."""
-        training = {**asdict(study.soft_prompt.training), "learning_rate": 1e-3, **(own.get("training") or {})}
-        usual = {"rank": 8, "loss": study.soft_prompt.loss}
-        return with_settings(MergedLoraSpec, {**usual, **own, "training": training}, f"methods.{self.name}.")
+        return asked(MergedLoraSpec, study, self.name, own, 1e-3, rank=8)
 
     def learn(self, network: PreTrainedModel, text, settings: MergedLoraSpec, teacher, seed, *, checkpoint, label, **_) -> Merged:
         """Learned beside the weights, through the mask."""
@@ -90,7 +88,7 @@ class MergedLora(Method):
                 nn.init.kaiming_uniform_(thin, a=5**0.5, generator=generator)
                 parts = Masked(module.weight, torch.zeros(module.out_features, settings.rank), thin)
                 parametrize.register_parametrization(module, "weight", parts)
-            run = kept.trained(network, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
+            run = learn(network, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
             learned = {}
             for name, module in matrices.items():
                 learned |= {f"{name}.{part}": weight for part, weight in module.parametrizations.weight[0].named_parameters()}

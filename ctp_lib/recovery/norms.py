@@ -6,12 +6,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import TunedSpec
 from ctp_lib.settings.study import Study
+
+
+class Moved(nn.Module):
+    """What is there, plus ``by``."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.by = nn.Parameter(torch.zeros_like(weight, dtype=torch.float32))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """In the dtype of what is there."""
+        return (weight.float() + self.by).to(weight.dtype)
 
 
 class Norms(Method):
@@ -21,24 +37,29 @@ class Norms(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> TunedSpec:
         """Of ``training`` what differs from the soft prompt's; the learning rate is 1e-3 unless said."""
-        return kept.tuned(study, own, 1e-3, self.name)
+        return asked(TunedSpec, study, self.name, own, 1e-3)
 
     def learn(self, network: PreTrainedModel, text, settings: TunedSpec, teacher, seed, *, checkpoint, label, **_) -> kept.Replaced:
-        """Trained in place, and put back."""
-        before = {name: weight.detach().clone() for name, weight in network.named_parameters() if _belongs(name)}
-        own = dict(network.named_parameters())
+        """Trained as fp32 differences from what is there, since steps would be lost in the rounding of 16 bits."""
+        found = [(name, *_owner(network, name)) for name, _ in network.named_parameters() if _belongs(name)]
         try:
-            for name in before:
-                own[name].requires_grad_(True)
-            run = kept.trained(network, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
-            return kept.Replaced({name: own[name] for name in before}, run)
+            for _, module, what in found:
+                parametrize.register_parametrization(module, what, Moved(getattr(module, what)))
+            run = learn(network, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
+            return kept.Replaced({name: getattr(module, what).float() for name, module, what in found}, run)
         finally:
-            network.requires_grad_(False)
-            kept.put(network, before)
+            for _, module, what in found:
+                if parametrize.is_parametrized(module, what):
+                    parametrize.remove_parametrizations(module, what, leave_parametrized=False)
 
     def load(self, folder: Path, network: PreTrainedModel) -> kept.Replaced:
         """Read them back."""
         return kept.Replaced(kept.read(folder))
+
+
+def _owner(network: PreTrainedModel, name: str) -> tuple[nn.Module, str]:
+    module, _, what = name.rpartition(".")
+    return network.get_submodule(module), what
 
 
 def _belongs(name: str) -> bool:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import TunedSpec
 from ctp_lib.settings.study import Study
 
@@ -70,7 +71,7 @@ class OutputHead(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> TunedSpec:
         """Of ``training`` what differs from the soft prompt's; the learning rate is 0.01 unless said."""
-        return kept.tuned(study, own, self.rate, self.name)
+        return asked(TunedSpec, study, self.name, own, self.rate)
 
     def learn(self, network: PreTrainedModel, text, settings: TunedSpec, teacher, seed, *, checkpoint, label, **_) -> OnLogits:
         """By the soft prompt's loss."""
@@ -78,7 +79,7 @@ class OutputHead(Method):
         trained = Logits(head, self.start(head))
         try:
             network.set_output_embeddings(trained)
-            run = kept.trained(trained, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
+            run = learn(trained, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
         finally:
             network.set_output_embeddings(head)
         return OnLogits({name: weight for name, weight in trained.named_parameters(recurse=False)}, run)

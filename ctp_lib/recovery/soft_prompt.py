@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.learning import learn
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
@@ -101,16 +99,7 @@ class PromptTuning(Method):
         prompt = SoftPrompt.from_vocabulary(network, settings.prompt_tokens, settings.initialisation, seed)
         if settings.training.recompute:
             loading.recompute_activations(network)
-        run = training.train(
-            prompt,
-            loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
-            batch=text.batch,
-            spec=settings.training,
-            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
-            validate=lambda: perplexity(network, text.validation, prompt()).nll,
-            checkpoint=checkpoint,
-            label=label,
-        )
+        run = learn(prompt, network, text, settings, teacher, seed, prompt=prompt, checkpoint=checkpoint, label=label)
         assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
         return Prompt(prompt(), run)
 

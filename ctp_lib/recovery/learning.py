@@ -1,0 +1,55 @@
+"""How methods learn: a part of a network, or what stands before its input, by the study's loss, at the step that is best on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.model.divergence import Teacher, token_loss
+from ctp_lib.recovery import training
+from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.text.selection import TrainingText
+
+Kind = TypeVar("Kind")
+
+
+def learn(
+    module: nn.Module,
+    network: PreTrainedModel,
+    text: TrainingText,
+    settings: Any,
+    teacher: Teacher | None,
+    seed: int,
+    *,
+    checkpoint: Path,
+    label: str,
+    prompt: Callable[[], Tensor | Cache | None] = lambda: None,
+    optimizers: Callable[..., training.Optimizers] = training.adamw,
+) -> training.TrainingRun:
+    """Train what is trainable of ``module``, a part of ``network`` or what ``prompt`` gives, with ``settings``, which have a ``training``."""
+    return training.train(
+        module,
+        loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
+        batch=text.batch,
+        spec=settings.training,
+        identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
+        validate=lambda: perplexity(network, text.validation, prompt()).nll,
+        checkpoint=checkpoint,
+        label=label,
+        optimizers=optimizers,
+    )
+
+
+def asked(kind: type[Kind], study: Study, name: str, own: Mapping[str, Any], rate: float, **usual: Any) -> Kind:
+    """The settings, of a ``kind``, that method ``name`` learns with: its ``own``, else the ``usual``, and as soft prompts do but at ``rate``.
+
+    Raises :class:`ParameterError` where they are wrong.
+    """
+    trained = {**asdict(study.soft_prompt.training), "learning_rate": rate, **(own.get("training") or {})}
+    return with_settings(kind, {"loss": study.soft_prompt.loss, **usual, **own, "training": trained}, f"methods.{name}.")
