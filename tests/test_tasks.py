@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import random
 from collections import Counter
@@ -223,3 +224,26 @@ def test_what_a_model_writes_is_the_likeliest_token_each_time(network, tokenizer
         if ids[-1] == tokenizer.eos_token_id:
             break
     assert write_on(Subject(network, prompt), tokenizer, context, 6) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"question": None}, "cannot be asked: AssertionError: Context is not a string"),
+        ({"options": []}, "cannot be asked"),
+        ({"options": ["a", None]}, "cannot be asked"),
+        ({"right": 5}, "cannot be asked"),
+        ({"right": -1}, "item 0 of mine: its right answer is -1, and it has 2"),
+        ({"right": True}, "its right answer is True"),
+        ({"right": "none of them"}, "right answer is none of its answers"),
+    ],
+    ids=str,
+)
+def test_an_item_that_has_no_right_answer_is_refused(tmp_path, changed, said):
+    small_study.write_task(tmp_path, ["axis", "array"])
+    row = {"question": "Return the", "options": ["axis", "array"], "right": 0} | changed
+    (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ParameterError, match=said):
+        zero_shot.evaluate(
+            Subject(families.model("opt")), families.tokenizer("opt"), ["mine"], [tmp_path], max_length=64, tokens_at_once=256
+        )

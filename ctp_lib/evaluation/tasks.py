@@ -215,7 +215,7 @@ def evaluate(
         found = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
     except ParameterError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, UndefinedError, DatasetGenerationError) as error:
+    except (AssertionError, LookupError, TypeError, ValueError, AttributeError, UndefinedError, DatasetGenerationError) as error:
         reason = first_line(error.__cause__ or error)
         raise ParameterError(f"an item of {', '.join(tasks)} cannot be asked: {type(error).__name__}: {reason}") from None
     finally:
