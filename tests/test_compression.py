@@ -249,5 +249,5 @@ def test_methods_and_what_each_can_do():
     for level in ("wanda:4bit", "rtn:50%", "magnitude:50%+4bit", "50%+4bit/g64", "auto-gptq:4bit/g64"):
         with pytest.raises(ParameterError, match="cannot do it; take another level, or another method before the colon"):
             base.method_for(Level.parse(level))
-    with pytest.raises(ParameterError, match="method 'awq' is unknown; the methods of compression are auto-gptq, gptq"):
+    with pytest.raises(ParameterError, match="method 'awq' is unknown; the methods of compression are auto-gptq, dsnot, gptq"):
         base.method_for(Level.parse("awq:4bit"))
