@@ -182,7 +182,7 @@ def test_both_recipes_are_learned_and_kept(project, tmp_path):
 
 
 def test_the_manifest_says_what_a_model_was_made_by_and_the_cell_what_was_reached(project):
-    manifest = json.loads((project / "models/embedded/compressed/own.model/s50-w4/manifest.json").read_text())
+    manifest = json.loads((project / "models/embedded/compressed/own.model/s50-w4/manifest.json").read_text())["identity"]
     assert manifest["level"] == "50%+4bit" and manifest["method"] == "joint" and manifest["calibration"]["windows"] == 4
     assert manifest["base"]["source"] == OWN and len(manifest["base"]["commit"]) == 40
     reached = json.loads((project / "results/embedded/compression/own.model/s50-w4.json").read_text())["reached"]

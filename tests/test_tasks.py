@@ -197,7 +197,7 @@ def test_a_task_that_writes_is_refused_behind_a_prompt(network, tokenizer):
 
 
 def test_a_metric_that_is_no_yes_or_no_is_refused():
-    samples = [{"doc_id": number, "acc": share, "arguments": [1, 2]} for number, share in enumerate((1.0, 0.4))]
+    samples = [{"doc_id": number, "acc": share, "arguments": [1, 2], "target": 0} for number, share in enumerate((1.0, 0.4))]
     with pytest.raises(ParameterError, match="'truthfulqa_mc2', whose acc is 0.4 on an item; take tasks that are right or wrong"):
         zero_shot._score("truthfulqa_mc2", samples)
     assert zero_shot._score("piqa", [{**sample, "acc": 1.0} for sample in samples]).correct == (True, True)
