@@ -6,16 +6,12 @@ import copy
 import json
 from pathlib import Path
 
-import families
 import pytest
-import small_study
 import yaml
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctp_lib.evaluation import tasks
-from ctp_lib.evaluation.subject import Subject
 from ctp_lib.run import graph
 from ctp_lib.settings import study
 from ctp_lib.settings.corpora import CorpusSpec
@@ -91,19 +87,3 @@ def test_numbers_that_are_none_are_refused(tmp_path, value):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     with pytest.raises(ParameterError, match="margins.nats"):
         study.load(tmp_path / "params.yaml")
-
-
-@pytest.mark.long
-@given(st.lists(st.fixed_dictionaries({"question": ANYTHING, "options": ANYTHING | st.lists(st.text(max_size=5), max_size=3),
-                                       "right": ANYTHING | st.integers(-1, 3)}), min_size=1, max_size=3))  # fmt: skip
-@settings(max_examples=25, deadline=None, suppress_health_check=[*SAME_FILE, HealthCheck.too_slow])
-def test_items_of_a_task_are_asked_or_refused(tmp_path_factory, rows):
-    folder = tmp_path_factory.mktemp("tasks")
-    small_study.write_task(folder, ["a", "b"])
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    subject, tokenizer = Subject(families.model("opt")), families.tokenizer("opt")
-    try:
-        (score,) = tasks.evaluate(subject, tokenizer, ["mine"], [folder], max_length=64, tokens_at_once=256)
-        assert len(score.correct) == len(rows) and all(row["options"] for row in rows)
-    except ParameterError as error:
-        assert one_sentence(error)
