@@ -21,11 +21,12 @@ from ctp_lib.model import loading
 from ctp_lib.model.divergence import token_loss
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery.learning import asked
 from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE
 from ctp_lib.settings.learning import LoraSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, require
-from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.settings.study import Study
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -70,12 +71,11 @@ class Lora(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> LoraSpec:
         """Rank 8 on queries and values (paper) unless said; alpha is the rank. A prompt's learning rate is none for LoRA, so it must be said."""
-        shared, rank, training = study.soft_prompt, own.get("rank", 8), own.get("training") or {}
+        rank, training = own.get("rank", 8), own.get("training") or {}
         field, allowed = f"methods.{self.name}.training", "a section with learning_rate; a prompt's is too high for LoRA"
         require("learning_rate" in training, field, dict(training), allowed)
-        usual = {"rank": rank, "alpha": float(rank), "targets": QUERIES_AND_VALUES, "loss": shared.loss}
-        changed = {**asdict(shared.training), **training}
-        return with_settings(LoraSpec, usual | dict(own) | {"training": changed}, f"methods.{self.name}.")
+        usual = {"rank": rank, "alpha": float(rank), "targets": QUERIES_AND_VALUES}
+        return asked(LoraSpec, study, self.name, own, training["learning_rate"], **usual)
 
     def learn(self, network, text, settings: LoraSpec, teacher, seed, *, checkpoint, label, **_) -> Adapter:
         """LoRA matrices on ``network`` by the soft prompt's loss, at the step that was best on ``text.validation``."""
