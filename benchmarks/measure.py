@@ -21,6 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.shapes import SHAPES, Shape
+from ctp_lib.machine.ceiling import ceiling, synchronise
 from ctp_lib.results import cells, provenance
 
 ROOT = Path(__file__).parent.parent
@@ -80,26 +81,6 @@ def alternate(
             synchronise()
             taken[name].append(time.perf_counter() - started)
     return {name: seconds[1:] for name, seconds in taken.items()}
-
-
-def ceiling(dtype: torch.dtype, device: str, sizes: tuple[int, ...] = (1024, 2048), repeats: int = 5) -> float:
-    """The best rate of a matrix product of this dtype here, in floating-point operations a second."""
-    best = 0.0
-    for size in sizes if device == "cpu" else (4096, 8192):
-        left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-        for _ in range(repeats):
-            synchronise()
-            started = time.perf_counter()
-            left @ right
-            synchronise()
-            best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
-
-
-def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def peak_bytes(benchmark: Benchmark, shape: str, side: str) -> int:

@@ -60,11 +60,11 @@ pd.DataFrame(untrained)[["prompt_tokens", "ppl", "ppl_released"]].round(2)
 
 # %% [markdown]
 # ## Learned prompts beside them
-# Notebook 10 learns prompts of several lengths. We take those.
+# The comparison of notebook 10 has prompts of several lengths. We take those.
 
 # %%
-compared = comparison.obtain(settings, model)["perplexity"]
-best = [row for row in compared if row["method"] == claim.PROMPT.name and row["level"] == level and row["best_rate"]]
+compared = cells.rows([comparison.obtain(settings, model, bench.level, claim.PROMPT.name)])
+best = [row for row in compared if row["trained_at_level"] == level]
 learned = [{**row, "prompt_kind": "learned"} for row in best if row["evaluated_on"] == broad]
 rows = cells.rows([scores.obtain(settings, model, at, NONE.name) for at in (Level.parse(level), Level())])
 none, full = (row["ppl"] for row in rows if row["evaluated_on"] == broad)

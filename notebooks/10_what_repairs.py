@@ -24,6 +24,7 @@
 # The paper's reviewers asked three things. Were both learning rates swept? What about a LoRA with as few parameters as the prompt? What
 # about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. Each method's learning rate is swept
 # at one of its sizes, and the best on validation is used for all sizes. LoRA's alpha is its rank, so that one rate suits all ranks.
+# Notebook 11 compares all other repairs in the same way.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/10_what_repairs/reference.ipynb), as last recorded.
 
@@ -48,15 +49,16 @@ broad = settings.soft_prompt.corpus
 # Each size is trained, scored on every corpus, and taken off the model again. The prompts of notebook 03 are not learned again.
 
 # %%
-rows = comparison.obtain(settings, model)["perplexity"]
+compared = comparison.of_study(settings, model, [claim.PROMPT.name, claim.LORA.name])
+rows = cells.rows(compared)
 
 # %% [markdown]
 # ## The sweep
 # The table shows validation NLL. While the best rate is at an end of its list, we try one more beyond it, up to `comparison.further_rates`.
 
 # %%
-swept = pd.DataFrame(rows).groupby(["level", "method", "point", "learning_rate"], sort=False).validation_nll.mean()
-swept.unstack("learning_rate").sort_index(axis=1).round(4)
+swept = pd.DataFrame(cells.rows(compared, "swept"))
+swept.pivot(index=["level", "method", "point"], columns="learning_rate", values="validation_nll").round(4)
 
 # %% [markdown]
 # ## Perplexity against trainable parameters

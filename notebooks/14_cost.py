@@ -34,9 +34,8 @@ from ctp_lib.claims import c9_cost as claim
 from ctp_lib.claims import style
 from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.machine import preflight, step_cost
-from ctp_lib.recovery import scores
+from ctp_lib.recovery import comparison, scores
 from ctp_lib.recovery.bench import Bench
-from ctp_lib.recovery.comparison import lora_at
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
@@ -57,8 +56,8 @@ def network():
 
 
 candidates = {f"soft prompt, {recipe.prompt_tokens} vectors": lambda: step_cost.soft_prompt(network(), recipe.prompt_tokens)}
-for point in settings.comparison.lora_points:
-    spec = lora_at(settings.comparison, point, recipe, rate=0.01)
+for point, size in settings.comparison.repairs["lora"].sizes.items():
+    spec = comparison.at(settings, "lora", size, rate=0.01)
     candidates[f"LoRA {point}"] = lambda spec=spec: step_cost.lora(network(), spec)
 weights = sum(weight.nbytes for weight in network().parameters())
 if 4 * weights < preflight.available(settings):  # they, their gradients, and AdamW's two averages of each

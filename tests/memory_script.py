@@ -18,6 +18,7 @@ from ctp_lib.machine import preflight, step_cost
 from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery import comparison
 from ctp_lib.settings import study
+from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
@@ -26,11 +27,12 @@ WINDOW = 256
 
 def settings() -> Study:
     whole = study.load()
+    prompts = whole.comparison.repairs["soft_prompt"]
     return replace(
         whole,
         soft_prompt=replace(whole.soft_prompt, training=replace(whole.soft_prompt.training, batch_windows=8)),
         compression=replace(whole.compression, windows=16, window=WINDOW),
-        comparison=replace(whole.comparison, lora_points=("8@qv",)),
+        comparison=replace(whole.comparison, repairs={"lora": RepairSpec({"8@qv": {"rank": 8}}, (1.0,)), "soft_prompt": prompts}),
     )
 
 
@@ -76,7 +78,7 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
         candidate = (
             step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens)
             if name == "soft_prompt"
-            else step_cost.lora(network, comparison.lora_at(asked.comparison, "8@qv", asked.soft_prompt, 1.0))
+            else step_cost.lora(network, comparison.at(asked, "lora", {"rank": 8}, 1.0))
         )
         optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
         if asked.soft_prompt.loss == "distillation":

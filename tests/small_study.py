@@ -38,6 +38,16 @@ WORDS = [
     "count",
 ]
 LEVELS = ["full", "3bit", "50%"]
+MATRICES = ["q_proj", "v_proj", "o_proj", "up_proj", "query_key_value", "dense", "fc1"]
+REPAIRS = {
+    "soft_prompt": {
+        "full": True,
+        "rates": [0.1, 0.5],
+        "sizes": {"5 vectors": {"prompt_tokens": 5}, "2 vectors": {"prompt_tokens": 2}},
+    },
+    "lora": {"full": True, "rates": [0.01], "sizes": {"1@qv": {"rank": 1}, "2@all": {"rank": 2, "targets": MATRICES}}},
+    "sink": {"sizes": {"one token": {}}},
+}
 
 
 def params(**profile: Any) -> dict[str, Any]:
@@ -57,10 +67,7 @@ def params(**profile: Any) -> dict[str, Any]:
     small["cross_dataset"] = {"levels": levels, "seeds": [0]}
     small["cross_compression"] = {"seeds": [0, 1]}
     small["tasks"] |= {"names": ["piqa"], "items": 8, "levels": levels, "seeds": [0]}
-    small["comparison"] |= {
-        "levels": levels, "seeds": [0], "prompt_tokens": [2, 5], "prompt_rates": [0.1, 0.5], "lora_rates": [0.01],
-        "lora_points": ["1@qv", "2@all"], "further_rates": 1,
-    }  # fmt: skip
+    small["comparison"] = {"levels": levels, "seeds": [0], "repairs": REPAIRS, "further_rates": 1, "compressors": []}
     small["another_model"] = {"pairs": [{"model": "own", "others": ["other"]}], "levels": levels[:2]}
     for name, section in profile.items():
         small[name] = {**small[name], **section} if isinstance(small.get(name), dict) and name != "methods" else section

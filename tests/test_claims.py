@@ -269,9 +269,9 @@ def test_tasks(shares, outcome):
     assert verdict.outcome == outcome and (outcome == "not measured") == ("likely to be seen" not in verdict.figures)
 
 
-def learned(level: str, method: str, point: str, parameters: int, on: str, nll: float, rate: float = 0.1, falling: float = 0.0):
+def learned(level: str, method: str, point: str, parameters: int, on: str, nll: float, falling: float = 0.0):
     return [
-        {"level": level, "point": point, "learning_rate": rate, "best_rate": rate == 0.1, "validation_nll": nll, "falling": falling,
+        {"level": level, "point": point, "learning_rate": 0.1, "at_edge": False, "swept": True, "validation_nll": nll, "falling": falling,
          **found, "trainable_parameters": parameters}
         for found in prompted(nll, method, on=on)
     ]  # fmt: skip
@@ -282,9 +282,6 @@ def compared(here: float, there: float, size: int, **prompt) -> pd.DataFrame:
     for on, nll in (("broad", here), ("other", there)):
         rows.append({"level": "2bit", **alone(2.0, on=on)})
         rows += learned("2bit", "soft_prompt", "20", size, on, nll, **prompt)
-        for rate in (0.01, 1.0):
-            rows += learned("2bit", "soft_prompt", "20", size, on, 3.0, rate)
-            rows += [row for point in ("1@qv", "32@qv") for row in learned("2bit", "lora", point, 4000, on, 3.0, rate)]
         rows += learned("2bit", "lora", "1@qv", 4000, on, 1.9) + learned("2bit", "lora", "32@qv", 100_000, on, 1.6)
     return c8_lora.table(rows)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_claims import MARGIN, MARGINS, REACHED, answers, learned
+from test_claims import MARGIN, MARGINS, REACHED, answers
 from test_estimate import row, seeds_of
 
 from ctp_lib.claims import (
@@ -140,13 +140,16 @@ def c8(world: World, gain: float, edge: float) -> Outcome:
         none = world.none(COSTS[level])
         rows.append({"level": level, **none})
         for method, gained in (("soft_prompt", 0.2 + lead), ("lora", 0.2)):
-            about = {"point": "p", "learning_rate": 0.1, "best_rate": True, "validation_nll": 3.0, "falling": 0.0, "level": level}
+            about = {
+                "point": "p",
+                "learning_rate": 0.1,
+                "at_edge": False,
+                "swept": True,
+                "validation_nll": 3.0,
+                "falling": 0.0,
+                "level": level,
+            }
             rows += [about | found for found in world.prompted(none, gained, method)]
-            rows += [
-                found | {"best_rate": False}
-                for rate in (0.01, 1.0)
-                for found in learned(level, method, "p", 10, "broad", 9.0, rate)
-            ]
     return c8_lora.verdict(c8_lora.table(rows), MARGIN, broad="broad").parts[0].outcome
 
 

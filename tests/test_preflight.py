@@ -14,6 +14,7 @@ from pathlib import Path
 
 import families
 import pytest
+import small_study
 import torch
 import yaml
 from conftest import ROOT, random_windows
@@ -181,7 +182,12 @@ def test_what_is_compressed_already_takes_no_more_room(project, monkeypatch):
 
 def test_the_advice_for_lora_is_that_of_lora(project, monkeypatch):
     settings = settings_with(
-        project, soft_prompt={"training": {**TRAINING, "batch_windows": 64}}, comparison={"lora_points": ["8@all"]}
+        project,
+        soft_prompt={"training": {**TRAINING, "batch_windows": 64}},
+        comparison={
+            "repairs": small_study.REPAIRS
+            | {"lora": {"rates": [0.01], "sizes": {"8@all": {"rank": 8, "targets": small_study.MATRICES}}}}
+        },
     )
     needed = preflight.check(settings, "own").memory
     between = (needed["soft_prompt"] + needed["lora"]) // 2

@@ -14,6 +14,7 @@ from test_estimate import row
 from ctp_lib.claims import c2_c3_recovery, style
 from ctp_lib.results import cells, curves, provenance, tables
 from ctp_lib.settings import paths, study
+from ctp_lib.settings.levels import Level
 
 
 def test_numbers_and_what_they_cost_lie_apart(tmp_path):
@@ -64,8 +65,10 @@ def test_a_table_joins_cells_and_rows(tmp_path):
         cell = {"model": "reference", "level": str(level)}
         cells.write(paths.score(settings, "reference", level, "none"), cell, perplexity=[{"ppl": ppl}, {"ppl": ppl + 1}])
         cells.write(paths.score(settings, "reference", level, "old_method"), cell, perplexity=[{"ppl": 99}])
-    compared = [{"ppl": 5, "level": "full"}, {"ppl": 1, "level": "full", "reused": True}]
-    cells.write(paths.question(settings, "comparison", "reference"), {"model": "reference"}, perplexity=compared)
+    compared = [{"ppl": 5}, {"ppl": 1, "reused": True}]
+    for method in ("lora", "old_method"):
+        cell = {"model": "reference", "level": "full", "method": method}
+        cells.write(paths.comparison(settings, "reference", Level(), method), cell, perplexity=compared)
     table = tables.collect(settings, "perplexity")
     assert table.ppl.tolist() == [1, 2, 3, 4, 5] and table.level.tolist() == ["full", "full", "4bit", "4bit", "full"]
     assert list(table.columns) == tables.COLUMNS["perplexity"] and table.seed.isna().all()

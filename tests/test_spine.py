@@ -77,13 +77,19 @@ def small_params() -> dict:
     profile["cross_dataset"] |= {"levels": LEVELS, "seeds": [0]}
     profile["cross_compression"] = {"seeds": [0, 1]}
     profile["tasks"] |= {"items": 8, "levels": LEVELS, "seeds": [0]}
+    repairs = profile["comparison"]["repairs"]
+    repairs["soft_prompt"] |= {"rates": [0.1, 0.5], "sizes": {"4 vectors": {"prompt_tokens": 4}, "2 vectors": {"prompt_tokens": 2}}}
+    repairs["lora"] |= {"rates": [0.01], "sizes": {"1@qv": {"rank": 1}, "2@all": repairs["lora"]["sizes"]["1@all"] | {"rank": 2}}}
+    small = {
+        "dept": {"rates": [0.1], "sizes": {"as 4 vectors": {"positions": 8, "share": 0.2}}},
+        "eora": {"sizes": {"rank 2": {"rank": 2}}},
+        "sink": repairs["sink"],
+    }
     profile["comparison"] |= {
         "levels": LEVELS,
         "seeds": [0],
-        "prompt_tokens": [2, 4],
-        "prompt_rates": [0.1, 0.5],
-        "lora_rates": [0.01],
-        "lora_points": ["1@qv", "2@all"],
+        "repairs": {**{name: repairs[name] for name in ("soft_prompt", "lora")}, **small},
+        "compressors": ["wanda:50%", "dsnot:50%"],
     }
     profile["another_model"] = {"pairs": [{"model": "own.model", "others": ["own.model"]}], "levels": LEVELS}
     profile["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
@@ -106,8 +112,10 @@ def test_every_cell_is_in_the_tables(project):
     table = pd.read_csv(project / "results" / "embedded" / "perplexity.csv", keep_default_na=False)
     assert set(table.tokens_scored) == {6 * 47}
     central = table[table.point.eq("") & table.trained_at_level.isin(["", *LEVELS])]
-    assert {"none", "soft_prompt"} <= set(central.method) and set(table.method) == {"none", "soft_prompt", "lora"}
-    none = table[table.method != "soft_prompt"]
+    compared = {"lora", "dept", "eora", "sink"}
+    assert {"none", "soft_prompt"} <= set(central.method) and set(table.method) == {"none", "soft_prompt", *compared}
+    assert set(table[table.method == "none"].level) == {*LEVELS, "wanda:50%", "dsnot:50%"}
+    none = table[table.prompt_tokens == 0]
     assert (none.ppl == none.ppl_released).all()
     prompted = table[table.method == "soft_prompt"]
     assert (prompted.ppl_released < prompted.ppl).all() and set(prompted.prompt_tokens) == {2, 4}

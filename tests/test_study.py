@@ -151,7 +151,12 @@ BAD = [
     ("study.soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
     ("study.tasks.levels", ["9bit"], "tasks.levels is '9bit'; allowed is one of full, 4bit"),
     ("study.cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
-    ("study.comparison.lora_points", ["8"], "comparison.lora_points is '8'; allowed is <rank>@<set>, a set being one of qv, all"),
+    (
+        "study.comparison.repairs",
+        {},
+        "comparison.repairs is []; allowed is sections with soft_prompt and lora, which claim C8 is about",
+    ),
+    ("study.comparison.compressors", ["3 bits"], "level '3 bits' is not a level"),
     ("study.size", "full", "size is not a parameter; allowed here are"),
     ("chosen", "embeded", "study is 'embeded'; allowed is one of embedded, thorough, smollm2, smollm2_pilot, laptop, paper"),
     ("study.corpora", ["documentation", "c5"], "study.corpora is 'c5'; allowed is one of documentation"),
@@ -250,5 +255,5 @@ def test_the_papers_profile_is_the_papers_protocol(tmp_path):
     assert (recipe.prompt_tokens, recipe.initialisation, settings.evaluation.window) == (100, "first", 1024)
     assert (recipe.training.steps, recipe.training.learning_rate, recipe.training.warmup_steps) == (30000, 1e-3, 500)
     assert (recipe.training.schedule, recipe.training.clip, recipe.training.weight_decay) == ("linear", 1.0, 0.0)
-    lora = comparison.lora_at(settings.comparison, "32@qv", recipe, 1e-4)
+    lora = comparison.at(settings, "lora", settings.comparison.repairs["lora"].sizes["32@qv"], 1e-4)
     assert (lora.rank, lora.alpha, lora.dropout) == (32, 32.0, 0.1) and {"q_proj", "v_proj"} <= set(lora.targets)

@@ -22,24 +22,21 @@ C8 = "a soft prompt beats LoRA on the same compressed model, with fewer paramete
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a (level, method, point, evaluated_on), learning rates at their best: trainable parameters, perplexity over seeds
-    with its extremes, and the estimate of the ``gain`` over the same model with nothing learned.
+    """One row a (level, method, point, evaluated_on): trainable parameters, perplexity over seeds with its extremes, and the estimate of the
+    ``gain`` over the same model with nothing learned.
 
-    ``at_edge``: the rate is the lowest or the highest that was tried at this size, or the only one. ``falling``: by how much validation fell
-    in the second half.
+    ``at_edge``: the rate is the lowest or the highest that was tried, or was not swept at this size. ``falling``: by how much validation fell in
+    the second half.
     """
     rows = list(rows)
     none = {(row["level"], row["evaluated_on"]): row for row in rows if row["method"] == NONE.name}
     found: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    tried: dict[tuple[str, str, str], set[float]] = {}
     for row in rows:
-        if "best_rate" in row:
-            tried.setdefault((row["level"], row["method"], row["point"]), set()).add(row["learning_rate"])
-        if row.get("best_rate"):
+        if "point" in row:
             found.setdefault((row["level"], row["method"], row["point"], row["evaluated_on"]), []).append(row)
     table = []
     for (level, method, point, corpus), runs in found.items():
-        ppl, rates = [row["ppl"] for row in runs], tried[level, method, point]
+        ppl = [row["ppl"] for row in runs]
         table.append(
             {
                 "level": level,
@@ -48,7 +45,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                 "evaluated_on": corpus,
                 "trainable_parameters": runs[0]["trainable_parameters"],
                 "validation_nll": mean_of(runs, "validation_nll"),
-                "at_edge": runs[0]["learning_rate"] in (min(rates), max(rates)),
+                "at_edge": runs[0]["at_edge"] or not runs[0]["swept"],
                 "falling": mean_of(runs, "falling"),
                 "ppl_none": none[level, corpus]["ppl"],
                 "ppl": mean_of(runs, "ppl"),

@@ -25,8 +25,9 @@ REAL = "smollm2_pilot"
 ROWS = {
     "C1": ["written_prompts/{}.json"], "C2": ["scores/{}"], "C3": ["scores/{}"], "C4": ["stored_size/{}.csv", "scores/{}", "cross_task/{}.json"],
     "C5": ["cross_dataset/{}.json", "scores/{}"], "C6": ["cross_compression/{}.json", "scores/{}"], "C7": ["cross_task/{}.json"],
-    "C8": ["comparison/{}.json"], "C9": ["cost/{}.json"], "C11": ["another_model/{}.json"], "C12": ["nearest_tokens/{}.json"],
+    "C8": ["comparison/{}"], "C9": ["cost/{}.json"], "C11": ["another_model/{}.json"], "C12": ["nearest_tokens/{}.json"],
     "repair": ["scores/{}"],
+    "DePT": ["comparison/{}"], "EoRA": ["comparison/{}", "scores/{}"], "DSnoT": ["scores/{}"], "IDP": ["each_input/{}.json"],
 }  # fmt: skip
 """The files under a study's results, by a model's name, whose rows a claim is judged by."""
 

@@ -14,17 +14,23 @@ from ctp_lib.model.divergence import Teacher, nll_and_divergence
 from ctp_lib.model.likelihood import PromptCache, token_nll
 from ctp_lib.text.selection import ScoredText
 
+PARTS = 8
+"""Equal parts of a window, from its beginning to its end, of which each has its own mean NLL."""
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}  # real tokens that go through the model together
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """The mean NLL over the window - 1 scored tokens of each window, in nats a token, and, if asked for, that of KL(uncompressed || model)."""
+    """The mean NLL over the window - 1 scored tokens of each window, in nats a token, and, if asked for, that of KL(uncompressed || model).
+
+    ``part_nll`` is that over all windows of each of their :data:`PARTS`.
+    """
 
     window_nll: tuple[float, ...]
     window: int
     prompt_tokens: int
     window_kl: tuple[float, ...] | None = None
+    part_nll: tuple[float, ...] = ()
 
     @property
     def windows(self) -> int:
@@ -80,6 +86,7 @@ def perplexity(
     length = windows.shape[1]
     scored: list[float] = []
     apart: list[float] = []
+    by_token = torch.zeros(length - 1, dtype=torch.float64)
     before = None if prompt is None else PromptCache(model, prompt)
     for batch in windows.split(batch_windows or windows_at_once(length, model.device)):
         if teacher is None:
@@ -87,21 +94,26 @@ def perplexity(
         else:
             nll, divergence = nll_and_divergence(model, batch, before, teacher)
             apart += divergence.cpu().double().mean(1).tolist()
-        scored += nll.cpu().double().mean(1).tolist()  # where there is fp64
+        nll = nll.cpu().double()  # where there is fp64
+        scored += nll.mean(1).tolist()
+        by_token += nll.sum(0) / len(windows)
     if not all(map(math.isfinite, [*scored, *apart])):
         raise FloatingPointError("the model's perplexity is not finite; compute in float32 or take a milder level")
-    return Perplexity(tuple(scored), length, Subject(model, prompt).prompt_tokens, tuple(apart) or None)
+    parts = tuple(part.mean().item() for part in by_token.tensor_split(PARTS) if len(part))
+    return Perplexity(tuple(scored), length, Subject(model, prompt).prompt_tokens, tuple(apart) or None, parts)
 
 
 def perplexity_of(subject: Subject, windows: Tensor, teacher: Teacher | None = None) -> Perplexity:
     """Score ``windows`` (int64, number x length), each by the part of ``subject`` that it is routed to; ``prompt_tokens`` is the longest's."""
     scored, apart, longest = [0.0] * len(windows), [0.0] * len(windows), 0
+    parts = torch.zeros(min(PARTS, windows.shape[1] - 1), dtype=torch.float64)
     for rows, part in subject.routed(windows):
         found = perplexity(part.network, windows[rows], part.prompt, teacher)
         longest = max(longest, found.prompt_tokens)
+        parts += torch.tensor(found.part_nll, dtype=torch.float64) * (len(rows) / len(windows))
         for row, nll, kl in zip(rows, found.window_nll, found.window_kl or found.window_nll, strict=True):
             scored[row], apart[row] = nll, kl
-    return Perplexity(tuple(scored), windows.shape[1], longest, tuple(apart) if teacher else None)
+    return Perplexity(tuple(scored), windows.shape[1], longest, tuple(apart) if teacher else None, tuple(parts.tolist()))
 
 
 def bits_per_byte(result: Perplexity, bytes_per_token: float) -> float:

@@ -109,7 +109,7 @@ def needs(network: PreTrainedModel, settings: Study, works: Collection[str] = WO
         "lora": [partial(_lora_bytes, windows=windows)],
     }
     takes = {work: max(memory.whole(network, partial(one, settings=settings)) for one in counted[work]) for work in works}
-    copies = len(settings.levels) - 1  # in 16 bits; none of the uncompressed
+    copies = len(settings.compressed) - 1  # in 16 bits; none of the uncompressed
     disk = COPIES_ON_DISK * 2 * network.num_parameters() * copies
     return Needs(weights, {work: weights + size for work, size in takes.items()}, disk)
 
@@ -165,13 +165,13 @@ def _step_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
 def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
     """Of the largest of the study's adapters."""
     found = []
-    for point in settings.comparison.lora_points:
-        spec = comparison.lora_at(settings.comparison, point, settings.soft_prompt, rate=1.0)
+    for point, size in settings.comparison.repairs[lora.METHOD.name].sizes.items():
+        spec = comparison.at(settings, lora.METHOD.name, size, rate=1.0)
         try:
             adapted = lora.with_lora(network, spec)
         except ValueError as error:
             why = f"{first_line(error)}; name modules that the model has"
-            raise ParameterError(f"comparison.lora_points has {point}: {why}") from None
+            raise ParameterError(f"comparison.repairs.lora.sizes has {point}: {why}") from None
         memory.drop_data(adapted)
         for module in adapted.modules():  # in training mode, but OPT's decoder, which would draw a number to leave layers out by
             module.training = not hasattr(module, "layerdrop")
@@ -236,7 +236,7 @@ def largest_batch(step: Callable[..., int], network: PreTrainedModel, settings: 
 
 def _check_disk(settings: Study, model: str, needed: Needs) -> None:
     """What is compressed already takes no more room."""
-    levels = [level for level in settings.levels if level.family != "full"]
+    levels = [level for level in settings.compressed if level.family != "full"]
     missing = [level for level in levels if not paths.compressed(settings, model, level).exists()]
     takes, free = needed.disk * len(missing) // len(levels), shutil.disk_usage(settings.root).free
     if takes > free:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ctp_lib.machine.ceiling import synchronise
 from ctp_lib.machine.memory import PeakBytes
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher, token_loss
@@ -84,8 +85,7 @@ def _row(candidate: Candidate, batch: Tensor, repeats: int) -> dict[str, Any]:
     for _ in range(repeats + 1):
         started = time.perf_counter()
         candidate.step(batch, optimizer)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronise()
         taken.append(time.perf_counter() - started)
     return {
         "by": candidate.by,

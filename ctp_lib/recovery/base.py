@@ -94,7 +94,8 @@ def registry(settings: Study | None = None) -> Registry[Method]:
 def settings_of(study: Study, name: str) -> dict[str, Any] | None:
     """What the study's method ``name`` learns with (None: a soft prompt as it is). Raises :class:`ParameterError` where it cannot."""
     own = study.methods[name]
-    if name == PROMPT and not own:
+    if name == PROMPT:
+        require(not own, "methods.soft_prompt", dict(own), "{}, since it learns by the section soft_prompt")
         return None
     method = registry(study).get(name)
     require(method.trains, "methods", name, "a method that learns; the compressed model alone and written prompts are always there")

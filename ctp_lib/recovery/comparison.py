@@ -1,90 +1,241 @@
-"""Methods at several sizes on one compressed model: each method's learning rate is swept on validation at one size, then all are run at it."""
+"""Every repair side by side on one compressed model: each method's learning rate is swept on validation at one size, then all run at it.
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+``python -m ctp_lib.recovery.comparison MODEL LEVEL METHOD`` is a cell of the graph.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctp_lib.recovery import scores
+from ctp_lib.evaluation.latency import latency
+from ctp_lib.evaluation.perplexity import perplexity_of
+from ctp_lib.recovery import asking, scores
+from ctp_lib.recovery.base import Learned, registry
 from ctp_lib.recovery.bench import Bench
-from ctp_lib.recovery.lora import METHOD as LORA
-from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
-from ctp_lib.settings import digests, paths
-from ctp_lib.settings.experiments import ComparisonSpec
-from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec
+from ctp_lib.results.provenance import Cost
+from ctp_lib.settings import digests, models, paths, study
+from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.study import Study
+from ctp_lib.settings.spec import one_sentence, require
+from ctp_lib.settings.study import PROMPT, Study
+from ctp_lib.text import selection
 
 
-@dataclass(frozen=True)
-class Size:
-    """One size of a method, as tables print it, and its settings, whatever their learning rate."""
-
-    method: str
-    point: str
-    settings: SoftPromptSpec | LoraSpec
-
-
-def obtain(settings: Study, model: str) -> dict[str, Any]:
-    """The comparison at every level it is asked for: a row a size, rate, seed and corpus. It is made if it is not there."""
-    path, spec = paths.question(settings, "comparison", model), settings.comparison
-    levels = [Level.parse(level) for level in spec.levels]
-    learned = [Bench(settings, model, level).lesson(PROMPT.name, seed).identity for level in levels for seed in spec.seeds]
-    wanted = {
-        "base": digests.short(learned),
-        "comparison": asdict(spec),
-        "evaluation": scores.evaluation(settings),
-        "code": digests.code([Path(__file__)]),
-    }
+def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, Any]:
+    """The cell of ``method`` at ``level``: ``swept``, ``perplexity`` (a row a size, seed and corpus) and ``tasks``. It is made if missing."""
+    contest = Contest(Bench(settings, model, level), method)
+    path = paths.comparison(settings, model, level, method)
+    wanted = contest.identity
     if (found := cells.known(path, wanted)) is not None:
         return found
-    recipe, rows = settings.soft_prompt, []
-    lengths = dict.fromkeys([recipe.prompt_tokens, *spec.prompt_tokens])  # the study's own first
-    prompts = [Size(PROMPT.name, f"{tokens} vectors", replace(recipe, prompt_tokens=tokens)) for tokens in lengths]
-    loras = [Size(LORA.name, point, lora_at(spec, point, recipe, rate=1.0)) for point in spec.lora_points]
-    for bench in (Bench(settings, model, level) for level in levels):
-        rows += swept(bench, prompts, spec.prompt_rates) + swept(bench, loras, spec.lora_rates)
-    return cells.write(path, {"model": model}, identity=wanted, perplexity=rows)
+    found = contest.run()
+    return cells.write(path, {"model": model, "level": str(level), "method": method}, identity=wanted, **found)
 
 
-def lora_at(spec: ComparisonSpec, point: str, prompts: SoftPromptSpec, rate: float) -> LoraSpec:
-    """The LoRA of one ``<rank>@<set>`` as ``prompts`` are trained, at a learning rate. Alpha is the rank, so that one rate suits all ranks."""
-    rank, _, targets = point.partition("@")
-    training = replace(prompts.training, learning_rate=rate)
-    return LoraSpec(int(rank), spec.lora_targets[targets], training, alpha=float(rank), loss=prompts.loss)
+def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The cells of ``methods``, or of all, at every level where the study compares them."""
+    named = settings.comparison.repairs if methods is None else methods
+    return [obtain(settings, model, level, method) for level, method in settings.compared if method in named]
 
 
-def run(bench: Bench, size: Size, rate: float, seed: int) -> list[dict[str, Any]]:
-    """Learn and score one size at one rate with one seed: a row a corpus. The study's own prompts are taken from their cells."""
-    corpus, level = bench.study.soft_prompt.corpus, str(bench.level)
-    own = replace(size.settings, training=replace(size.settings.training, learning_rate=rate))
-    shared = own == bench.study.soft_prompt
-    goal = None if shared else paths.learned_for(bench.study, "comparison", bench.model, bench.level, size.point, rate, seed=seed)
-    learned = bench.learned(size.method, seed, own=own, goal=goal, label=f"{size.point}, rate {rate:g}")
-    curve = [row["validation_nll"] for row in learned.run.curve]
-    fields = {"point": size.point, "learning_rate": rate, "seed": seed, "trained_on": corpus}
-    fields |= {"validation_nll": learned.run.best_nll, "falling": curve[len(curve) // 2] - curve[-1]}  # in its second half
-    if shared:
-        cell = scores.obtain(bench.study, bench.model, bench.level, size.method)
-        rows = [row for row in cell["perplexity"] if row["seed"] == seed]
-        return [{**row, "level": level, **fields, "reused": True} for row in rows]
-    return bench.score(learned, trained_at_level=level, **fields)
+def carried(settings: Study, model: str) -> list[dict[str, Any]]:
+    """What the best size of every repair does at the other compressed levels, without learning anew: a row a method, seed and pair of levels.
+
+    It is kept by method, so that a new one takes its own time alone.
+    """
+    path = paths.question(settings, "carried", model)
+    levels = [level for level in map(Level.parse, settings.comparison.levels) if level.family != "full"]
+    benches = {level: Bench(settings, model, level) for level in levels}
+    made = {name: [obtain(settings, model, level, name) for level in levels] for name in settings.comparison.repairs}
+    wanted = {name: digests.short([[cell["identity"] for cell in found], list(map(str, levels))]) for name, found in made.items()}
+    known = cells.read(path) if path.exists() else {"identity": {}, "perplexity": []}
+    rows = [row for row in known["perplexity"] if wanted.get(row["method"]) == known["identity"].get(row["method"])]
+    for name in sorted(wanted.keys() - {row["method"] for row in rows}):
+        for found in made[name]:
+            rows += _carry(found, benches, settings.soft_prompt.corpus)
+    return cells.write(path, {"model": model}, identity=wanted, perplexity=rows)["perplexity"]
 
 
-def swept(bench: Bench, sizes: Sequence[Size], rates: Sequence[float]) -> list[dict[str, Any]]:
-    """The sweep at the first of ``sizes``, and all of them at its best rate (``best_rate``), with every seed of the comparison."""
-    spec, rows = bench.study.comparison, []
+def _carry(found: Mapping[str, Any], benches: Mapping[Level, Bench], broad: str) -> list[dict[str, Any]]:
+    """The best size of one cell, with every seed, on the networks of the other levels."""
+    home, rows = Level.parse(found["cell"]["level"]), []
+    contest, best = Contest(benches[home], found["cell"]["method"]), best_size(found["perplexity"])
+    for row in (row for row in found["perplexity"] if row["point"] == best and row["evaluated_on"] == broad):
+        for bench in (bench for level, bench in benches.items() if level != home):
+            learned = contest.learned(best, row["learning_rate"], row["seed"], bench)
+            about = {name: row[name] for name in ("point", "learning_rate", "seed", "trained_on", "trained_at_level")}
+            rows += bench.score(learned, of=[broad], divergence=False, **about)
+    return rows
 
-    def validation_nll(rate: float) -> float:
-        rows.extend(run(bench, sizes[0], rate, spec.seeds[0]))
-        return rows[-1]["validation_nll"]
 
-    found = sweep(rates, validation_nll, spec.further_rates)
-    best = min(found, key=found.__getitem__)
-    for size, seed in [(size, seed) for size in sizes for seed in spec.seeds][1:]:
-        rows += run(bench, size, best, seed)
-    return [{**row, "best_rate": row["learning_rate"] == best} for row in rows]
+def best_size(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The size that is best on validation, by its first seed."""
+    first = {}
+    for row in rows:
+        first.setdefault(row["point"], row["validation_nll"])
+    return min(first, key=first.__getitem__)
+
+
+def seconds(settings: Study, model: str, row: Mapping[str, Any]) -> float:
+    """What it took to learn what ``row`` scores, without its sweep; NaN where that is not known any more."""
+    contest = Contest(Bench(settings, model, Level.parse(row["level"])), row["method"])
+    path = paths.cost_of(settings, contest.goal(row["point"], row["learning_rate"], row["seed"]))
+    return cells.read(path)["cost"][0]["seconds"] if path.exists() else math.nan
+
+
+def waits(settings: Study, model: str, level: Level, method: str) -> dict[str, float]:
+    """Seconds to read a window and to write a token, with the best size and ``, alone``; nothing where that is not known any more."""
+    path = paths.cost_of(settings, paths.compared(settings, model, level, method) / "latency")
+    return {cost["work"]: cost["seconds"] for cost in cells.read(path)["cost"]} if path.exists() else {}
+
+
+def at(settings: Study, method: str, size: Mapping[str, Any], rate: float | None) -> Any:
+    """The settings of ``method`` at a ``size`` (what differs from its usual ones), trained at learning rate ``rate`` if it is trained at one."""
+    trained = {"training": {**(size.get("training") or {}), "learning_rate": rate}} if rate else {}
+    return registry(settings).get(method).settings(settings, {**size, **trained})
+
+
+def check(settings: Study) -> None:
+    """Raise :class:`ParameterError` where a repair is unknown, cannot be learned, or has sizes that it cannot have, or where no control is."""
+    repairs = settings.comparison.repairs
+    controlled = any(registry(settings).get(name).control for name in repairs)
+    require(controlled, "comparison.repairs", list(repairs), "a list with a control such as sink, which repairs have to beat")
+    for name, repair in repairs.items():
+        method = registry(settings).get(name)
+        require(method.trains, "comparison.repairs", name, "a method that learns or puts something before the input")
+        for other in method.others:
+            require(other in settings.methods, "methods", list(settings.methods), f"a list with {other}, which {name} learns from")
+        for size in repair.sizes.values():
+            recipe = at(settings, name, size, repair.rates[0] if repair.rates else None)
+            swept = hasattr(recipe, "training") and not method.control
+            require(bool(repair.rates) or not swept, f"comparison.repairs.{name}.rates", [], "one learning rate or more")
+
+
+@dataclass
+class Contest:
+    """``method`` on one ``bench``."""
+
+    bench: Bench
+    method: str
+
+    @cached_property
+    def repair(self) -> RepairSpec:
+        """Its sizes and rates."""
+        return self.bench.study.comparison.repairs[self.method]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the cell depends on."""
+        settings, spec = self.bench.study, self.bench.study.comparison
+        rate = self.repair.rates[0] if self.repair.rates else None
+        lessons = [
+            self.bench.lesson(self.method, seed, at(settings, self.method, size, rate)).identity
+            for size in self.repair.sizes.values()
+            for seed in spec.seeds
+        ]
+        return {
+            "lessons": digests.short(lessons),
+            "repair": asdict(self.repair),
+            "further_rates": spec.further_rates,
+            "evaluation": scores.evaluation(settings),
+            "tasks": asdict(settings.tasks) if self._asked else None,
+            "code": digests.code([registry(settings).file(self.method), Path(__file__)]),
+        }
+
+    @property
+    def _asked(self) -> bool:
+        control = registry(self.bench.study).get(self.method).control
+        return not control and str(self.bench.level) in self.bench.study.tasks.levels
+
+    def run(self) -> dict[str, Any]:
+        """Sweep the rate at the first size; learn all sizes with all seeds at the best; score them, time the best and ask it the tasks."""
+        spec, (first, *_) = self.bench.study.comparison, self.repair.sizes
+        swept, best, at_edge = [], None, False
+        if self.repair.rates:
+
+            def validation_nll(rate: float) -> float:
+                swept.append({"point": first, "learning_rate": rate, **self._learned(first, rate, spec.seeds[0])[1]})
+                return swept[-1]["validation_nll"]
+
+            found = sweep(self.repair.rates, validation_nll, spec.further_rates)
+            best = min(found, key=found.__getitem__)
+            at_edge = best in (min(found), max(found))
+        rows, learned_first = [], {}
+        for point in self.repair.sizes:
+            for seed in spec.seeds:
+                learned, told = self._learned(point, best, seed)
+                about = {"point": point, "learning_rate": best, "seed": seed, "at_edge": at_edge, "swept": point == first, **told}
+                taught = {"trained_on": self.bench.study.soft_prompt.corpus, "trained_at_level": str(self.bench.level)}
+                own = {"reused": True} if self._is_own(point, best) else {}
+                rows += self.bench.score(learned, **taught, **about, **own)
+                learned_first.setdefault(point, learned)
+        best_of_all = best_size(rows)
+        return {"swept": swept, "perplexity": rows, "tasks": self._tried(best_of_all, learned_first[best_of_all])}
+
+    def goal(self, point: str, rate: float | None, seed: int) -> Path:
+        """Where what was learned lies: the study's own prompts are taken from their cells."""
+        settings, bench = self.bench.study, self.bench
+        if self._is_own(point, rate):
+            return paths.learned(settings, bench.model, bench.level, self.method, seed)
+        folder = models.slug(point if rate is None else f"{point}-{rate:g}")
+        return paths.compared(settings, bench.model, bench.level, self.method) / folder / f"seed-{seed}"
+
+    def _is_own(self, point: str, rate: float | None) -> bool:
+        settings = self.bench.study
+        return self.method == PROMPT and at(settings, self.method, self.repair.sizes[point], rate) == settings.soft_prompt
+
+    def learned(self, point: str, rate: float | None, seed: int, bench: Bench | None = None) -> Learned:
+        """One size at one rate with one seed; made if missing, and read for the network of another ``bench`` if there is one."""
+        settings = self.bench.study
+        label = f"{self.method} {point}" + (f", rate {rate:g}" if rate else "")
+        made = {
+            "own": at(settings, self.method, self.repair.sizes[point], rate),
+            "goal": self.goal(point, rate, seed),
+            "label": label,
+        }
+        return self.bench.learned(self.method, seed, **made, onto=bench.network if bench else None)
+
+    def _learned(self, point: str, rate: float | None, seed: int) -> tuple[Learned, dict[str, float]]:
+        """The same, with its validation NLL, and by how much that fell in the second half of the training."""
+        learned = self.learned(point, rate, seed)
+        if learned.run is None:
+            text = selection.split_windows(
+                self.bench.study, self.bench.tokenizer, self.bench.study.soft_prompt.corpus, "validation"
+            )
+            with learned.on(self.bench.network) as subject:
+                return learned, {"validation_nll": perplexity_of(subject, text).nll, "falling": 0.0}
+        curve = [row["validation_nll"] for row in learned.run.curve]
+        return learned, {"validation_nll": learned.run.best_nll, "falling": curve[len(curve) // 2] - curve[-1]}
+
+    def _tried(self, point: str, learned: Learned) -> list[dict[str, Any]]:
+        """How long the best size makes a reader wait, kept with the costs; and its answers, where tasks are asked at this level."""
+        bench, settings = self.bench, self.bench.study
+        text = bench.scored[settings.soft_prompt.corpus].windows[0]
+        alone = bench.learned(NONE.name, settings.seed)
+        waits = {}
+        for name, one in (("alone", alone), ("repaired", learned), ("alone again", alone)):
+            with one.on(bench.network) as subject:
+                waits[name] = latency(subject, text)
+        before, after = waits["alone"], waits["alone again"]
+        waits["alone"] = tuple(min(pair) for pair in zip(before, after, strict=True))
+        costs = [
+            Cost(work if name == "repaired" else f"{work}, alone", tokens, seconds=seconds)
+            for name in ("repaired", "alone")
+            for work, tokens, seconds in zip(("read", "write"), (len(text), 1), waits[name], strict=True)
+        ]
+        about = {"model": bench.model, "level": str(bench.level), "method": self.method, "point": point}
+        cells.write_cost(settings, paths.compared(settings, bench.model, bench.level, self.method) / "latency", about, costs)
+        if not self._asked:
+            return []
+        asking.prepare(settings)
+        seed = settings.comparison.seeds[0]
+        return asking.ask(bench, learned, point=point, seed=seed, trained_at_level=str(bench.level))
 
 
 def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], further: int) -> dict[float, float]:
@@ -98,3 +249,21 @@ def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], furt
         beyond = float(f"{best * (best / neighbour):.2g}")
         found[beyond] = validation_nll(beyond)
     return found
+
+
+@one_sentence()
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ctp_lib.recovery.comparison", description="Learn and score a repair at all its sizes."
+    )
+    for what in ("model", "level", "method"):
+        parser.add_argument(what)
+    asked, settings = parser.parse_args(), study.load()
+    model, level = settings.model_called(asked.model), Level.parse(settings.level_called(asked.level))
+    for row in obtain(settings, model, level, asked.method)["perplexity"]:
+        print(f"{row['point']}, {row['evaluated_on']}, seed {row['seed']}: perplexity {row['ppl']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

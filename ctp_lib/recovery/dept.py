@@ -106,7 +106,8 @@ class Dept(Method):
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> DeptSpec:
         """``share``, 0.4 unless said (the paper's 40 of 100), ``positions``, a window, and ``offset_rate``, a hundredth of the prompt's rate."""
-        shared, rate = study.soft_prompt, study.soft_prompt.training.learning_rate
+        shared = study.soft_prompt
+        rate = (own.get("training") or {}).get("learning_rate", shared.training.learning_rate)
         usual = {
             "prompt_tokens": shared.prompt_tokens,
             "initialisation": shared.initialisation,

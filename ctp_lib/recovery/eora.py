@@ -51,11 +51,12 @@ class Eora(Method):
             weights[f"base_model.model.{name}.lora_A.weight"] = thin.float()
             weights[f"base_model.model.{name}.lora_B.weight"] = wide.float()
         names = sorted({name.rpartition(".")[2] for name in compressed})
-        return Adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=names, task_type="CAUSAL_LM"), weights)
+        config = LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=names, task_type="CAUSAL_LM")
+        return Adapter(config, weights, trained=False)
 
     def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
         """Read it back."""
-        return read_adapter(folder)
+        return read_adapter(folder, trained=False)
 
 
 def nearest(change: Tensor, covariance: Tensor, rank: int) -> tuple[Tensor, Tensor]:

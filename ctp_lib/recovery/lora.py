@@ -38,9 +38,11 @@ QUERIES_AND_VALUES = ("q_proj", "v_proj", "query_key_value")
 class Adapter(Learned):
     """``config`` says where the matrices go; ``weights`` are the matrices, by PEFT's names, fp32."""
 
-    def __init__(self, config: LoraConfig, weights: Mapping[str, Tensor], run: training.TrainingRun | None = None):
+    def __init__(
+        self, config: LoraConfig, weights: Mapping[str, Tensor], run: training.TrainingRun | None = None, *, trained: bool = True
+    ):
         self.config, self.weights, self.run = config, weights, run
-        self.parameters = sum(weight.numel() for weight in weights.values())
+        self.parameters = sum(weight.numel() for weight in weights.values()) * trained
         self.bytes = sum(weight.nbytes for weight in weights.values())
 
     @contextmanager
@@ -74,6 +76,7 @@ class Lora(Method):
         rank, training = own.get("rank", 8), own.get("training") or {}
         field, allowed = f"methods.{self.name}.training", "a section with learning_rate; a prompt's is too high for LoRA"
         require("learning_rate" in training, field, dict(training), allowed)
+        require(isinstance(rank, int), f"methods.{self.name}.rank", rank, "a whole number")
         usual = {"rank": rank, "alpha": float(rank), "targets": QUERIES_AND_VALUES}
         return asked(LoraSpec, study, self.name, own, training["learning_rate"], **usual)
 
@@ -113,12 +116,12 @@ class Lora(Method):
         return read_adapter(folder)
 
 
-def read_adapter(folder: Path) -> Adapter:
+def read_adapter(folder: Path, *, trained: bool = True) -> Adapter:
     """An adapter as it was saved. Raises :class:`ParameterError` when it is damaged."""
     from peft import LoraConfig
 
     try:  # not by PEFT's own reading, which goes on to pickles and to the hub
-        return Adapter(LoraConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE))
+        return Adapter(LoraConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE), trained=trained)
     except (OSError, ValueError, SafetensorError) as error:
         raise ParameterError(f"{folder} is not a readable LoRA ({error}); train it again") from None
 

@@ -6,8 +6,9 @@ A prompt is a matrix of ``n`` vectors of the model's width, learned or of given 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +22,11 @@ from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
-from ctp_lib.recovery.learning import learn
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.study import Study
 from ctp_lib.text.selection import TrainingText
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -93,6 +95,10 @@ class PromptTuning(Method):
     """Learned by AdamW, at the step that is best on validation."""
 
     name, label, colour = "soft_prompt", "compressed + soft prompt", "#d9480f"
+
+    def settings(self, study: Study, own: Mapping[str, Any]) -> SoftPromptSpec:
+        """The section ``soft_prompt``, but for what is ``own``: so a comparison has prompts of other lengths, at other rates."""
+        return asked(SoftPromptSpec, study, self.name, own, study.soft_prompt.training.learning_rate, **asdict(study.soft_prompt))
 
     def learn(self, network, text, settings: SoftPromptSpec, teacher, seed, *, checkpoint, label, **_) -> Prompt:
         """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``."""

@@ -25,7 +25,7 @@ COLUMNS = {
     "tasks": ["model", "level", "method", "trained_on", "trained_at_level", "task", "metric", "value", "stderr", "n", "seed", "chance"],
 }  # fmt: skip
 """By table; a new column stands at the end."""
-QUESTIONS = ("cross_dataset", "cross_compression", "cross_task", "comparison", "metric_audit", "another_model")
+QUESTIONS = ("cross_dataset", "cross_compression", "cross_task", "carried", "metric_audit", "another_model")
 """Whose cells hold rows of their own, beside the scores of every level."""
 
 
@@ -59,7 +59,9 @@ def _rows(settings: Study, section: str) -> list[dict[str, Any]]:
 def _cells(settings: Study, model: str, section: str) -> Iterator[Path]:
     """Where a model's scores lie, and the answers to those questions that are asked about it."""
     if section == "perplexity":
-        yield from (paths.score(settings, model, level, name) for name in ("none", *settings.methods) for level in settings.levels)
+        yield from (paths.score(settings, model, level, "none") for level in settings.compressed)
+        yield from (paths.score(settings, model, level, name) for name in settings.methods for level in settings.levels)
+    yield from (paths.comparison(settings, model, level, method) for level, method in settings.compared)
     for name in QUESTIONS:
         if name != "another_model" or settings.another_model.of(model):
             yield paths.question(settings, name, model)
@@ -79,12 +81,12 @@ def _costs(settings: Study) -> Iterator[dict[str, Any]]:
             found = cells.read(path)
             model, level, method = (found["cell"].get(name, "none") for name in ("model", "level", "method"))
             asked = method in ("none", *settings.methods) or kind == "comparison"
-            if model in settings.study.models and level in settings.study.levels and asked:
+            if model in settings.study.models and level in map(str, settings.compressed) and asked:
                 yield found
 
 
 def _with_bits(settings: Study, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    levels = {str(level): level for level in settings.levels}
+    levels = {str(level): level for level in settings.compressed}
     for row in rows:
         reached = paths.reached(settings, row["model"], levels[row["level"]])
         row["bits_per_weight"] = cells.read(reached)["reached"]["bits_per_weight"] if reached.exists() else None

@@ -1,7 +1,8 @@
 """``python -m ctp_lib.run.digests``: a file for each thing that stages depend on, so that an edit runs what it touches and nothing else.
 
-``compress/<level>``, ``learn/<method>``, ``score/<method>`` and ``notebooks/<name>`` hold the digests of their code and the versions of the
-packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stages depend on these, never on a folder of code or on the lock.
+``compress/<level>``, ``learn/<method>``, ``score/<method>``, ``repair/<method>`` and ``notebooks/<name>`` hold the digests of their code and
+the versions of the packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stages depend on these, never on a folder of code
+or on the lock.
 """
 
 import argparse
@@ -23,6 +24,7 @@ SHARED = {
     "compress": ("compression/saved.py", "compression/reached.py"),
     "learn": ("recovery/bench.py",),
     "score": ("recovery/scores.py",),
+    "repair": ("recovery/comparison.py",),
 }
 """What all methods share, by stage."""
 
@@ -30,7 +32,7 @@ SHARED = {
 def collect(settings: Study) -> dict[str, dict[str, Any]]:
     """Every digest by its path."""
     found = {f"models/{models.slug(name)}": _model(settings, name) for name in graph.models_asked(settings)}
-    for level in settings.levels:
+    for level in settings.compressed:
         own = compression.registry(settings).file(level.method), settings.root / "notebooks/02_compression.py"
         found[f"compress/{level.slug}"] = {"level": asdict(level), **_code("compress", *own)}
     found["score/none"] = _code("score", recovery.registry(settings).file("none"))
@@ -38,6 +40,9 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
         learned = _learned(settings, name)
         found[f"score/{name}"] = learned | _code("score", recovery.registry(settings).file(name))
         found[f"learn/{name}"] = learned | _code("learn", settings.root / "notebooks/03_soft_prompt.py")
+    for name, repair in settings.comparison.repairs.items():
+        own = {"repair": asdict(repair), "seeds": settings.comparison.seeds, "further_rates": settings.comparison.further_rates}
+        found[f"repair/{name}"] = own | _code("repair", recovery.registry(settings).file(name))
     for path in sorted((settings.root / "notebooks").glob("[0-9]*.py")):
         found[f"notebooks/{path.stem}"] = _notebook(settings, path)
     found["preflight"] = digests.code([LIBRARY / "machine/preflight.py"])
@@ -75,7 +80,8 @@ def _notebook(settings: Study, path: Path) -> dict[str, Any]:
     alone = digests.code([path])
     if "recovery/bench.py" not in alone["modules"]:
         return alone
-    return digests.code([path, *(recovery.registry(settings).file(name) for name in settings.methods)])
+    asked = settings.comparison.repairs if "recovery/comparison.py" in alone["modules"] else settings.methods
+    return digests.code([path, *(recovery.registry(settings).file(name) for name in asked)])
 
 
 def write(settings: Study) -> None:

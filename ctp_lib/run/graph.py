@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
+from ctp_lib.recovery import comparison
 from ctp_lib.settings import models, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence, require
@@ -27,11 +28,12 @@ HEAD = "# The names of the study as paths, which dvc.yaml reads. Made from param
 def graph(settings: Study) -> dict[str, Any]:
     """All that ``dvc.yaml`` runs over. Raises :class:`ParameterError` for a method that is unknown, or cannot do its level or its settings."""
     methods = compression.registry(settings)
-    for level in settings.levels:
+    for level in settings.compressed:
         for model in settings.study.models:
             compression.method_for(level, methods).brings(settings.models[model], level)
     for name in settings.methods:
         recovery.settings_of(settings, name)
+    comparison.check(settings)
     reads = _reads(settings)
     for field, names in (("models", list(settings.models)), ("files, folders and plugins", reads)):
         differ = len({models.slug(name) for name in names}) == len(names)
@@ -42,8 +44,14 @@ def graph(settings: Study) -> dict[str, Any]:
         "recipe": settings.soft_prompt.recipe or next(iter(settings.recipes)),
         "models": [models.slug(name) for name in run.models],
         "levels": [level.slug for level in settings.levels],
+        "compressed": [level.slug for level in settings.compressed],
         "shown": compared[-1].slug,  # looked at closely where one is enough
         "methods": list(settings.methods),
+        "repairs": {
+            f"{models.slug(model)}-{level.slug}-{method}": {"model": models.slug(model), "level": level.slug, "method": method}
+            for model in run.models
+            for level, method in settings.compared
+        },
         "calibrated_on": settings.compression.corpus,
         "learned_on": settings.soft_prompt.corpus,
         "pairs": [models.slug(pair.model) for pair in settings.another_model.pairs],

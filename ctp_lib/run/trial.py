@@ -64,7 +64,7 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
         methods=asked,
         tasks=replace(base.tasks, names=("none",), levels=("full",), seeds=(0,)),
         cross_dataset=replace(base.cross_dataset, levels=over, seeds=(0,)),
-        comparison=replace(base.comparison, levels=over, seeds=(0,)),
+        comparison=replace(base.comparison, levels=over, seeds=(0,), compressors=()),
         cross_compression=replace(base.cross_compression, seeds=(0,)),
         another_model=replace(base.another_model, pairs=(), levels=("full",)),
     )

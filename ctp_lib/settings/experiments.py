@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from ctp_lib.settings.learning import TrainingSpec
-from ctp_lib.settings.spec import AT_LEAST_ONE, SPEC, Count, Positive, Seeds, Window, only, require
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Window, only, require
 
 
 @dataclass(**SPEC)
@@ -67,27 +68,42 @@ class TasksSpec:
 
 
 @dataclass(**SPEC)
-class ComparisonSpec:
-    """Soft prompts of several lengths against LoRA of several ranks, on the same model, with the soft prompt's loop and text.
+class RepairSpec:
+    """A method at several ``sizes``: what differs from its usual settings, by the name that tables print. ``rates`` are swept at the first size;
+    what is not trained has none. ``full``: it is also learned on the uncompressed model.
+    """
 
-    Each method's learning rate is the best on validation, at the study's own prompt length and at ``lora_points[0]``: of its list, and of up
-    to ``further_rates`` beyond an end of it. ``lora_targets`` are sets of modules by name; a point of the comparison is ``<rank>@<set>``.
+    sizes: Annotated[Mapping[str, Mapping[str, Any]], only(bool, "one size or more")]
+    rates: tuple[Positive, ...] = ()
+    full: bool = False
+
+
+@dataclass(**SPEC)
+class ComparisonSpec:
+    """Every repair side by side on the same compressed models, with the same text, for as many steps.
+
+    Each method's learning rate is the best on validation, at its first size: of its list, and of up to ``further_rates`` beyond an end of it.
+    ``compressors`` are levels by other methods, which are scored as they are.
     """
 
     levels: tuple[str, ...]
     seeds: Seeds
-    prompt_tokens: Annotated[tuple[int, ...], AT_LEAST_ONE]
-    prompt_rates: Annotated[tuple[float, ...], AT_LEAST_ONE]
-    lora_targets: Mapping[str, tuple[str, ...]]
-    lora_points: Annotated[tuple[str, ...], AT_LEAST_ONE]
-    lora_rates: Annotated[tuple[float, ...], AT_LEAST_ONE]
+    repairs: Mapping[str, RepairSpec]
     further_rates: Annotated[int, Field(ge=0)] = 2
+    compressors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for point in self.lora_points:
-            rank, _, targets = point.partition("@")
-            allowed = f"<rank>@<set>, a set being one of {', '.join(self.lora_targets)}"
-            require(rank.isdigit() and int(rank) > 0 and targets in self.lora_targets, "lora_points", point, allowed)
+        asked = "sections with soft_prompt and lora, which claim C8 is about"
+        require({"soft_prompt", "lora"} <= set(self.repairs), "comparison.repairs", list(self.repairs), asked)
+        said = all("prompt_tokens" in size for size in self.repairs["soft_prompt"].sizes.values())
+        require(said, "comparison.repairs.soft_prompt.sizes", dict(self.repairs["soft_prompt"].sizes), "sizes with prompt_tokens")
+        for level in self.compressors:
+            Level.parse(level)
+
+    @property
+    def prompt_tokens(self) -> list[int]:
+        """Of every size of a soft prompt."""
+        return [size["prompt_tokens"] for size in self.repairs["soft_prompt"].sizes.values()]
 
 
 @dataclass(**SPEC)

@@ -68,6 +68,16 @@ def learned_for(settings: Study, question: str, model: str, level: Level, *what:
     return _models(settings) / question / models.slug(model) / level.slug / models.slug("-".join(map(str, what))) / f"seed-{seed}"
 
 
+def compared(settings: Study, model: str, level: Level, method: str) -> Path:
+    """What a method learned for the comparison of all repairs, at every size and rate."""
+    return _models(settings) / "comparison" / models.slug(model) / level.slug / method
+
+
+def comparison(settings: Study, model: str, level: Level, method: str) -> Path:
+    """What that was scored to be."""
+    return results(settings) / "comparison" / models.slug(model) / level.slug / f"{method}.json"
+
+
 def checkpoint(settings: Study, goal: Path) -> Path:
     """The state of the unfinished training of what will lie in ``goal``; gone when that is there."""
     name = "-".join(goal.relative_to(_models(settings)).parts)

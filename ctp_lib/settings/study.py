@@ -80,7 +80,7 @@ class Study:
             require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/ -]*", name)), "models", name, allowed)
         for name in self.study.models:
             require(name in self.models, "study.models", name, f"a name under models: {', '.join(self.models)}")
-        for level in self.levels:
+        for level in self.compressed:
             group, blocks = level.pattern[1] if level.pattern else 1, self.compression.block_size
             require(blocks % group == 0, "compression.block_size", blocks, f"a multiple of {group} for level {level}")
         usual = f"a section with {PROMPT}, which the paper's claims are about"
@@ -118,6 +118,17 @@ class Study:
         """The levels that the study runs over, in its order."""
         return [Level.parse(level) for level in self.study.levels]
 
+    @property
+    def compressed(self) -> list[Level]:
+        """All levels that a model is compressed to: those, and what other methods of compression make of it for comparison."""
+        return [Level.parse(level) for level in dict.fromkeys([*self.study.levels, *self.comparison.compressors])]
+
+    @property
+    def compared(self) -> list[tuple[Level, str]]:
+        """The levels and methods of the comparison of all repairs."""
+        levels, repairs = map(Level.parse, self.comparison.levels), self.comparison.repairs
+        return [(level, name) for level in levels for name, spec in repairs.items() if spec.full or level.family != "full"]
+
     def prompts_by(self, recipe: str) -> SoftPromptSpec:
         """The study's prompts, learned in another way: by one of ``recipes``."""
         said = {field.name: getattr(self.recipes[recipe], field.name) for field in dataclasses.fields(RecipeSpec)}
@@ -129,7 +140,7 @@ class Study:
 
     def level_called(self, slug: str) -> str:
         """The level whose slug is ``slug``, as the graph passes it on, or ``slug`` itself."""
-        return next((str(level) for level in self.levels if level.slug == slug), slug)
+        return next((str(level) for level in self.compressed if level.slug == slug), slug)
 
     def model(self, name: str) -> ModelSpec:
         """The model ``name`` of ``params.yaml``, or any folder or hub id that is not listed there."""

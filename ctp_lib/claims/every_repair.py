@@ -1,0 +1,222 @@
+"""Which repair for which damage: every method on the same compressed models, by what it adds, what it takes to learn and to run."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.style import number
+from ctp_lib.claims.verdict import Part, Verdict, judge
+from ctp_lib.recovery import comparison
+from ctp_lib.recovery.base import registry
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+PUBLISHED = {
+    "DePT": "published: 85.9 on GLUE with T5-base (Shi & Lipani 2023)",
+    "DSnoT": "published: LLaMA-7B at 70%, Wanda 88.84, with DSnoT 62.05 (Zhang et al. 2023)",
+    "EoRA": "published: Llama-3-8B at 3 bits, 10.8 points more on ARC-C, 6.7 on MathQA, 11.5 on GSM8K (Liu et al. 2024)",
+}
+LITTLE = 0.01
+"""Of the bytes of the compressed model: what still counts as little."""
+
+
+def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], none: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a compressed level, method and size, on the broad corpus; ``compared`` are rows of :mod:`ctp_lib.recovery.comparison`, ``none``
+    the scores of every level alone.
+
+    Bytes added, seconds to learn once, to read a window and to write a token; perplexity, KL to the uncompressed model. As estimates in nats a
+    token: ``gain`` over the level alone, ``nearer``, by how much KL falls, and ``beyond``, the gain over the best of the controls. ``best``: the
+    size is the best of its method on validation. ``silent``: why it is not measured, if it is not.
+    """
+    broad, margin = settings.soft_prompt.corpus, settings.margins.nats
+    alone = {row["level"]: row for row in none if row["evaluated_on"] == broad}
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in compared:
+        if row["evaluated_on"] == broad and row["level"] != "full":
+            groups.setdefault((row["level"], row["method"], row["point"]), []).append(row)
+    found = []
+    for (level, method, point), runs in groups.items():
+        own, waits = registry(settings).get(method), comparison.waits(settings, model, Level.parse(level), method)
+        same = [row for key, rows in groups.items() if key[:2] == (level, method) for row in rows]
+        found.append(
+            {
+                "level": level, "method": method, "point": point, "name": own.label.removeprefix("compressed + "), "control": own.control,
+                "trained": runs[0]["learning_rate"] is not None, "best": point == comparison.best_size(same),
+                "bytes_added": runs[0]["bytes_added"],
+                "seconds": sum(comparison.seconds(settings, model, row) for row in runs) / len(runs),
+                **{work: waits.get(work, math.nan) for work in ("read", "write", "read, alone", "write, alone")},
+                "ppl_alone": alone[level]["ppl"], "ppl": mean_of(runs, "ppl"), "kl_alone": alone[level]["kl"], "kl": mean_of(runs, "kl"),
+                "gain": gain(runs, [alone[level]]), "nearer": gain(runs, [alone[level]], "window_kl"), "silent": _why(runs, margin),
+                "runs": runs,
+            }
+        )  # fmt: skip
+    made = pd.DataFrame(found)
+    controls = made[made.control].sort_values("ppl").drop_duplicates("level").set_index("level").runs
+    return made.assign(beyond=[gain(row.runs, controls[row.level]) for row in made.itertuples()])
+
+
+def _why(runs: Sequence[Mapping[str, Any]], margin: float) -> str:
+    edge = "its rate was at an end of the sweep" if runs[0]["at_edge"] else ""
+    learning = "still learning at its end" if mean_of(runs, "falling") > margin else ""
+    return "; ".join(filter(None, (edge, learning)))
+
+
+def outcomes(table: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The best size of every repair, by level: does it beat the best control, and does it bring the model nearer to the uncompressed one?
+
+    ``outcome`` is that of both together; its intervals hold for all rows at once.
+    """
+    asked = table[table.best & ~table.control]
+    names = [f"{row.level}, {row.name_}" for row in asked.rename(columns={"name": "name_"}).itertuples()]
+    silent = {name: why for name, why in zip(names, asked.silent, strict=True) if why}
+    parts = [
+        judge(question, dict(zip(names, asked[column], strict=True)), margin, silent=silent)
+        for question, column in (("beats the best control", "beyond"), ("nearer to the uncompressed model", "nearer"))
+    ]
+    return asked.assign(outcome=[_both(parts, name) for name in names])
+
+
+def _both(parts: Sequence[Part], name: str) -> str:
+    found = [cell.outcome for part in parts for cell in part.cells if cell.name == name]
+    if not found:
+        return "not measured"
+    return "contradicted" if "contradicted" in found else "supported" if set(found) == {"supported"} else "undecided"
+
+
+def advice(found: pd.DataFrame, alone: pd.DataFrame, full: float) -> list[str]:
+    """Which repair for which damage, a sentence a level. ``found`` is that of :func:`outcomes`; ``alone`` has every compressed model as it is,
+    with its level, ``ppl`` and ``stored_bytes``; ``full`` is the perplexity of the uncompressed model.
+    """
+    said = []
+    stored = alone.set_index("level").stored_bytes
+    for level, rows in found.groupby("level", sort=False):
+        budgets = {
+            "without a byte more": rows[rows.bytes_added == 0],
+            f"with at most {LITTLE:.0%} more bytes": rows[rows.bytes_added <= LITTLE * stored[level]],
+            "with any number of bytes": rows,
+            "without training": rows[~rows.trained],
+        }
+        repairs = "; ".join(f"{budget}, {_lowest(of)}" for budget, of in budgets.items())
+        before = f"{level} takes the perplexity from {number(full)} to {number(rows.ppl_alone.iloc[0])}"
+        said.append(f"{before}. The best repair {repairs}.{_better(level, alone, stored)}")
+    return said
+
+
+def _lowest(rows: pd.DataFrame) -> str:
+    """Of a budget: the repair with the lowest perplexity, among those known to repair, or if none is, among all, with what is not known."""
+    known = rows[rows.outcome == "supported"]
+    if rows.empty:
+        return "is none"
+    row = (rows if known.empty else known).sort_values("ppl").iloc[0]
+    doubt = "" if len(known) else f", {row.outcome}"
+    return f"is {row['name']} ({row.point}): {number(row.ppl)}{doubt}"
+
+
+def _better(level: str, alone: pd.DataFrame, stored: pd.Series) -> str:
+    """Whether another way to compress as far does better by itself."""
+    same = Level.parse(level).family
+    others = alone[[Level.parse(other).family == same and other != level for other in alone.level]]
+    others = others[(others.stored_bytes <= 1.2 * stored[level]) & (others.ppl < alone.set_index("level").ppl[level])].sort_values(
+        "ppl"
+    )
+    if others.empty:
+        return ""
+    best = others.iloc[0]
+    return f" Compressed as {best.level}, in {best.stored_bytes / stored[level]:.2f} times the bytes, it has {number(best.ppl)} by itself."
+
+
+def dept(table: pd.DataFrame, margin: float) -> Verdict:
+    """DePT against a plain prompt of as many parameters."""
+    effects, silent = {}, {}
+    compared = table[table.method == "dept"].level.unique()
+    for level, rows in table[table.level.isin(compared)].groupby("level", sort=False):
+        prompt, other = (rows[rows.method == method].iloc[0] for method in (PROMPT.name, "dept"))
+        effects[level] = gain(other.runs, prompt.runs)
+        why = [f"{name}: {row.silent}" for name, row in (("DePT", other), ("prompt", prompt)) if row.silent]
+        silent |= {level: "; ".join(why)} if why else {}
+    part = judge("lower NLL than a plain prompt", effects, margin, silent=silent)
+    says = "DePT, a shorter prompt and offsets of the embeddings, beats a plain prompt of equal parameters"
+    return Verdict(
+        "DePT", says, part.told("Beats the prompt", "does not beat the prompt"), (part,), PUBLISHED["DePT"], "11_every_repair"
+    )
+
+
+def dsnot(none: Iterable[Mapping[str, Any]], broad: str, margin: float) -> Verdict:
+    """DSnoT against Wanda's mask, from which it starts."""
+    alone = {row["level"]: row for row in none if row["evaluated_on"] == broad}
+    pairs = dict(_starts(alone))
+    part = judge(
+        "lower NLL than Wanda's mask", {level: gain([alone[level]], [alone[start]]) for level, start in pairs.items()}, margin
+    )
+    shown = "; ".join(
+        f"{start} {number(alone[start]['ppl'])}, {level} {number(alone[level]['ppl'])}" for level, start in pairs.items()
+    )
+    says = "DSnoT repairs a pruned model without training, by exchanging pruned weights for kept ones"
+    figures = "; ".join(filter(None, (shown, PUBLISHED["DSnoT"])))
+    return Verdict("DSnoT", says, part.told("Repairs", "does not repair"), (part,), figures, "11_every_repair")
+
+
+def _starts(alone: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for level in alone:
+        by, _, how = level.partition(":")
+        if by == "dsnot" and f"wanda:{how}" in alone:
+            yield level, f"wanda:{how}"
+
+
+def eora(table: pd.DataFrame, margin: float) -> Verdict:
+    """EoRA against the compressed model, the controls, and by its distance from the uncompressed model."""
+    rows = table[(table.method == "eora") & table.best].set_index("level")
+    questions = {
+        "lower NLL than nothing": rows.gain,
+        "lower NLL than the best control": rows.beyond,
+        "nearer to the uncompressed model": rows.nearer,
+    }
+    parts = tuple(judge(question, dict(effects), margin) for question, effects in questions.items())
+    shown = "; ".join(f"{level}, {row.point}: {number(row.ppl_alone)} to {number(row.ppl)}" for level, row in rows.iterrows())
+    says = "EoRA, the compression error as far as a low rank holds it, repairs without training"
+    return Verdict(
+        "EoRA", says, parts[0].told("Repairs", "does not repair"), parts, f"{shown}; {PUBLISHED['EoRA']}", "11_every_repair"
+    )
+
+
+def alone(settings: Study, none: Iterable[Mapping[str, Any]], stored: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Every compressed model as it is, on the broad corpus: level, method of compression, bits a weight, bytes, perplexity, KL."""
+    broad = settings.soft_prompt.corpus
+    rows = [row for row in none if row["evaluated_on"] == broad]
+    return pd.DataFrame(
+        {
+            "level": row["level"], "by": Level.parse(row["level"]).method, "bits_per_weight": stored[row["level"]]["bits_per_weight"],
+            "stored_bytes": stored[row["level"]]["stored_bytes"], "ppl": row["ppl"], "kl": row["kl"],
+        }
+        for row in rows
+    )  # fmt: skip
+
+
+def carried(
+    table: pd.DataFrame,
+    compared: Iterable[Mapping[str, Any]],
+    moved: Iterable[Mapping[str, Any]],
+    none: Iterable[Mapping[str, Any]],
+    broad: str,
+) -> pd.DataFrame:
+    """What the best size of every method gains, in nats a token, where it was learned (``home``), at other levels and on other corpora.
+
+    Index (level at which it was learned, name); a column a place.
+    """
+    alone = {(row["level"], row["evaluated_on"]): row for row in none}
+    best = {(row.level, row.method): row for row in table[table.best].itertuples()}
+    places: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in [*compared, *moved]:
+        home = best.get((row["trained_at_level"], row["method"]))
+        if home is None or row["point"] != home.point:
+            continue
+        at_home = row["level"] == row["trained_at_level"]
+        place = f"at {row['level']}" if not at_home else "home" if row["evaluated_on"] == broad else f"on {row['evaluated_on']}"
+        gained = alone[row["level"], row["evaluated_on"]]["nll"] - row["nll"]
+        places.setdefault((row["trained_at_level"], home._asdict()["name"]), {}).setdefault(place, []).append(gained)
+    means = {key: {place: sum(values) / len(values) for place, values in found.items()} for key, found in places.items()}
+    return pd.DataFrame.from_dict(means, orient="index").rename_axis(["level", "name"])

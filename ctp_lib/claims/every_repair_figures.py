@@ -1,0 +1,125 @@
+"""Figures of every repair side by side: what it adds, takes and costs; what it does elsewhere; where in a window it gains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ctp_lib.claims import style
+from ctp_lib.recovery.base import registry
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+
+def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
+    """Perplexity against bytes added, seconds to learn, and time to read and write, as a multiple of the model alone: a row a level."""
+    style.use()
+    levels = list(table.level.drop_duplicates())
+    figure, axes = plt.subplots(
+        len(levels), 3, figsize=(15, 4.2 * len(levels) + 1.2), squeeze=False, sharey="row", layout="constrained"
+    )
+    full = alone[alone.level == "full"].ppl.item()
+    for row, level in zip(axes, levels, strict=True):
+        rows, here = table[table.level == level], alone[alone.level == level].iloc[0]
+        same = [Level.parse(other).family == Level.parse(level).family and other != level for other in alone.level]
+        others = alone[same].assign(more=alone[same].stored_bytes - here.stored_bytes)
+        slower = (rows["read"] / rows["read, alone"] + rows["write"] / rows["write, alone"]) / 2
+        _points(row[0], rows, rows.bytes_added / 1e3, settings)
+        _points(row[1], rows, rows.seconds.where(rows.trained, 0.0), settings)
+        _points(row[2], rows, slower, settings)
+        near = others[(others.more.abs() <= 0.3 * here.stored_bytes) & (others.ppl <= 2 * here.ppl)]
+        for other in near.itertuples():
+            row[0].plot(other.more / 1e3, other.ppl, "D", color=style.NEUTRAL, markersize=7)
+            row[0].annotate(
+                other.level,
+                (other.more / 1e3, other.ppl),
+                xytext=(7, 3),
+                textcoords="offset points",
+                fontsize=9,
+                color=style.NEUTRAL,
+            )
+        for axis in row:
+            axis.axhline(here.ppl, color=NONE.colour, linestyle="--")
+            axis.axhline(full, color=style.UNCOMPRESSED, linestyle=":")
+        row[0].set_xscale("symlog", linthresh=1)
+        row[1].set_xscale("symlog", linthresh=1)
+        row[0].set_ylabel(f"{level}\nperplexity")
+        style.logarithmic(row[0])
+    for axis, label in zip(
+        axes[-1], ("kilobytes added", "seconds to learn (0: not trained)", "times the seconds to read and write"), strict=True
+    ):
+        axis.set_xlabel(label)
+    _legend(figure, table, settings, uncompressed)
+    seaborn.despine(figure)
+    return figure
+
+
+def _points(axis: Axes, rows: pd.DataFrame, across: pd.Series, settings: Study) -> None:
+    for (method, group), x in zip(
+        rows.groupby("method", sort=False),
+        (across[index] for index in rows.groupby("method", sort=False).groups.values()),
+        strict=True,
+    ):
+        own = registry(settings).get(method)
+        axis.plot(
+            x, group.ppl, "x" if own.control else "o", color=own.colour, markersize=8, markeredgewidth=2 if own.control else 1
+        )
+
+
+def _legend(figure: Figure, table: pd.DataFrame, settings: Study, uncompressed: str) -> None:
+    lines = [
+        Line2D([], [], color=style.UNCOMPRESSED, linestyle=":", label=uncompressed),
+        Line2D([], [], color=NONE.colour, linestyle="--", label="nothing learned"),
+    ]
+    for method in table.method.drop_duplicates():
+        own = registry(settings).get(method)
+        mark = {"marker": "x" if own.control else "o", "markeredgewidth": 2 if own.control else 1}
+        said = own.label.removeprefix("compressed + ") + (" (control)" if own.control else "")
+        lines.append(Line2D([], [], color=own.colour, linestyle="", label=said, **mark))
+    lines.append(Line2D([], [], color=style.NEUTRAL, linestyle="", marker="D", label="compressed in another way"))
+    figure.legend(handles=lines, loc="outside right center", frameon=False)
+
+
+def carried(table: pd.DataFrame) -> Figure:
+    """What each method gains where it was learned and elsewhere, a panel a level; ``table`` is that of :func:`every_repair.carried`."""
+    style.use()
+    levels = list(table.index.unique("level"))
+    height = max(len(table.loc[level]) for level in levels)
+    figure, axes = plt.subplots(
+        1, len(levels), figsize=(7.5 * len(levels), 1.6 + 0.5 * height), squeeze=False, layout="constrained"
+    )
+    bound = table.clip(-1, 1).abs().max().max()
+    for axis, level in zip(axes[0], levels, strict=True):
+        gains = table.loc[level].dropna(axis=1, how="all").rename(columns=lambda name: name.replace("_", "\n"))
+        notes = gains.map(lambda value: "" if np.isnan(value) else f"{value:+.2f}").to_numpy()
+        seaborn.heatmap(gains, ax=axis, cmap="PuOr_r", vmin=-bound, vmax=bound, annot=notes, fmt="", cbar=False, linewidths=0.5)
+        axis.set(title=f"learned at {level}: gain in nats a token", xlabel="", ylabel="")
+        axis.tick_params(axis="both", rotation=0)
+    return figure
+
+
+def by_position(table: pd.DataFrame, none: Sequence[Mapping[str, Any]], settings: Study) -> Figure:
+    """What the best size of each method gains in every part of a window, a panel a level."""
+    style.use()
+    alone = {row["level"]: row["part_nll"] for row in none if row["evaluated_on"] == settings.soft_prompt.corpus}
+    levels = list(table.level.drop_duplicates())
+    figure, axes = plt.subplots(1, len(levels), figsize=(5.6 * len(levels) + 3, 4.4), squeeze=False, layout="constrained")
+    for axis, level in zip(axes[0], levels, strict=True):
+        for row in table[(table.level == level) & table.best].itertuples():
+            own, parts = registry(settings).get(row.method), np.mean([run["part_nll"] for run in row.runs], axis=0)
+            ends = np.arange(1, len(parts) + 1) / len(parts) * (settings.evaluation.window - 1)
+            label = own.label.removeprefix("compressed + ") + (" (control)" if own.control else "")
+            axis.plot(ends, np.array(alone[level]) - parts, ":" if own.control else "o-", color=own.colour, label=label)
+        axis.axhline(0, color=NONE.colour, linestyle="--")
+        axis.set(title=level, xlabel="position in the window (tokens, end of each eighth)")
+    axes[0][0].set_ylabel("gain (nats a token)")
+    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    seaborn.despine(figure)
+    return figure

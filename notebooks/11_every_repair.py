@@ -1,0 +1,143 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What repairs a compressed model? Every way side by side
+#
+# The paper asks whether a soft prompt repairs a compressed model. Whoever has such a model asks another question: what should I use? This
+# notebook compares soft prompts and LoRA with the other repairs that people use, and with controls that learn nothing or next to nothing.
+# Everything is learned on the same compressed models, from the same text, for as many steps. Each method's learning rate is swept on
+# validation, at the first of its sizes.
+#
+# A *repair* has to do two things. It beats the best control, and it brings the model nearer to the uncompressed one: the KL divergence between
+# the two falls. What only adapts to the text does not count. A method is *not measured* where its best rate was at an end of the sweep, or where
+# it was still learning when its training ended.
+#
+# [With its tables and figures](../results/recorded/embedded/runs/11_every_repair/reference.ipynb), as last recorded.
+
+# %% tags=["parameters"]
+model = "reference"
+
+# %%
+import pandas as pd
+
+from ctp_lib.claims import every_repair as claim
+from ctp_lib.claims import every_repair_figures as figures
+from ctp_lib.claims import style
+from ctp_lib.claims.estimate import flat
+from ctp_lib.compression import reached
+from ctp_lib.machine import preflight
+from ctp_lib.machine.ceiling import least_seconds
+from ctp_lib.model import loading
+from ctp_lib.recovery import comparison, scores
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.results import cells, tables
+from ctp_lib.settings import paths, study
+
+settings = study.load()
+broad, margin = settings.soft_prompt.corpus, settings.margins.nats
+
+# %% [markdown]
+# ## Better compression first
+# Before one repairs a model, one may compress it better. The table shows every compressed model as it is, also by other methods: bits a weight
+# (with scales and masks), bytes, perplexity, and KL to the uncompressed model.
+
+# %%
+none = cells.rows([scores.obtain(settings, model, level, NONE.name) for level in settings.compressed])
+stored = {str(level): reached.obtain(settings, model, level)["reached"] for level in settings.compressed}
+alone = claim.alone(settings, none, stored)
+alone.round(3)
+
+# %% [markdown]
+# ## The sweeps
+# Validation NLL at each rate, at the first size of every method.
+
+# %%
+compared = comparison.of_study(settings, model)
+rows = cells.rows(compared)
+swept = pd.DataFrame(cells.rows(compared, "swept"))
+swept.pivot(index=["level", "method", "point"], columns="learning_rate", values="validation_nll").round(3)
+
+# %% [markdown]
+# ## Every repair
+# Bytes are added to the compressed model on disk. Seconds are those of one training, without the sweep. `read` and `write` are seconds to read a
+# window and to write a token behind it; `alone` is the compressed model by itself. `beyond` is the gain over the best control.
+
+# %%
+table = claim.table(settings, model, rows, none)
+tables.write(flat(table.drop(columns="runs")), paths.table(settings, "every_repair", model), index=False)
+shown = ["level", "name", "point", "bytes_added", "seconds", "read", "write", "ppl_alone", "ppl", "kl_alone", "kl", "beyond", "silent"]
+flat(table[shown]).round(3)
+
+# %% [markdown]
+# The matrix products of reading that text once, forwards and backwards, would take at least so many seconds on this machine:
+
+# %%
+tokens = settings.soft_prompt.training.steps * settings.soft_prompt.training.batch_windows * settings.evaluation.window
+network = preflight.on_shapes(settings.model(model))
+print(f"{least_seconds(network, tokens, loading.device(settings.device)):.2f} s for {tokens:,} tokens")
+
+# %%
+style.save(figures.figure(table, alone, settings, settings.model(model).as_it_came), paths.figures(settings, model), "11_every_repair")
+
+# %% [markdown]
+# ## Answers to tasks
+# The share of right answers with the best size of each repair, and that of the compressed model alone (`none`).
+
+# %%
+answered = cells.rows([cells.read(paths.question(settings, "cross_task", model))], "tasks")
+answered = [row for row in answered if row["method"] == NONE.name and row["level"] in settings.comparison.levels]
+asked = pd.DataFrame([*answered, *cells.rows(compared, "tasks")])
+asked.pivot_table(index=["level", "method"], columns="task", values="value", sort=False).round(3)
+
+# %% [markdown]
+# ## Where in a window it gains
+# A prompt that only stands in for missing context helps at the beginning of a window and not at its end.
+
+# %%
+style.save(figures.by_position(table, none, settings), paths.figures(settings, model), "11c_by_position")
+
+# %% [markdown]
+# ## Carried elsewhere
+# What was learned at one level is put on the model at another, and scored on other corpora. Here the paper's idea should win: a prompt is not
+# made for one set of weights.
+
+# %%
+moved = comparison.carried(settings, model)
+elsewhere = claim.carried(table, rows, moved, none, broad)
+elsewhere.round(3)
+
+# %%
+style.save(figures.carried(elsewhere), paths.figures(settings, model), "11b_carried")
+
+# %% [markdown]
+# ## Which repair for which damage
+# Of each method the size that is best on validation.
+
+# %%
+found = claim.outcomes(table, margin)
+full = alone[alone.level == "full"].ppl.item()
+for sentence in claim.advice(found, alone, full):
+    print(sentence)
+flat(found[["level", "name", "point", "bytes_added", "ppl", "beyond", "nearer", "outcome"]]).round(3)
+
+# %% [markdown]
+# ## Verdicts
+# On DePT, DSnoT and EoRA.
+
+# %%
+for verdict in (claim.dept(table, margin), claim.dsnot(none, broad, margin), claim.eora(table, margin)):
+    verdict.write(settings, model)
+    print(verdict, "\n")
