@@ -301,18 +301,23 @@ def test_the_attention_that_chooses_by_hand():
     scores = (queries @ keys.transpose(2, 3)).double()[0] / width**0.5
     weights = scores.masked_fill(torch.ones(19, 19).triu(1).bool(), -torch.inf).softmax(-1).mean(0)[7:]
     expected = [weights[:, :2].mean().item(), weights[:, 2:7].mean().item()]
-    assert idp.attended(network, prompts, ids).tolist() == pytest.approx(expected, rel=1e-4)
+    assert idp.attended(network, prompts, [ids, ids[:0], ids]).tolist() == [
+        pytest.approx(expected, rel=1e-4),
+        [0, 0],
+        pytest.approx(expected, rel=1e-4),
+    ]
 
 
 def test_each_input_is_scored_behind_what_it_chose(monkeypatch):
     network, prompts = small_model(), [torch.zeros(2, 32), torch.ones(5, 32)]
-    monkeypatch.setattr(idp, "attended", lambda _, given, ids: torch.tensor([0.0, 1.0] if ids[0] % 2 else [1.0, 0.0]))
+    monkeypatch.setattr(
+        idp, "attended", lambda _, given, rows: torch.tensor([[0.0, 1.0] if ids[0] % 2 else [1.0, 0.0] for ids in rows])
+    )
     with idp.Pool(prompts, 8).on(network) as subject:
         found = perplexity_of(subject, WINDOWS).window_nll
     by_hand = [perplexity(network, window[None], prompts[int(window[0] % 2)]).nll for window in WINDOWS]
     assert list(found) == pytest.approx(by_hand, abs=1e-6) and len({int(window[0]) % 2 for window in WINDOWS}) == 2
     monkeypatch.undo()
-    assert idp.attended(network, prompts, WINDOWS[0][:0]).tolist() == [0, 0]
 
 
 # ------------------------------------------------------------------------------------------------------------ EoRA

@@ -31,6 +31,8 @@ QUESTIONS = {
     "10_what_repairs": [],
     "05_metric_audit": JOINT,
     "09_cross_task": [],
+    "11_every_repair": [],
+    "12_a_prompt_for_each_input": JOINT,
     "13_stored_size": [],
     "14_cost": JOINT,
     "15_nearest_tokens": JOINT,

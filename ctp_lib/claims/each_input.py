@@ -54,7 +54,9 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     """The gain of each treatment over no prompt, a panel a network, a group a corpus."""
     style.use()
     levels: Sequence[str] = list(table.level.drop_duplicates())
-    figure, axes = plt.subplots(1, len(levels), figsize=(6.4 * len(levels) + 1, 4.2), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(levels), figsize=(6.4 * len(levels) + 1, 4.2), squeeze=False, sharey=True, layout="constrained"
+    )
     shades = dict(zip(TREATMENTS, (IDP.colour, "#adb5bd", "#d9480f", style.UNCOMPRESSED), strict=True))
     for axis, level in zip(axes[0], levels, strict=True):
         rows = table[table.level == level].assign(gain=lambda found: found.gain.map(lambda estimate: estimate.mean))

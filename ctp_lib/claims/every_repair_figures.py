@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ctp_lib.claims import style
 from ctp_lib.recovery.base import registry
@@ -27,6 +28,13 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
     )
     full = alone[alone.level == "full"].ppl.item()
     for row, level in zip(axes, levels, strict=True):
+        for axis in row[:2]:
+            axis.set_xscale("symlog", linthresh=1)
+            axis.xaxis.set_major_formatter("{x:,.0f}")
+        row[2].set_xscale("log", subs=[1, 2, 5])
+        row[2].xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
+        row[2].xaxis.set_major_formatter("{x:g}")
+        row[2].xaxis.set_minor_locator(NullLocator())
         rows, here = table[table.level == level], alone[alone.level == level].iloc[0]
         same = [Level.parse(other).family == Level.parse(level).family and other != level for other in alone.level]
         others = alone[same].assign(more=alone[same].stored_bytes - here.stored_bytes)
@@ -37,6 +45,7 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
         near = others[(others.more.abs() <= 0.3 * here.stored_bytes) & (others.ppl <= 2 * here.ppl)]
         for other in near.itertuples():
             row[0].plot(other.more / 1e3, other.ppl, "D", color=style.NEUTRAL, markersize=7)
+            row[0].margins(x=0.1)
             row[0].annotate(
                 other.level,
                 (other.more / 1e3, other.ppl),
@@ -48,8 +57,6 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
         for axis in row:
             axis.axhline(here.ppl, color=NONE.colour, linestyle="--")
             axis.axhline(full, color=style.UNCOMPRESSED, linestyle=":")
-        row[0].set_xscale("symlog", linthresh=1)
-        row[1].set_xscale("symlog", linthresh=1)
         row[0].set_ylabel(f"{level}\nperplexity")
         style.logarithmic(row[0])
     for axis, label in zip(

@@ -79,7 +79,7 @@ def scored(bench: Bench, prompts: Mapping[str, Tensor], windows: Tensor, reads: 
         return torch.cat(found).cpu().double().mean(1)
 
     vectors = [prompt.to(bench.network.device) for prompt in prompts.values()]
-    attention = torch.stack([attended(bench.network, vectors, row[:reads]) for row in windows])
+    attention = attended(bench.network, vectors, windows[:, :reads])
     return Scored(torch.stack([nll(prompt) for prompt in vectors]), nll(None), attention)
 
 

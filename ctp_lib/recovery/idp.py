@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -56,28 +57,33 @@ class Choosing(Subject):
 
     def routed(self, inputs: Sequence[Tensor]) -> Iterator[tuple[list[int], Subject]]:
         """By :func:`attended`."""
-        chosen = [int(attended(self.network, self.prompts, row[: self.reads]).argmax()) for row in inputs]
+        chosen = attended(self.network, self.prompts, [row[: self.reads] for row in inputs]).argmax(1).tolist()
         for number, prompt in enumerate(self.prompts):
             if rows := [row for row, choice in enumerate(chosen) if choice == number]:
                 yield rows, Subject(self.network, prompt)
 
 
 @torch.inference_mode()
-def attended(network: PreTrainedModel, prompts: Sequence[Tensor], ids: Tensor) -> Tensor:
-    """How much attention the tokens of an input (int64, length) pay to a position of each of ``prompts``, all of which stand before it: a mean
-    over layers, heads, the input's tokens and the prompt's positions. An input without tokens pays none.
+def attended(network: PreTrainedModel, prompts: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
+    """How much attention the tokens of each of ``rows`` (int64, length) pay to a position of each of ``prompts``, all of which stand before it:
+    a mean over layers, heads, the row's tokens and the prompt's positions; rows x prompts. A row without tokens pays none.
     """
-    if not len(ids):
-        return torch.zeros(len(prompts))
+    found, alike = torch.zeros(len(rows), len(prompts)), defaultdict(list)
+    for number, row in enumerate(rows):
+        alike[tuple(row.tolist())].append(number)
     usual, before = network.config._attn_implementation, torch.cat(list(prompts))
     try:
         network.set_attn_implementation("eager")  # the others do not say what they attended to
-        embedded = stitched(network, ids[None].to(network.device), before)
-        found = network.get_decoder()(inputs_embeds=embedded, use_cache=False, output_attentions=True).attentions
+        for ids, numbers in alike.items():
+            if ids:
+                embedded = stitched(network, torch.tensor([ids], device=network.device), before)
+                layers = network.get_decoder()(inputs_embeds=embedded, use_cache=False, output_attentions=True).attentions
+                means = [layer[0, :, len(before) :, : len(before)].float().mean((0, 1)) for layer in layers]
+                parts = torch.stack(means).mean(0).split([len(prompt) for prompt in prompts])
+                found[numbers] = torch.stack([part.mean() for part in parts]).cpu()
     finally:
         network.set_attn_implementation(usual)
-    of_positions = torch.stack([layer[0, :, len(before) :, : len(before)].float().mean((0, 1)) for layer in found]).mean(0)
-    return torch.stack([part.mean() for part in of_positions.split([len(prompt) for prompt in prompts])]).cpu()
+    return found
 
 
 class Idp(Method):
