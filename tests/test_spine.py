@@ -122,7 +122,8 @@ def test_every_cell_is_in_the_tables(project):
     prompted = table[table.method == "soft_prompt"]
     assert (prompted.ppl_released < prompted.ppl).all() and set(prompted.prompt_tokens) == {2, 4}
     cost = pd.read_csv(project / "results" / "embedded" / "cost.csv")
-    assert set(cost.work) == {"compress", "train", "evaluate"} and (cost.seconds > 0).all()
+    waits = {"read", "write", "read, alone", "write, alone"}
+    assert set(cost.work) == {"compress", "train", "evaluate", *waits} and (cost.seconds > 0).all()
     tasks = pd.read_csv(project / "results" / "embedded" / "tasks.csv")
     assert len(tasks) == 3 * len(LEVELS) * 2 and set(tasks.n) == {8} and tasks.value.between(0, 1).all()
 
