@@ -18,12 +18,14 @@
 #
 # Claim C8: on the same compressed model, a soft prompt has fewer trainable parameters than LoRA and lower perplexity, even on other
 # corpora. The paper's LoRA has rank 32 on queries and values. For LLaMA-2-13B at 3 bits on C4 it reports 6.75 with a prompt (0.5 million
-# parameters) and 8.15 with LoRA (26 million). If the released code printed these figures with n = 100, the exact perplexity with the prompt
+# parameters) and 8.15 with LoRA (26 million). If the released code printed these figures for a prompt of 100 vectors, the exact perplexity
 # would be 8.14 (notebook 05). We cannot know whether it did.
 #
 # The paper's reviewers asked three things. Were both learning rates swept? What about a LoRA with as few parameters as the prompt? What
 # about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. Each method's learning rate is swept
 # at one of its sizes, and the best on validation is used for all sizes. LoRA's alpha is its rank, so that one rate suits all ranks.
+# A size does not vote where the best rate was
+# at an end of the sweep, where the rate was not swept at that size, or where the method was still learning when its training ended.
 # Notebook 11 compares all other repairs in the same way.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/10_what_repairs/reference.ipynb), as last recorded.

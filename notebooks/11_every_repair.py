@@ -16,14 +16,19 @@
 # %% [markdown]
 # # What repairs a compressed model? Every way side by side
 #
-# The paper asks whether a soft prompt repairs a compressed model. Whoever has such a model asks another question: what should I use? This
-# notebook compares soft prompts and LoRA with the other repairs that people use, and with controls that learn nothing or next to nothing.
-# Everything is learned on the same compressed models, from the same text, for as many steps. Each method's learning rate is swept on
-# validation, at the first of its sizes.
+# The paper asks whether a soft prompt repairs a compressed model. If you have such a model, you ask something else: which repair should I
+# use? This notebook compares soft prompts and LoRA with the other repairs that people use, and with controls. A control learns nothing, or
+# nothing that depends on the input. All trained methods get the same compressed models, the same text and the same number of steps; IDP
+# takes that many steps for each of its prompts. EoRA is computed from the calibration text. Each method's learning rate is swept on
+# validation, at the first of its sizes, and all its sizes use the best.
 #
-# A *repair* has to do two things. It beats the best control, and it brings the model nearer to the uncompressed one: the KL divergence between
-# the two falls. What only adapts to the text does not count. A method is *not measured* where its best rate was at an end of the sweep, or where
-# it was still learning when its training ended.
+# Three of the methods come with a claim of their own. DePT: a shorter prompt, together with changes to the word embeddings, beats a plain
+# prompt with as many parameters. DSnoT: swapping some pruned weights with kept ones repairs a pruned model without training. EoRA: a
+# low-rank correction, computed from the compression error, repairs without training.
+#
+# A *repair* has to do two things. It beats the best control, and it brings the model nearer to the uncompressed one: the KL divergence
+# between the two falls. A method that only adapts to the text does not count. A method is *not measured* where its best rate was at an end
+# of the sweep, or where it was still learning when its training ended.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/11_every_repair/reference.ipynb), as last recorded.
 
@@ -38,21 +43,21 @@ from ctp_lib.claims import every_repair_figures as figures
 from ctp_lib.claims import style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.compression import reached
-from ctp_lib.machine import preflight
 from ctp_lib.machine.ceiling import least_seconds
-from ctp_lib.model import loading
 from ctp_lib.recovery import comparison, scores
+from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
+from ctp_lib.settings.levels import Level
 
 settings = study.load()
 broad, margin = settings.soft_prompt.corpus, settings.margins.nats
 
 # %% [markdown]
 # ## Better compression first
-# Before one repairs a model, one may compress it better. The table shows every compressed model as it is, also by other methods: bits a weight
-# (with scales and masks), bytes, perplexity, and KL to the uncompressed model.
+# Better compression may help more than a repair. The table shows every compressed model without a repair, including those made by other
+# compression methods: bits per weight (with scales and masks), bytes, perplexity, and KL to the uncompressed model.
 
 # %%
 none = cells.rows([scores.obtain(settings, model, level, NONE.name) for level in settings.compressed])
@@ -72,22 +77,24 @@ swept.pivot(index=["level", "method", "point"], columns="learning_rate", values=
 
 # %% [markdown]
 # ## Every repair
-# Bytes are added to the compressed model on disk. Seconds are those of one training, without the sweep. `read` and `write` are seconds to read a
-# window and to write a token behind it; `alone` is the compressed model by itself. `beyond` is the gain over the best control.
+# `point` is the size. `bytes_added` is what the repair adds on disk. `seconds` are those of one training, without the sweep. `read` and
+# `write` are the seconds to read a window and to write a token behind it; `alone` is the compressed model without a repair. `beyond` is the
+# gain over the best control in nats per token. `silent` says why a method is not measured.
 
 # %%
 table = claim.table(settings, model, rows, none)
 tables.write(flat(table.drop(columns="runs")), paths.table(settings, "every_repair", model), index=False)
-shown = ["level", "name", "point", "bytes_added", "seconds", "read", "write", "ppl_alone", "ppl", "kl_alone", "kl", "beyond", "silent"]
+waits = ["read", "read, alone", "write", "write, alone"]
+shown = ["level", "name", "point", "bytes_added", "seconds", *waits, "ppl_alone", "ppl", "kl_alone", "kl", "beyond", "silent"]
 flat(table[shown]).round(3)
 
 # %% [markdown]
-# The matrix products of reading that text once, forwards and backwards, would take at least so many seconds on this machine:
+# A lower bound for the seconds of training: the matrix products of one forward and backward pass over the training text, on this machine.
 
 # %%
 tokens = settings.soft_prompt.training.steps * settings.soft_prompt.training.batch_windows * settings.evaluation.window
-network = preflight.on_shapes(settings.model(model))
-print(f"{least_seconds(network, tokens, loading.device(settings.device)):.2f} s for {tokens:,} tokens")
+network = Bench(settings, model, Level()).network
+print(f"{least_seconds(network, tokens):.2f} s for {tokens:,} tokens")
 
 # %%
 style.save(figures.figure(table, alone, settings, settings.model(model).as_it_came), paths.figures(settings, model), "11_every_repair")
@@ -111,8 +118,8 @@ style.save(figures.by_position(table, none, settings), paths.figures(settings, m
 
 # %% [markdown]
 # ## Carried elsewhere
-# What was learned at one level is put on the model at another, and scored on other corpora. Here the paper's idea should win: a prompt is not
-# made for one set of weights.
+# What was learned at one level is put on the model at another, and scored on other corpora. The paper says that prompts transfer. If so,
+# prompts should lose less here than the other repairs, which are made for one set of weights.
 
 # %%
 moved = comparison.carried(settings, model)
@@ -124,7 +131,8 @@ style.save(figures.carried(elsewhere), paths.figures(settings, model), "11b_carr
 
 # %% [markdown]
 # ## Which repair for which damage
-# Of each method the size that is best on validation.
+# For each method, the size that is best on validation. A repair is established where its outcome is *supported*. With one seed, no trained
+# method can be.
 
 # %%
 found = claim.outcomes(table, margin)

@@ -16,14 +16,14 @@
 # %% [markdown]
 # # A prompt for each input?
 #
-# IDP (Hoang et al. 2023, later "Do Compressed LLMs Forget Knowledge?") learns several prompts. All of them stand before an input, and the one
-# that receives the highest mean attention from the input's tokens is kept. The paper reports 1.24 % more on average over nine tasks. Its
-# reviewers missed controls: is the choice better than a random one, or than the prompt that is best on validation for all inputs? And does the
-# same help the *uncompressed* model?
+# IDP (Hoang et al. 2023, later "Do Compressed LLMs Forget Knowledge?") learns several prompts. All of them stand before an input, and the
+# one that receives the highest mean attention from the input's tokens is kept. The paper reports 1.24 % better results on average over nine
+# tasks. Its reviewers asked for controls: is the choice better than a random one, or than the prompt that is best on validation for all
+# inputs? And does the choice also help the *uncompressed* model?
 #
-# Here the pool has all prompts that the study learned and that fit together into the model's context: its own, other lengths, other corpora,
-# other levels. An input chooses by its first tokens, and only the tokens behind them are scored, whatever was chosen. The oracle takes the
-# prompt that is best for each input; nothing can beat it.
+# Here the pool has all prompts that the study learned and that fit together into the model's context: its own, other lengths, other
+# corpora, other levels. An input chooses by its first tokens, and only the tokens behind them are scored, whatever was chosen. The oracle
+# takes the prompt that is best for each input; no other choice from this pool can beat it.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/12_a_prompt_for_each_input/reference-s75.ipynb), as last recorded.
 
@@ -45,7 +45,8 @@ settings = study.load()
 
 # %% [markdown]
 # ## The pool, and what is chosen
-# How many inputs chose each prompt, and the mean NLL over all inputs with that prompt. `best_single` is the best on validation.
+# How many inputs chose each prompt, and the mean NLL over all inputs with that prompt. `best_single`
+# counts the seeds for which this prompt was best on validation.
 
 # %%
 found = each_input.obtain(settings, model, Level.parse(level))

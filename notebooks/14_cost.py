@@ -34,8 +34,10 @@ from ctp_lib.claims import c9_cost as claim
 from ctp_lib.claims import style
 from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.machine import preflight, step_cost
-from ctp_lib.recovery import comparison, scores
+from ctp_lib.recovery import scores
+from ctp_lib.recovery.base import sized
 from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
@@ -56,8 +58,8 @@ def network():
 
 
 candidates = {f"soft prompt, {recipe.prompt_tokens} vectors": lambda: step_cost.soft_prompt(network(), recipe.prompt_tokens)}
-for point, size in settings.comparison.repairs["lora"].sizes.items():
-    spec = comparison.at(settings, "lora", size, rate=0.01)
+for point, size in settings.comparison.repairs[LORA.name].sizes.items():
+    spec = sized(settings, LORA.name, size, rate=0.01)
     candidates[f"LoRA {point}"] = lambda spec=spec: step_cost.lora(network(), spec)
 weights = sum(weight.nbytes for weight in network().parameters())
 if 4 * weights < preflight.available(settings):  # they, their gradients, and AdamW's two averages of each

@@ -84,4 +84,4 @@ for writer, wrote in trial.samples(settings).items():
 
 # %%
 print("\n".join(trial.advice(settings, found)))
-print(f"The compressed models, and the repairs as PEFT adapters, are in models/{settings.study.name}.")
+print(f"The compressed models and the repairs are in models/{settings.study.name}. Prompts and LoRA are PEFT adapters.")

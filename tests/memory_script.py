@@ -16,7 +16,7 @@ from ctp_lib.compression.base import method_for
 from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.machine import preflight, step_cost
 from ctp_lib.model.divergence import Teacher
-from ctp_lib.recovery import comparison
+from ctp_lib.recovery import base
 from ctp_lib.settings import study
 from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
@@ -78,7 +78,7 @@ def work(name: str, network: torch.nn.Module, asked: Study) -> None:
         candidate = (
             step_cost.soft_prompt(network, asked.soft_prompt.prompt_tokens)
             if name == "soft_prompt"
-            else step_cost.lora(network, comparison.at(asked, "lora", {"rank": 8}, 1.0))
+            else step_cost.lora(network, base.sized(asked, "lora", {"rank": 8}, 1.0))
         )
         optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
         if asked.soft_prompt.loss == "distillation":

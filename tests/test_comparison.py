@@ -20,7 +20,7 @@ from ctp_lib.evaluation.perplexity import PARTS, perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
 from ctp_lib.model.likelihood import token_nll
-from ctp_lib.recovery import comparison, each_input, scores
+from ctp_lib.recovery import base, comparison, each_input, scores
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.settings import paths
 from ctp_lib.settings.experiments import RepairSpec
@@ -73,8 +73,8 @@ def test_a_new_method_leaves_the_cells_of_the_others_alone(settings, cell, monke
     moved = comparison.carried(settings, "own")
     assert {(one["trained_at_level"], one["level"]) for one in moved} == {("3bit", "50%"), ("50%", "3bit")}
     more, asked = with_eora(settings), []
-    run = comparison.Contest.run
-    monkeypatch.setattr(comparison.Contest, "run", lambda self: asked.append((self.method, str(self.bench.level))) or run(self))
+    run = comparison.Contest.held
+    monkeypatch.setattr(comparison.Contest, "held", lambda self: asked.append((self.method, str(self.bench.level))) or run(self))
     carry = comparison._carry
     monkeypatch.setattr(comparison, "_carry", lambda found, *rest: asked.append(found["cell"]["method"]) or carry(found, *rest))
     again = comparison.carried(more, "own")
@@ -102,7 +102,7 @@ def test_seconds_and_waits_are_kept_apart_and_may_be_gone(settings, cell):
 def test_impossible_repairs_are_refused(settings):
     def asked(**repairs):
         spec = replace(settings.comparison, repairs={**settings.comparison.repairs, **repairs})
-        return comparison.check(replace(settings, comparison=spec))
+        return base.check_repairs(replace(settings, comparison=spec))
 
     asked()
     with pytest.raises(ParameterError, match=r"methods\.lora\.rank is 'two'; allowed is a whole number"):
@@ -113,7 +113,7 @@ def test_impossible_repairs_are_refused(settings):
         asked(none=RepairSpec({"nothing": {}}))
     without = {name: one for name, one in settings.comparison.repairs.items() if name != "sink"}
     with pytest.raises(ParameterError, match="a control such as sink"):
-        comparison.check(replace(settings, comparison=replace(settings.comparison, repairs=without)))
+        base.check_repairs(replace(settings, comparison=replace(settings.comparison, repairs=without)))
 
 
 def test_reading_and_writing_go_through_all_that_stands_before(settings):
@@ -206,9 +206,13 @@ def test_the_advice_names_the_cheapest_by_budget(settings):
     table = side_by_side(settings, runs("lora", 2.2, 0.4, bytes_added=5000), runs("norms", 2.6, 0.7, bytes_added=0))
     alone = pd.DataFrame({"level": ["full", "75%", "magnitude:75%"], "ppl": [7.4, 20.1, 15.0], "stored_bytes": [9e5, 1e5, 1.1e5]})
     (said,) = claim.advice(claim.outcomes(table, MARGIN), alone, 7.4)
-    assert said.startswith("75% takes the perplexity from 7.4 to 20.1. The best repair without a byte more, is norms")
-    assert "at most 1% more bytes, is soft prompt (5 vectors): 12.2; with any number of bytes, is LoRA (p): 9.0;" in said
-    assert said.endswith("without training, is none. Compressed as magnitude:75%, in 1.10 times the bytes, it has 15.0 by itself.")
+    assert said.startswith("75% takes the perplexity from 7.4 to 20.1. Without extra bytes: norms tuned (p), perplexity 13.5.")
+    little, any_number = "soft prompt (5 vectors), perplexity 12.2", "LoRA (p), perplexity 9.0"
+    assert f"With at most 1% more bytes: {little}. With any number of bytes: {any_number}. Without training: no method." in said
+    assert said.endswith("magnitude:75% without a repair has 15.0, with 1.10 times the bytes.")
+    doubtful = side_by_side(settings, runs("norms", 2.6, 0.7, bytes_added=0, falling=0.02))
+    (said,) = claim.advice(claim.outcomes(doubtful, MARGIN), alone, 7.4)
+    assert "Without extra bytes: no repair is established; the lowest is norms tuned (p), perplexity 13.5 (not measured)." in said
 
 
 def test_dept_is_set_beside_a_plain_prompt(settings):

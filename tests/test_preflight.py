@@ -169,7 +169,7 @@ def test_what_fits_passes_and_what_does_not_is_said(project, monkeypatch):
 def test_what_is_compressed_already_takes_no_more_room(project, monkeypatch):
     settings = settings_with(project)
     needed = preflight.check(settings, "own")
-    compressed = [level for level in settings.levels if level.family != "full"]
+    compressed = [level for level in settings.compressed if level.family != "full"]
     for level in compressed[:-1]:
         paths.compressed(settings, "own", level).mkdir(parents=True)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed.disk // len(compressed)))

@@ -21,6 +21,7 @@ from ctp_lib.model import likelihood, loading
 from ctp_lib.model.divergence import Teacher
 from ctp_lib.recovery import dept, eora, idp, intact_kv, kv_prefix, merged_lora, norms, output_bias, output_head, temperature
 from ctp_lib.settings.learning import TrainingSpec, TunedSpec
+from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.text.selection import TrainingText
 
@@ -172,7 +173,22 @@ def test_without_zeros_a_merged_lora_takes_the_steps_that_pefts_takes(tmp_path):
         optimizer.step()
         optimizer.zero_grad()
     assert learned.run.curve[1]["training_loss"] == pytest.approx(sum(losses) / 3, abs=1e-5)
-    assert learned.bytes == 2 * sum(module.weight.numel() for module in loading.compressible(network).values()), "off its grid"
+
+
+@pytest.mark.parametrize(
+    ("level", "masked", "bytes_of_each"), [("50%", True, 0), ("3bit", False, 2), ("50%+4bit", True, 2), ("full", False, 0)]
+)
+def test_what_was_pruned_stays_zero_and_a_grid_is_left(tmp_path, level, masked, bytes_of_each):
+    """Zero is a value of a grid as well; only where a model was pruned, it is a mask."""
+    network = pruned(small_model())
+    network.compressed_to = Level.parse(level)
+    learned = learn(merged_lora.METHOD, network, tmp_path)
+    matrices = loading.compressible(network)
+    zeros = {name: module.weight == 0 for name, module in matrices.items()}
+    with learned.on(network):
+        assert all(torch.equal(module.weight == 0, zeros[name]) == masked for name, module in matrices.items())
+    kept = sum(int((~zeros[name]).sum()) if masked else module.weight.numel() for name, module in matrices.items())
+    assert learned.bytes == bytes_of_each * kept
 
 
 def test_zeros_stay_zero_and_nothing_is_added(tmp_path):

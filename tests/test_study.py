@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from ctp_lib.recovery import comparison
+from ctp_lib.recovery import base
 from ctp_lib.run import graph
 from ctp_lib.settings import study
 from ctp_lib.settings.levels import Level
@@ -255,5 +255,5 @@ def test_the_papers_profile_is_the_papers_protocol(tmp_path):
     assert (recipe.prompt_tokens, recipe.initialisation, settings.evaluation.window) == (100, "first", 1024)
     assert (recipe.training.steps, recipe.training.learning_rate, recipe.training.warmup_steps) == (30000, 1e-3, 500)
     assert (recipe.training.schedule, recipe.training.clip, recipe.training.weight_decay) == ("linear", 1.0, 0.0)
-    lora = comparison.at(settings, "lora", settings.comparison.repairs["lora"].sizes["32@qv"], 1e-4)
+    lora = base.sized(settings, "lora", settings.comparison.repairs["lora"].sizes["32@qv"], 1e-4)
     assert (lora.rank, lora.alpha, lora.dropout) == (32, 32.0, 0.1) and {"q_proj", "v_proj"} <= set(lora.targets)

@@ -14,7 +14,7 @@ from ctp_lib.claims.verdict import Verdict, judge
 from ctp_lib.recovery.each_input import TREATMENTS
 from ctp_lib.recovery.idp import METHOD as IDP
 
-PUBLISHED = "published: 1.24 % more on average over nine tasks (Hoang et al. 2023)"
+PUBLISHED = "published: 1.24 % better on average over nine tasks (Hoang et al. 2023)"
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -42,12 +42,18 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     chosen, random, oracle = (by[name] for name in ("own choice", "random choice", "oracle"))
     parts = (
         judge("the input's own choice beats the best single prompt", chosen.lead.to_dict(), margin),
-        judge("it beats a random choice", {cell: gain(chosen.runs[cell], random.runs[cell]) for cell in chosen.index}, margin),
+        judge(
+            "the input's own choice beats a random one",
+            {cell: gain(chosen.runs[cell], random.runs[cell]) for cell in chosen.index},
+            margin,
+        ),
     )
     most = "; ".join(f"{cell} {lead.mean:+.3f}" for cell, lead in oracle.lead.items())
     says = "a prompt that each input chooses by its own attention beats the best single prompt"
-    figures = f"what an oracle would lead by, nats a token: {most}; {PUBLISHED}"
-    return Verdict("IDP", says, parts[0].told("Beats it", "does not beat it"), parts, figures, "12_a_prompt_for_each_input")
+    figures = f"the oracle's lead over the best single prompt, nats per token: {most}; {PUBLISHED}"
+    return Verdict(
+        "IDP", says, parts[0].told("Beats the best single prompt", "does not beat it"), parts, figures, "12_a_prompt_for_each_input"
+    )
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:

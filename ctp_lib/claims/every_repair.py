@@ -95,38 +95,38 @@ def advice(found: pd.DataFrame, alone: pd.DataFrame, full: float) -> list[str]:
     stored = alone.set_index("level").stored_bytes
     for level, rows in found.groupby("level", sort=False):
         budgets = {
-            "without a byte more": rows[rows.bytes_added == 0],
-            f"with at most {LITTLE:.0%} more bytes": rows[rows.bytes_added <= LITTLE * stored[level]],
-            "with any number of bytes": rows,
-            "without training": rows[~rows.trained],
+            "Without extra bytes": rows[rows.bytes_added == 0],
+            f"With at most {LITTLE:.0%} more bytes": rows[rows.bytes_added <= LITTLE * stored[level]],
+            "With any number of bytes": rows,
+            "Without training": rows[~rows.trained],
         }
-        repairs = "; ".join(f"{budget}, {_lowest(of)}" for budget, of in budgets.items())
-        before = f"{level} takes the perplexity from {number(full)} to {number(rows.ppl_alone.iloc[0])}"
-        said.append(f"{before}. The best repair {repairs}.{_better(level, alone, stored)}")
+        before = f"{level} takes the perplexity from {number(full)} to {number(rows.ppl_alone.iloc[0])}."
+        repairs = [f"{budget}: {_lowest(of)}." for budget, of in budgets.items()]
+        said.append(" ".join([before, *repairs, *_better(level, alone, stored)]))
     return said
 
 
 def _lowest(rows: pd.DataFrame) -> str:
-    """Of a budget: the repair with the lowest perplexity, among those known to repair, or if none is, among all, with what is not known."""
+    """Of a budget: the established repair with the lowest perplexity; if there is none, the method with the lowest, and its outcome."""
     known = rows[rows.outcome == "supported"]
     if rows.empty:
-        return "is none"
+        return "no method"
     row = (rows if known.empty else known).sort_values("ppl").iloc[0]
-    doubt = "" if len(known) else f", {row.outcome}"
-    return f"is {row['name']} ({row.point}): {number(row.ppl)}{doubt}"
+    found = f"{row['name']} ({row.point}), perplexity {number(row.ppl)}"
+    return found if len(known) else f"no repair is established; the lowest is {found} ({row.outcome})"
 
 
-def _better(level: str, alone: pd.DataFrame, stored: pd.Series) -> str:
-    """Whether another way to compress as far does better by itself."""
+def _better(level: str, alone: pd.DataFrame, stored: pd.Series) -> list[str]:
+    """Whether another way to compress as far does better without a repair."""
     same = Level.parse(level).family
     others = alone[[Level.parse(other).family == same and other != level for other in alone.level]]
     others = others[(others.stored_bytes <= 1.2 * stored[level]) & (others.ppl < alone.set_index("level").ppl[level])].sort_values(
         "ppl"
     )
     if others.empty:
-        return ""
+        return []
     best = others.iloc[0]
-    return f" Compressed as {best.level}, in {best.stored_bytes / stored[level]:.2f} times the bytes, it has {number(best.ppl)} by itself."
+    return [f"{best.level} without a repair has {number(best.ppl)}, with {best.stored_bytes / stored[level]:.2f} times the bytes."]
 
 
 def dept(table: pd.DataFrame, margin: float) -> Verdict:
@@ -139,7 +139,7 @@ def dept(table: pd.DataFrame, margin: float) -> Verdict:
         why = [f"{name}: {row.silent}" for name, row in (("DePT", other), ("prompt", prompt)) if row.silent]
         silent |= {level: "; ".join(why)} if why else {}
     part = judge("lower NLL than a plain prompt", effects, margin, silent=silent)
-    says = "DePT, a shorter prompt and offsets of the embeddings, beats a plain prompt of equal parameters"
+    says = "DePT (a shorter prompt, and changes to the word embeddings) beats a plain prompt with as many parameters"
     return Verdict(
         "DePT", says, part.told("Beats the prompt", "does not beat the prompt"), (part,), PUBLISHED["DePT"], "11_every_repair"
     )
@@ -155,9 +155,9 @@ def dsnot(none: Iterable[Mapping[str, Any]], broad: str, margin: float) -> Verdi
     shown = "; ".join(
         f"{start} {number(alone[start]['ppl'])}, {level} {number(alone[level]['ppl'])}" for level, start in pairs.items()
     )
-    says = "DSnoT repairs a pruned model without training, by exchanging pruned weights for kept ones"
+    says = "DSnoT repairs a pruned model without training, by swapping some pruned weights with kept ones"
     figures = "; ".join(filter(None, (shown, PUBLISHED["DSnoT"])))
-    return Verdict("DSnoT", says, part.told("Repairs", "does not repair"), (part,), figures, "11_every_repair")
+    return Verdict("DSnoT", says, part.told("Lowers the NLL", "does not lower the NLL"), (part,), figures, "11_every_repair")
 
 
 def _starts(alone: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -171,15 +171,20 @@ def eora(table: pd.DataFrame, margin: float) -> Verdict:
     """EoRA against the compressed model, the controls, and by its distance from the uncompressed model."""
     rows = table[(table.method == "eora") & table.best].set_index("level")
     questions = {
-        "lower NLL than nothing": rows.gain,
+        "lower NLL than the compressed model alone": rows.gain,
         "lower NLL than the best control": rows.beyond,
         "nearer to the uncompressed model": rows.nearer,
     }
     parts = tuple(judge(question, dict(effects), margin) for question, effects in questions.items())
     shown = "; ".join(f"{level}, {row.point}: {number(row.ppl_alone)} to {number(row.ppl)}" for level, row in rows.iterrows())
-    says = "EoRA, the compression error as far as a low rank holds it, repairs without training"
+    says = "EoRA adds a low-rank correction computed from the compression error; it repairs without training"
     return Verdict(
-        "EoRA", says, parts[0].told("Repairs", "does not repair"), parts, f"{shown}; {PUBLISHED['EoRA']}", "11_every_repair"
+        "EoRA",
+        says,
+        parts[0].told("Lowers the NLL", "does not lower the NLL"),
+        parts,
+        f"{shown}; {PUBLISHED['EoRA']}",
+        "11_every_repair",
     )
 
 

@@ -20,7 +20,7 @@ from ctp_lib.settings.study import Study
 
 
 def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
-    """Perplexity against bytes added, seconds to learn, and time to read and write, as a multiple of the model alone: a row a level."""
+    """Perplexity against bytes added, seconds to learn, and the time to read and write (times that of the model alone): a row per level."""
     style.use()
     levels = list(table.level.drop_duplicates())
     figure, axes = plt.subplots(
@@ -28,44 +28,46 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
     )
     full = alone[alone.level == "full"].ppl.item()
     for row, level in zip(axes, levels, strict=True):
-        for axis in row[:2]:
-            axis.set_xscale("symlog", linthresh=1)
-            axis.xaxis.set_major_formatter("{x:,.0f}")
-        row[2].set_xscale("log", subs=[1, 2, 5])
-        row[2].xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
-        row[2].xaxis.set_major_formatter("{x:g}")
-        row[2].xaxis.set_minor_locator(NullLocator())
         rows, here = table[table.level == level], alone[alone.level == level].iloc[0]
-        same = [Level.parse(other).family == Level.parse(level).family and other != level for other in alone.level]
-        others = alone[same].assign(more=alone[same].stored_bytes - here.stored_bytes)
         slower = (rows["read"] / rows["read, alone"] + rows["write"] / rows["write, alone"]) / 2
+        _scales(row)
         _points(row[0], rows, rows.bytes_added / 1e3, settings)
         _points(row[1], rows, rows.seconds.where(rows.trained, 0.0), settings)
         _points(row[2], rows, slower, settings)
-        near = others[(others.more.abs() <= 0.3 * here.stored_bytes) & (others.ppl <= 2 * here.ppl)]
-        for other in near.itertuples():
-            row[0].plot(other.more / 1e3, other.ppl, "D", color=style.NEUTRAL, markersize=7)
-            row[0].margins(x=0.1)
-            row[0].annotate(
-                other.level,
-                (other.more / 1e3, other.ppl),
-                xytext=(7, 3),
-                textcoords="offset points",
-                fontsize=9,
-                color=style.NEUTRAL,
-            )
+        _compressed_otherwise(row[0], alone, here)
         for axis in row:
             axis.axhline(here.ppl, color=NONE.colour, linestyle="--")
             axis.axhline(full, color=style.UNCOMPRESSED, linestyle=":")
         row[0].set_ylabel(f"{level}\nperplexity")
         style.logarithmic(row[0])
-    for axis, label in zip(
-        axes[-1], ("kilobytes added", "seconds to learn (0: not trained)", "times the seconds to read and write"), strict=True
-    ):
+    labels = ("kilobytes added", "seconds to learn (0: not trained)", "times the seconds to read and write")
+    for axis, label in zip(axes[-1], labels, strict=True):
         axis.set_xlabel(label)
     _legend(figure, table, settings, uncompressed)
     seaborn.despine(figure)
     return figure
+
+
+def _scales(row: Sequence[Axes]) -> None:
+    for axis in row[:2]:
+        axis.set_xscale("symlog", linthresh=1)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+    row[2].set_xscale("log", subs=[1, 2, 5])
+    row[2].xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
+    row[2].xaxis.set_major_formatter("{x:g}")
+    row[2].xaxis.set_minor_locator(NullLocator())
+
+
+def _compressed_otherwise(axis: Axes, alone: pd.DataFrame, here: Any) -> None:
+    """What other methods make of the model in about as many bytes, without a repair: by how many more, in kilobytes, and its perplexity."""
+    family = Level.parse(here.level).family
+    same = [Level.parse(other).family == family and other != here.level for other in alone.level]
+    others = alone[same].assign(more=alone[same].stored_bytes - here.stored_bytes)
+    for other in others[(others.more.abs() <= 0.3 * here.stored_bytes) & (others.ppl <= 2 * here.ppl)].itertuples():
+        place = other.more / 1e3, other.ppl
+        axis.plot(*place, "D", color=style.NEUTRAL, markersize=7)
+        axis.annotate(other.level, place, xytext=(7, 3), textcoords="offset points", fontsize=9, color=style.NEUTRAL)
+    axis.margins(x=0.1)
 
 
 def _points(axis: Axes, rows: pd.DataFrame, across: pd.Series, settings: Study) -> None:

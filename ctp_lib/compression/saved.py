@@ -86,12 +86,14 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
 
 
 def load(settings: Study, model: str, level: Level, *, on: torch.device | str = "cpu") -> PreTrainedModel:
-    """The model at a level, from its folder, made first if need be."""
+    """The model at a level, which it has as ``compressed_to``, from its folder, made first if need be."""
     make(settings, model, level)
     folder = None if level.family == "full" else paths.compressed(settings, model, level)
     if folder:
         cells.check_files(folder / MANIFEST)
-    return loading.load_model(settings.model(model), folder, on=on)
+    network = loading.load_model(settings.model(model), folder, on=on)
+    network.compressed_to = level
+    return network
 
 
 def _check_groups(network: PreTrainedModel, level: Level) -> None:

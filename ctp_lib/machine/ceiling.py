@@ -22,11 +22,11 @@ def ceiling(dtype: torch.dtype, device: str | torch.device, repeats: int = 5) ->
     return best
 
 
-def least_seconds(network: PreTrainedModel, tokens: int, device: str | torch.device) -> float:
+def least_seconds(network: PreTrainedModel, tokens: int) -> float:
     """What it takes at least to read ``tokens`` once, forwards and backwards: two operations each way for every weight of a matrix."""
     weights = sum(module.weight.numel() for module in loading.compressible(network).values())
     weights += network.get_output_embeddings().weight.numel()
-    return 4 * weights * tokens / ceiling(network.dtype, device)
+    return 4 * weights * tokens / ceiling(network.dtype, network.device)
 
 
 def synchronise() -> None:

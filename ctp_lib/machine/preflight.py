@@ -19,7 +19,8 @@ from ctp_lib.machine import memory, step_cost
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher, nll_and_divergence
 from ctp_lib.model.likelihood import ROWS_AT_ONCE, PromptCache
-from ctp_lib.recovery import comparison, lora
+from ctp_lib.recovery import lora
+from ctp_lib.recovery.base import sized
 from ctp_lib.results import tables
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.models import ModelSpec
@@ -166,7 +167,7 @@ def _lora_bytes(network: PreTrainedModel, settings: Study, windows: int) -> int:
     """Of the largest of the study's adapters."""
     found = []
     for point, size in settings.comparison.repairs[lora.METHOD.name].sizes.items():
-        spec = comparison.at(settings, lora.METHOD.name, size, rate=1.0)
+        spec = sized(settings, lora.METHOD.name, size, rate=1.0)
         try:
             adapted = lora.with_lora(network, spec)
         except ValueError as error:

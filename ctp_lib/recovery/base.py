@@ -44,8 +44,8 @@ class Method(ABC):
     """``name`` in tables and in ``methods`` of ``params.yaml``, ``label`` and ``colour`` in figures.
 
     ``needs_dense``: it looks at the uncompressed model whatever its loss; ``needs_calibration``: at the text of the compression; ``others``: at
-    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept. ``control``: it learns nothing, and
-    stands for what a repair has to beat.
+    what these methods learned. ``trains``: it depends on a text and a seed, and what it learns is kept. ``control``: it learns nothing, or
+    nothing that depends on the input; a repair has to beat it.
     """
 
     name: ClassVar[str]
@@ -102,3 +102,25 @@ def settings_of(study: Study, name: str) -> dict[str, Any] | None:
     for other in method.others:
         require(other in study.methods, "methods", list(study.methods), f"a list with {other}, which {name} learns from")
     return asdict(method.settings(study, own))
+
+
+def sized(settings: Study, name: str, size: Mapping[str, Any], rate: float | None) -> Any:
+    """The settings of method ``name`` at a ``size`` (what differs from its usual ones), at learning rate ``rate`` if it is trained at one."""
+    trained = {"training": {**(size.get("training") or {}), "learning_rate": rate}} if rate else {}
+    return registry(settings).get(name).settings(settings, {**size, **trained})
+
+
+def check_repairs(settings: Study) -> None:
+    """Raise :class:`ParameterError` where a repair is unknown, cannot be learned or cannot have a size, or if none of them is a control."""
+    repairs = settings.comparison.repairs
+    controlled = any(registry(settings).get(name).control for name in repairs)
+    require(controlled, "comparison.repairs", list(repairs), "a list with a control such as sink, which repairs have to beat")
+    for name, repair in repairs.items():
+        method = registry(settings).get(name)
+        require(method.trains, "comparison.repairs", name, "a method that learns or puts something before the input")
+        for other in method.others:
+            require(other in settings.methods, "methods", list(settings.methods), f"a list with {other}, which {name} learns from")
+        for size in repair.sizes.values():
+            recipe = sized(settings, name, size, repair.rates[0] if repair.rates else None)
+            swept = hasattr(recipe, "training") and not method.control
+            require(bool(repair.rates) or not swept, f"comparison.repairs.{name}.rates", [], "one learning rate or more")

@@ -1,4 +1,4 @@
-"""Every repair side by side on one compressed model: each method's learning rate is swept on validation at one size, then all run at it.
+"""Every repair side by side on one compressed model: a method's learning rate is swept on validation at one size; all its sizes use the best.
 
 ``python -m ctp_lib.recovery.comparison MODEL LEVEL METHOD`` is a cell of the graph.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from ctp_lib.evaluation.latency import latency
 from ctp_lib.evaluation.perplexity import perplexity_of
 from ctp_lib.recovery import asking, scores
-from ctp_lib.recovery.base import Learned, registry
+from ctp_lib.recovery.base import Learned, registry, sized
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
@@ -22,19 +22,19 @@ from ctp_lib.results.provenance import Cost
 from ctp_lib.settings import digests, models, paths, study
 from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import one_sentence, require
+from ctp_lib.settings.spec import one_sentence
 from ctp_lib.settings.study import PROMPT, Study
 from ctp_lib.text import selection
 
 
 def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, Any]:
-    """The cell of ``method`` at ``level``: ``swept``, ``perplexity`` (a row a size, seed and corpus) and ``tasks``. It is made if missing."""
+    """The cell of ``method`` at ``level``: ``swept``, ``perplexity`` (one row per size, seed, corpus), ``tasks``. It is made if missing."""
     contest = Contest(Bench(settings, model, level), method)
     path = paths.comparison(settings, model, level, method)
     wanted = contest.identity
     if (found := cells.known(path, wanted)) is not None:
         return found
-    found = contest.run()
+    found = contest.held()
     return cells.write(path, {"model": model, "level": str(level), "method": method}, identity=wanted, **found)
 
 
@@ -45,7 +45,7 @@ def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) 
 
 
 def carried(settings: Study, model: str) -> list[dict[str, Any]]:
-    """What the best size of every repair does at the other compressed levels, without learning anew: a row a method, seed and pair of levels.
+    """What the best size of every repair does at the other compressed levels, without learning anew: one row per method, seed, pair of levels.
 
     It is kept by method, so that a new one takes its own time alone.
     """
@@ -90,31 +90,9 @@ def seconds(settings: Study, model: str, row: Mapping[str, Any]) -> float:
 
 
 def waits(settings: Study, model: str, level: Level, method: str) -> dict[str, float]:
-    """Seconds to read a window and to write a token, with the best size and ``, alone``; nothing where that is not known any more."""
+    """Seconds to read a window and to write a token, with the best size, and without a repair (``..., alone``); empty if not known any more."""
     path = paths.cost_of(settings, paths.compared(settings, model, level, method) / "latency")
     return {cost["work"]: cost["seconds"] for cost in cells.read(path)["cost"]} if path.exists() else {}
-
-
-def at(settings: Study, method: str, size: Mapping[str, Any], rate: float | None) -> Any:
-    """The settings of ``method`` at a ``size`` (what differs from its usual ones), trained at learning rate ``rate`` if it is trained at one."""
-    trained = {"training": {**(size.get("training") or {}), "learning_rate": rate}} if rate else {}
-    return registry(settings).get(method).settings(settings, {**size, **trained})
-
-
-def check(settings: Study) -> None:
-    """Raise :class:`ParameterError` where a repair is unknown, cannot be learned, or has sizes that it cannot have, or where no control is."""
-    repairs = settings.comparison.repairs
-    controlled = any(registry(settings).get(name).control for name in repairs)
-    require(controlled, "comparison.repairs", list(repairs), "a list with a control such as sink, which repairs have to beat")
-    for name, repair in repairs.items():
-        method = registry(settings).get(name)
-        require(method.trains, "comparison.repairs", name, "a method that learns or puts something before the input")
-        for other in method.others:
-            require(other in settings.methods, "methods", list(settings.methods), f"a list with {other}, which {name} learns from")
-        for size in repair.sizes.values():
-            recipe = at(settings, name, size, repair.rates[0] if repair.rates else None)
-            swept = hasattr(recipe, "training") and not method.control
-            require(bool(repair.rates) or not swept, f"comparison.repairs.{name}.rates", [], "one learning rate or more")
 
 
 @dataclass
@@ -135,7 +113,7 @@ class Contest:
         settings, spec = self.bench.study, self.bench.study.comparison
         rate = self.repair.rates[0] if self.repair.rates else None
         lessons = [
-            self.bench.lesson(self.method, seed, at(settings, self.method, size, rate)).identity
+            self.bench.lesson(self.method, seed, sized(settings, self.method, size, rate)).identity
             for size in self.repair.sizes.values()
             for seed in spec.seeds
         ]
@@ -153,7 +131,7 @@ class Contest:
         control = registry(self.bench.study).get(self.method).control
         return not control and str(self.bench.level) in self.bench.study.tasks.levels
 
-    def run(self) -> dict[str, Any]:
+    def held(self) -> dict[str, Any]:
         """Sweep the rate at the first size; learn all sizes with all seeds at the best; score them, time the best and ask it the tasks."""
         spec, (first, *_) = self.bench.study.comparison, self.repair.sizes
         swept, best, at_edge = [], None, False
@@ -188,14 +166,14 @@ class Contest:
 
     def _is_own(self, point: str, rate: float | None) -> bool:
         settings = self.bench.study
-        return self.method == PROMPT and at(settings, self.method, self.repair.sizes[point], rate) == settings.soft_prompt
+        return self.method == PROMPT and sized(settings, self.method, self.repair.sizes[point], rate) == settings.soft_prompt
 
     def learned(self, point: str, rate: float | None, seed: int, bench: Bench | None = None) -> Learned:
         """One size at one rate with one seed; made if missing, and read for the network of another ``bench`` if there is one."""
         settings = self.bench.study
         label = f"{self.method} {point}" + (f", rate {rate:g}" if rate else "")
         made = {
-            "own": at(settings, self.method, self.repair.sizes[point], rate),
+            "own": sized(settings, self.method, self.repair.sizes[point], rate),
             "goal": self.goal(point, rate, seed),
             "label": label,
         }
@@ -239,7 +217,7 @@ class Contest:
 
 
 def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], further: int) -> dict[float, float]:
-    """The validation NLL of each of ``rates``, and of up to ``further`` beyond, while the best is at an end, by the factor there."""
+    """The validation NLL of each of ``rates``, and of up to ``further`` beyond: one more by the same factor, while the best is at an end."""
     found = {rate: validation_nll(rate) for rate in sorted(set(rates))}
     for _ in range(further if len(found) > 1 else 0):
         tried, best = sorted(found), min(found, key=found.__getitem__)

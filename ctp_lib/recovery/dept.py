@@ -1,4 +1,4 @@
-"""DePT (Shi & Lipani 2023): a shorter prompt, and a low-rank offset of the word embeddings by position, of as many parameters together."""
+"""DePT (Shi & Lipani 2023): a shorter prompt, and a low-rank offset of the word embeddings by position, together as large as a plain prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from ctp_lib.settings.study import Study
 
 @dataclass(**SPEC, kw_only=True)
 class DeptSpec(RecipeSpec):
-    """As many parameters as a plain prompt of ``prompt_tokens``: a ``share`` is one, offsets of the first ``positions`` have the others."""
+    """It has as many parameters as a plain prompt of ``prompt_tokens`` vectors. A ``share`` of them is the shorter prompt; the others are
+    offsets of the first ``positions``.
+    """
 
     positions: Count
     offset_rate: Positive
@@ -34,7 +36,12 @@ class DeptSpec(RecipeSpec):
         """Vectors of the prompt, and the rank of the offsets, for embeddings of ``width``."""
         vectors = max(1, round(self.share * self.prompt_tokens))
         rank = (self.prompt_tokens - vectors) * width // (self.positions + width)
-        require(rank > 0, "methods.dept: soft_prompt.prompt_tokens", self.prompt_tokens, "so many that offsets have some")
+        require(
+            rank > 0,
+            "methods.dept: soft_prompt.prompt_tokens",
+            self.prompt_tokens,
+            "large enough to leave parameters for the offsets",
+        )
         return vectors, rank
 
 

@@ -92,8 +92,8 @@ def treated(found: Scored, best: int) -> dict[str, Tensor]:
 
 
 def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
-    """A row a network (at ``level``, uncompressed), treatment, corpus and seed, with ``window_nll``; ``pools`` says what each prompt was chosen
-    for, how often. It is made if it is not there.
+    """``rows``: one per network (at ``level``, uncompressed), treatment, corpus and seed, with ``window_nll``. ``pools``: how many inputs chose
+    each prompt. It is made if it is not there.
     """
     path, bench = paths.question(settings, "each_input", model), Bench(settings, model, level)
     reads = IDP.settings(settings, {}).reads

@@ -1,4 +1,4 @@
-"""EoRA (Liu et al. 2024): what compression changed, as far as rank r holds it and inputs feel it. Closed form, untrained; stored as LoRA."""
+"""EoRA (Liu et al. 2024): the best rank-r approximation of the compression error, weighted by the inputs. Closed form; stored as LoRA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IDP (Hoang et al. 2023): several prompts of different lengths, of which each input takes the one that its own attention goes to most."""
+"""IDP (Hoang et al. 2023): several prompts of different lengths, of which each input takes the one it attends to most."""
 
 from __future__ import annotations
 

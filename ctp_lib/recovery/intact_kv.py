@@ -11,7 +11,7 @@ from ctp_lib.recovery.kv_prefix import KvPrefix, of_tokens, read
 
 
 class IntactKv(Method):
-    """As many tokens as a soft prompt has vectors, from the training text. Theirs are the first tokens of every input, and may be trained."""
+    """As many tokens as a soft prompt has vectors, from the training text. The paper takes the first tokens of every input."""
 
     name, label, colour, control, needs_dense = "intact_kv", "compressed + intact keys and values", "#a5d8ff", True, True
 

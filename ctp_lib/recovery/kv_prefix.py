@@ -1,6 +1,7 @@
-"""Learned keys and values of every layer before the input: prefix tuning (Li & Liang 2021, section 4), started from a text's own.
+"""Learned keys and values before the input, in every layer: prefix tuning (Li & Liang 2021, section 4).
 
-That start is CARTRIDGE's (Eyuboglu et al. 2025, section 3.2), in place of the paper's reparametrisation. The file is a PEFT adapter.
+They start as the keys and values of a training text, as in Cartridges (Eyuboglu et al. 2025, section 3.2), where the paper has a
+reparametrisation. The file is a PEFT adapter.
 """
 
 from __future__ import annotations

@@ -52,4 +52,4 @@ def asked(kind: type[Kind], study: Study, name: str, own: Mapping[str, Any], rat
     Raises :class:`ParameterError` where they are wrong.
     """
     trained = {**asdict(study.soft_prompt.training), "learning_rate": rate, **(own.get("training") or {})}
-    return with_settings(kind, {"loss": study.soft_prompt.loss, **usual, **own, "training": trained}, f"{name}: ")
+    return with_settings(kind, {"loss": study.soft_prompt.loss, **usual, **own, "training": trained}, f"methods.{name}.")

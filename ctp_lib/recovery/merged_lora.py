@@ -1,4 +1,4 @@
-"""LoRA that is merged into a pruned model and leaves its zeros zero: not a byte more (MaskLoRA, PERP, Zimmer et al. 2023, section 3.2)."""
+"""LoRA that is merged into the weights. What was pruned stays zero: not a byte more (MaskLoRA, PERP, Zimmer et al. 2023, section 3.2)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import Loss, TrainingSpec
+from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import SPEC, Count
 from ctp_lib.settings.study import Study
 
@@ -33,11 +34,11 @@ class MergedLoraSpec:
 
 
 class Masked(nn.Module):
-    """W + M (B A), where M is one wherever W is not zero."""
+    """W + M (B A), where M is zero for what was pruned, the zeros of W, and one elsewhere. What is only quantised has no such zeros."""
 
-    def __init__(self, weight: Tensor, wide: Tensor, thin: Tensor):
+    def __init__(self, weight: Tensor, wide: Tensor, thin: Tensor, pruned: bool):
         super().__init__()
-        self.register_buffer("mask", weight != 0, persistent=False)
+        self.register_buffer("mask", weight != 0 if pruned else torch.ones_like(weight, dtype=torch.bool), persistent=False)
         self.wide, self.thin = nn.Parameter(wide.to(weight.device)), nn.Parameter(thin.to(weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -46,14 +47,15 @@ class Masked(nn.Module):
 
 
 class Merged(kept.Kept):
-    """``<name>.wide`` and ``<name>.thin`` of every matrix, fp32. ``bytes``: none in a pruned matrix; a quantised one leaves its grid, so it is
-    stored in 16 bits.
+    """``<name>.wide`` and ``<name>.thin`` of every matrix, fp32. ``bytes``: none for a pruned model. A quantised one leaves its grid, so what it
+    keeps is counted in 16 bits.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], network: PreTrainedModel, run: Any = None):
         super().__init__(tensors, run)
+        pruned, quantised = damage(network)
         matrices = [module.weight for module in loading.compressible(network).values()]
-        self.bytes = sum(2 * weight.numel() for weight in matrices if (weight != 0).all())
+        self.bytes = 2 * sum(int(weight.count_nonzero()) if pruned else weight.numel() for weight in matrices) * quantised
 
     @contextmanager
     def on(self, network: PreTrainedModel) -> Iterator[Subject]:
@@ -62,12 +64,19 @@ class Merged(kept.Kept):
         try:
             for name, module in loading.compressible(network).items():
                 before[name] = module.weight.detach().clone()
-                merged = Masked(module.weight, self.tensors[f"{name}.wide"], self.tensors[f"{name}.thin"])
+                parts = self.tensors[f"{name}.wide"], self.tensors[f"{name}.thin"]
+                merged = Masked(module.weight, *parts, damage(network)[0])
                 with torch.no_grad():
                     module.weight.copy_(merged(module.weight))
             yield Subject(network)
         finally:
             kept.put(network, {f"{name}.weight": weight for name, weight in before.items()})
+
+
+def damage(network: PreTrainedModel) -> tuple[bool, bool]:
+    """Whether ``network`` was pruned, and whether it was quantised. Of a copy that the reader brings neither is known, so it counts as both."""
+    level = getattr(network, "compressed_to", Level(sparsity=0.5))
+    return level.sparsity > 0 or level.given is not None, level.bits is not None or level.given is not None
 
 
 class MergedLora(Method):
@@ -86,7 +95,7 @@ class MergedLora(Method):
             for module in matrices.values():
                 thin = torch.empty(settings.rank, module.in_features)
                 nn.init.kaiming_uniform_(thin, a=5**0.5, generator=generator)
-                parts = Masked(module.weight, torch.zeros(module.out_features, settings.rank), thin)
+                parts = Masked(module.weight, torch.zeros(module.out_features, settings.rank), thin, damage(network)[0])
                 parametrize.register_parametrization(module, "weight", parts)
             run = learn(network, network, text, settings, teacher, seed, checkpoint=checkpoint, label=label)
             learned = {}

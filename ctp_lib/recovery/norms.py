@@ -1,4 +1,4 @@
-"""Norms and biases alone, which take the place of the model's own: not a byte more (PERP, Zimmer et al. 2023, section 3.1)."""
+"""Only norms and biases are trained, in place, so no byte is added (PERP, Zimmer et al. 2023, section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A control: one number a token of the vocabulary, added to its logit; it can mend which tokens are frequent, and nothing else."""
+"""A control: one number a token of the vocabulary, added to its logit. It can only correct how often each token is predicted."""
 
 import torch
 

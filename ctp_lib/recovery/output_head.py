@@ -1,4 +1,4 @@
-"""Repairs of the last step alone: every logit times a number, or plus one of its own. A broken model is badly calibrated; how much is that?"""
+"""Repairs of the last step alone: every logit times a number, or plus one of its own. How much of the damage is only bad calibration?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ctp_lib.settings.study import Study
 
 
 class Logits(nn.Module):
-    """A head, and what is done with its logits before any cap: times ``scale``, plus ``bias``, those of them that there are."""
+    """A head, and what is done with its logits before any cap: times ``scale``, plus ``bias``, whichever of them exist."""
 
     def __init__(self, head: nn.Module, tensors: Mapping[str, Tensor]):
         super().__init__()

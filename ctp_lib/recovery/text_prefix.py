@@ -1,4 +1,4 @@
-"""A control: as many tokens of real text as the study's prompts have vectors. Any text before the input does as much."""
+"""A control: as many tokens of real text as the study's prompts have vectors. It shows what any text before the input does."""
 
 from ctp_lib.recovery.soft_prompt import TokenPrefix
 

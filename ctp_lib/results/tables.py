@@ -31,7 +31,7 @@ QUESTIONS = ("cross_dataset", "cross_compression", "cross_task", "carried", "met
 
 def collect(settings: Study, section: str) -> pd.DataFrame:
     """One table: of the models, levels and methods of the study, whatever else lies about."""
-    rows = [row for row in _rows(settings, section) if not row.get("reused")]
+    rows = [row for row in _collected(settings, section) if not row.get("reused")]
     return pd.DataFrame(rows).reindex(columns=COLUMNS[section])
 
 
@@ -47,7 +47,7 @@ def write_text(text: str, path: Path) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _rows(settings: Study, section: str) -> list[dict[str, Any]]:
+def _collected(settings: Study, section: str) -> list[dict[str, Any]]:
     if section == "cost":
         return _with_bits(settings, cells.rows(list(_costs(settings)), section))
     if section == "curve":

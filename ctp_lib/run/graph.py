@@ -15,7 +15,6 @@ from ruamel.yaml import YAML
 
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
-from ctp_lib.recovery import comparison
 from ctp_lib.settings import models, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence, require
@@ -33,7 +32,7 @@ def graph(settings: Study) -> dict[str, Any]:
             compression.method_for(level, methods).brings(settings.models[model], level)
     for name in settings.methods:
         recovery.settings_of(settings, name)
-    comparison.check(settings)
+    recovery.check_repairs(settings)
     reads = _reads(settings)
     for field, names in (("models", list(settings.models)), ("files, folders and plugins", reads)):
         differ = len({models.slug(name) for name in names}) == len(names)
