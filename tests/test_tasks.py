@@ -27,6 +27,8 @@ from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.text.documents import Document
 
+MADE = [name for name in zero_shot.MAKERS if name.startswith("documentation_")]
+
 pytestmark = pytest.mark.medium
 
 
@@ -41,7 +43,7 @@ def documents(number: int) -> list[Document]:
     return found
 
 
-@pytest.mark.parametrize("name", zero_shot.MAKERS)
+@pytest.mark.parametrize("name", MADE)
 def test_every_choice_is_right_once_in_its_four_and_labels_are_even(name):
     items = zero_shot.MAKERS[name][0](documents(400), 0)
     assert len(items) >= 150
@@ -53,7 +55,7 @@ def test_every_choice_is_right_once_in_its_four_and_labels_are_even(name):
     assert all(abs(count / len(items) - 0.25) < 0.1 for count in labels.values())
 
 
-@pytest.mark.parametrize("name", zero_shot.MAKERS)
+@pytest.mark.parametrize("name", MADE)
 def test_a_unigram_model_is_at_chance(name):
     """Whoever looks at the choices alone picks one of each four, and is right exactly once in four items."""
     items = zero_shot.MAKERS[name][0](documents(400), 0)
@@ -100,7 +102,7 @@ def log_likelihood(network, tokenizer, before: str, after: str, prompt) -> float
 @pytest.mark.parametrize("prompted", [False, True], ids=["none", "soft_prompt"])
 def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, prompted):
     vectors = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0)) if prompted else None
-    names = list(zero_shot.MAKERS)
+    names = [*MADE, "capital_in_context", "capital_counterfactual"]
     for name in names:
         zero_shot.write(name, documents(120), tmp_path, items=12, seed=0)
     scores = zero_shot.evaluate(Subject(network, vectors), tokenizer, names, [tmp_path], max_length=590, tokens_at_once=900)

@@ -19,17 +19,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from transformers import PreTrainedTokenizerBase
 
+from ctp_lib.evaluation import facts_items
+from ctp_lib.evaluation.facts_items import CHOICES
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.settings.spec import ParameterError, first_line
 from ctp_lib.text.documents import Document
+from ctp_lib.text.facts import first_sentence, share_a_word
 
-CHOICES = 4
 CONTEXT, ENDING = 240, 80
 """Characters of what is read, at most, and of what follows, in the continuation task; an ending has exactly as many."""
 BODY = 160  # characters of the body in the summary task
@@ -49,7 +52,7 @@ def summary(documents: Iterable[Document], seed: int) -> list[Item]:
     for document in documents:
         head, _, body = document.text.partition("\n\n")
         body = body.strip()[:BODY]
-        if _is_summary(head) and len(body) == BODY:
+        if first_sentence(document.text) and len(body) == BODY:
             found.append((str(len(head) // 8), body, head))
     return _fours("text", found, seed)
 
@@ -62,7 +65,7 @@ def recall(documents: Iterable[Document], seed: int) -> list[Item]:
     documents, found = list(documents), []
     for document in documents[len(documents) // 2 :]:
         head = document.text.partition("\n\n")[0]
-        if _is_summary(head) and "." in document.name and not _share_a_word(document.name, head):
+        if first_sentence(document.text) and "." in document.name and not share_a_word(document.name, head):
             found.append((document.name.partition(".")[0], head, document.name))
     return _fours("text", found, seed)
 
@@ -71,8 +74,9 @@ MAKERS: dict[str, tuple[Callable[[Iterable[Document], int], list[Item]], str]] =
     "documentation_continuation": (continuation, "test"),
     "documentation_summary": (summary, "test"),
     "documentation_recall": (recall, "train"),
+    **{name: (partial(facts_items.items, name), "train") for name in facts_items.TASKS},
 }
-"""By name: what makes the task, and the split it is made from."""
+"""By name: what makes the task, and the split it is made from, if from any."""
 
 
 def write(name: str, documents: Iterable[Document], folder: Path, *, items: int, seed: int) -> Item:
@@ -133,17 +137,6 @@ def _cut(document: Document) -> tuple[str, str] | None:
         return None
     ending = " ".join(text[match.end() : match.end() + 2 * ENDING].split())[:ENDING]
     return (text[max(0, match.start() + 1 - CONTEXT) : match.start() + 1], ending) if len(ending) == ENDING else None
-
-
-def _is_summary(head: str) -> bool:
-    return 30 <= len(head) <= 110 and "\n" not in head and head[0].isupper() and head[-1] == "." and head[1:2].islower()
-
-
-def _share_a_word(name: str, summary: str) -> bool:
-    """Whether a word of four letters or more of one stands in the other, by its first four letters, letter case aside."""
-    joined, lowered = "".join(re.findall(r"[a-z]+", name.lower())), summary.lower()
-    in_name, in_summary = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name), re.findall(r"[a-z]{4,}", lowered)
-    return any(word.lower()[:4] in lowered for word in in_name) or any(word[:4] in joined for word in in_summary)
 
 
 @dataclass(frozen=True)

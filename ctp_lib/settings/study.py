@@ -91,7 +91,7 @@ class Study:
         documented = self.corpora.sources[self.soft_prompt.corpus].packages is not None
         for name in self.tasks.names:
             allowed = "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
-            require(documented or not name.startswith("documentation_"), "tasks.names", name, allowed)
+            require(documented or not name.startswith(("documentation_", "function_", "library_")), "tasks.names", name, allowed)
         for side, listed in (("model", [pair.model for pair in self.another_model.pairs]), ("other", self.others)):
             require(not listed or each_once(listed), "another_model.pairs", listed, f"each {side} once")
         both = "full" in self.comparison.levels and len(self.comparison.levels) > 1

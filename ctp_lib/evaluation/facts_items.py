@@ -1,0 +1,68 @@
+"""The same facts asked in three ways: from memory, with a passage that tells them, and with one that tells something else.
+
+``closed_book``: the question alone. ``in_context``: behind a passage that states the fact among three others. ``counterfactual``: behind a
+passage that gives each of the four subjects the answer of another one. There, right is what the passage says: reading and remembering part.
+Four facts share their answers, each of which is right once, so an answer alone gives nothing away.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ctp_lib.text.documents import Document
+from ctp_lib.text.facts import RELATIONS, Fact
+
+FORMS = ("closed_book", "in_context", "counterfactual")
+CHOICES = 4
+TASKS = {f"{relation}_{form}": (relation, form) for relation in RELATIONS for form in FORMS}
+"""By name, ``capital_closed_book`` and so on."""
+
+
+def items(name: str, documents: Iterable[Document], seed: int) -> list[dict[str, Any]]:
+    """The items of task ``name``: ``context``, ``choices``, ``label``, and ``fact``, its subject; where a passage misleads, also the ``true``
+    choice. Items of one relation and seed stand in the same order in all three forms.
+    """
+    relation, form = TASKS[name]
+    found = []
+    for four in fours(RELATIONS[relation].facts(relation, documents), seed):
+        found += [_item(fact, four, form, random.Random(f"{seed} {relation} {fact.subject}")) for fact in four]
+    return found
+
+
+def fours(facts: Sequence[Fact], seed: int) -> list[tuple[Fact, ...]]:
+    """Facts in fours of one group, with four different answers, in a drawn order. Commonest answers are dealt first, so that few facts are left
+    over. A subject that has two answers is left out.
+    """
+    draw, known, groups, found = random.Random(seed), Counter(fact.subject for fact in facts), defaultdict(list), []
+    for fact in facts:
+        if known[fact.subject] == 1:
+            groups[fact.group].append(fact)
+    for group in sorted(groups):
+        draw.shuffle(groups[group])
+        by_answer: dict[str, list[Fact]] = defaultdict(list)
+        for fact in groups[group]:
+            by_answer[fact.answer].append(fact)
+        while len(by_answer) >= CHOICES:
+            longest = sorted(by_answer, key=lambda answer: -len(by_answer[answer]))[:CHOICES]
+            found.append(tuple(by_answer[answer].pop() for answer in longest))
+            by_answer = {answer: left for answer, left in by_answer.items() if left}
+    draw.shuffle(found)
+    return found
+
+
+def _item(fact: Fact, four: Sequence[Fact], form: str, draw: random.Random) -> dict[str, Any]:
+    relation, place = RELATIONS[fact.relation], four.index(fact)
+    shift = 1 if form == "counterfactual" else 0
+    told = {one.subject: four[(number + shift) % CHOICES].answer for number, one in enumerate(four)}
+    choices = [one.answer for one in four]
+    draw.shuffle(choices)
+    stated = [relation.statement.format(subject=subject, answer=answer) for subject, answer in told.items()]
+    draw.shuffle(stated)
+    passage = "" if form == "closed_book" else "\n".join(stated) + "\n\n"
+    question = relation.question.format(subject=fact.subject)
+    item = {"context": f"{passage}Question: {question}\nAnswer:", "choices": choices, "label": choices.index(told[fact.subject])}
+    true = {"true": choices.index(four[place].answer)} if shift else {}
+    return {**item, **true, "fact": fact.subject}

