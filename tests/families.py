@@ -25,7 +25,7 @@ from transformers import (
 from ctp_lib.appendix import small_models
 from ctp_lib.settings.experiments import Shape
 
-VOCABULARY, CONTEXT = 300, 128
+VOCABULARY, CONTEXT = 300, 192
 COMMON = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
     "max_position_embeddings": CONTEXT, "initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 2,

@@ -32,6 +32,7 @@ def settings() -> Study:
         whole,
         soft_prompt=replace(whole.soft_prompt, training=replace(whole.soft_prompt.training, batch_windows=8)),
         compression=replace(whole.compression, windows=16, window=WINDOW),
+        knowledge=replace(whole.knowledge, methods=()),
         comparison=replace(whole.comparison, repairs={"lora": RepairSpec({"8@qv": {"rank": 8}}, (1.0,)), "soft_prompt": prompts}),
     )
 

@@ -184,6 +184,7 @@ def test_the_advice_for_lora_is_that_of_lora(project, monkeypatch):
     settings = settings_with(
         project,
         soft_prompt={"training": {**TRAINING, "batch_windows": 64}},
+        knowledge={"methods": []},
         comparison={
             "repairs": small_study.REPAIRS
             | {"lora": {"rates": [0.01], "sizes": {"8@all": {"rank": 8, "targets": small_study.MATRICES}}}}
@@ -221,7 +222,7 @@ def test_a_model_with_nothing_to_compress_or_of_an_unknown_kind_is_refused(proje
 def test_too_little_text_and_too_little_context_are_said(project):
     with pytest.raises(ParameterError, match="fewer than two|fewer than one window"):
         preflight.check(settings_with(project, evaluation={"window": 120}), "own", ["evaluate"])
-    with pytest.raises(ParameterError, match="need 205 positions, the model has 128"):
+    with pytest.raises(ParameterError, match="need 205 positions, the model has 192"):
         preflight.check(settings_with(project, evaluation={"window": 200}), "own", ["evaluate"])
     with pytest.raises(ParameterError, match="no tokenizer|nobody/nothing is not on"):
         preflight.check(study.load(), "nobody/nothing")

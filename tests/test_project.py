@@ -75,7 +75,7 @@ def test_a_stage_names_the_sections_that_its_notebook_reads_and_no_more(name):
 
 def test_the_graph_is_short_and_names_no_module():
     text = (ROOT / "dvc.yaml").read_text()
-    assert text.count("\n") <= 450 and "ctp_lib/" not in text
+    assert text.count("\n") <= 480 and "ctp_lib/" not in text
 
 
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)

@@ -33,6 +33,7 @@ QUESTIONS = {
     "09_cross_task": [],
     "11_every_repair": [],
     "12_a_prompt_for_each_input": JOINT,
+    "09b_knowledge": [],
     "13_stored_size": [],
     "14_cost": JOINT,
     "15_nearest_tokens": JOINT,
@@ -93,6 +94,7 @@ def small_params() -> dict:
         "repairs": {**{name: repairs[name] for name in ("soft_prompt", "lora")}, **small},
         "compressors": ["wanda:50%", "dsnot:50%"],
     }
+    profile["knowledge"] = {"relations": ["capital", "symbol"], "items": 8, "levels": LEVELS, "methods": ["soft_prompt", "eora"]}
     profile["another_model"] = {"pairs": [{"model": "own.model", "others": ["own.model"]}], "levels": LEVELS}
     profile["evaluation"] = {"window": 48, "windows": {"validation": 4, "test": 6}}
     return params

@@ -19,6 +19,7 @@ from ctp_lib.settings import models, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence, require
 from ctp_lib.settings.study import Study
+from ctp_lib.text import facts
 
 FILE = "graph.yaml"
 HEAD = "# The names of the study as paths, which dvc.yaml reads. Made from params.yaml by `make repro`, and by `dvc repro` when it is old.\n"
@@ -33,6 +34,8 @@ def graph(settings: Study) -> dict[str, Any]:
     for name in settings.methods:
         recovery.settings_of(settings, name)
     recovery.check_repairs(settings)
+    for relation in settings.knowledge.relations:
+        require(relation in facts.RELATIONS, "knowledge.relations", relation, f"one of {', '.join(facts.RELATIONS)}")
     reads = _reads(settings)
     for field, names in (("models", list(settings.models)), ("files, folders and plugins", reads)):
         differ = len({models.slug(name) for name in names}) == len(names)

@@ -68,6 +68,18 @@ class TasksSpec:
 
 
 @dataclass(**SPEC)
+class KnowledgeSpec:
+    """Facts of these ``relations`` (:mod:`ctp_lib.text.facts`), ``items`` of each at most, asked at these ``levels``, and at those that repairs
+    are compared at also behind these repairs (``methods``).
+    """
+
+    relations: Annotated[tuple[str, ...], only(bool, "one relation or more")]
+    items: Annotated[int, Field(ge=8)]
+    levels: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(**SPEC)
 class RepairSpec:
     """A method at several ``sizes``: what differs from its usual settings, by the name that tables print. ``rates`` are swept at the first size;
     what is not trained has none. ``full``: it is also learned on the uncompressed model.

@@ -78,6 +78,11 @@ def comparison(settings: Study, model: str, level: Level, method: str) -> Path:
     return results(settings) / "comparison" / models.slug(model) / level.slug / f"{method}.json"
 
 
+def knowledge(settings: Study, model: str, level: Level, method: str) -> Path:
+    """What a model at a level knew, and what it read, with a method."""
+    return results(settings) / "knowledge" / models.slug(model) / level.slug / f"{method}.json"
+
+
 def checkpoint(settings: Study, goal: Path) -> Path:
     """The state of the unfinished training of what will lie in ``goal``; gone when that is there."""
     name = "-".join(goal.relative_to(_models(settings)).parts)

@@ -67,6 +67,7 @@ class Study:
     cross_compression: experiments.CrossCompressionSpec
     tasks: experiments.TasksSpec
     comparison: experiments.ComparisonSpec
+    knowledge: experiments.KnowledgeSpec
     another_model: experiments.AnotherModelSpec
     evaluation: experiments.EvaluationSpec
     margins: experiments.MarginsSpec
@@ -94,8 +95,9 @@ class Study:
             require(documented or not name.startswith(("documentation_", "function_", "library_")), "tasks.names", name, allowed)
         for side, listed in (("model", [pair.model for pair in self.another_model.pairs]), ("other", self.others)):
             require(not listed or each_once(listed), "another_model.pairs", listed, f"each {side} once")
-        both = "full" in self.comparison.levels and len(self.comparison.levels) > 1
-        require(both, "comparison.levels", list(self.comparison.levels), "full and a compressed level or more")
+        for section in ("comparison", "knowledge"):
+            levels = getattr(self, section).levels
+            require("full" in levels and len(levels) > 1, f"{section}.levels", list(levels), "full and a compressed level or more")
 
     def _choices(self) -> Iterator[tuple[str, Iterable[Any], Iterable[Any]]]:
         """Parameters that choose among what another one lists: their names, their values, and what is listed."""
@@ -103,6 +105,8 @@ class Study:
             yield f"{section}.corpus", [getattr(self, section).corpus], self.study.corpora
         yield "another_model.pairs", [pair.model for pair in self.another_model.pairs], self.study.models
         yield "another_model.pairs", self.others, self.models
+        yield "knowledge.levels", self.knowledge.levels, list(map(str, self.compressed))
+        yield "knowledge.methods", self.knowledge.methods, self.comparison.repairs
         for section in ("cross_dataset", "tasks", "comparison", "another_model"):
             yield f"{section}.levels", getattr(self, section).levels, self.study.levels
         for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):

@@ -1,0 +1,156 @@
+"""Knowledge or fluency: how facts are asked and counted, and what follows from shares whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_study
+import torch
+from test_estimate import row
+
+from ctp_lib.claims import knowledge as claim
+from ctp_lib.evaluation import facts_items
+from ctp_lib.evaluation.stitched_lm import StitchedLM
+from ctp_lib.evaluation.subject import Subject
+from ctp_lib.model.likelihood import token_nll
+from ctp_lib.recovery import comparison, knowing
+from ctp_lib.recovery.bench import Bench
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.spec import ParameterError
+
+MARGIN, NATS = 0.02, 0.01
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("knowledge")
+    small_study.write_task(folder / "tasks", ["sum", "mean"])
+    return small_study.make(folder, tasks={"names": ["mine"], "folder": "tasks", "levels": ["full", "50%"]})
+
+
+def test_an_answer_is_the_likeliest_and_exact_if_greedy_writing_begins_with_it(settings):
+    """Every choice by itself through the model, without a cache and without a batch."""
+    bench = Bench(settings, "own", Level.parse("3bit"))
+    items = knowing.asked(settings, "continent")["in_context"]
+    lm = StitchedLM(Subject(bench.network), bench.tokenizer, max_length=500, tokens_at_once=512)
+    found = knowing.answers(lm, items)
+    for item, (likeliest, exact) in zip(items, found, strict=True):
+        nll, greedy = [], []
+        for choice in item["choices"]:
+            context, answer = lm._encode_pair(item["context"], f" {choice}")
+            ids = torch.tensor([context + answer])
+            nll.append(token_nll(bench.network, ids)[0, -len(answer) :].sum().item())
+            predicted = bench.network(input_ids=ids).logits[0, -len(answer) - 1 : -1].argmax(-1)
+            greedy.append(predicted.tolist() == answer)
+        assert likeliest == int(np.argmin(nll)) and exact == greedy[item["label"]]
+
+
+def test_a_passage_that_does_not_fit_is_refused(settings):
+    bench = Bench(settings, "own", Level.parse("3bit"))
+    lm = StitchedLM(Subject(bench.network), bench.tokenizer, max_length=20, tokens_at_once=512)
+    with pytest.raises(ParameterError, match="a passage about '.*' does not fit into 20 tokens; take a longer window"):
+        knowing.answers(lm, knowing.asked(settings, "continent")["in_context"])
+
+
+def test_items_are_counted_by_hand():
+    items = [{"label": 0, "true": 1}, {"label": 1, "true": 2}, {"label": 2, "true": 0}, {"label": 3, "true": 1}] * 2
+    found = knowing._counted(items, [(0, True), (2, False), (2, False), (3, True), (0, False), (0, False), (0, False), (1, False)])
+    assert found["units"] == [0.75, 0.25] and found["value"] == 0.5 and found["n"] == 8
+    assert found["exact"] == 0.25 and found["remembered"] == 3 / 8 and found["chance"] == 0.25
+
+
+def test_a_cell_is_of_what_the_comparison_found_best(settings, monkeypatch):
+    cells = knowing.of_study(settings, "own")
+    assert [(cell["cell"]["level"], cell["cell"]["method"]) for cell in cells] == [
+        ("full", "none"),
+        ("full", "soft_prompt"),
+        ("3bit", "none"),
+        ("3bit", "soft_prompt"),
+    ]
+    assert {(one["form"], one["n"]) for one in cells[-1]["rows"]} == {(form, 8) for form in facts_items.FORMS}
+    monkeypatch.setattr(knowing, "_asked", lambda *_: pytest.fail("asked twice"))
+    assert knowing.of_study(settings, "own") == cells
+    best = comparison.best_size(comparison.obtain(settings, "own", Level.parse("3bit"), "soft_prompt")["perplexity"])
+    monkeypatch.undo()
+    ((seed, learned),) = knowing._learned(Bench(settings, "own", Level.parse("3bit")), "soft_prompt")
+    assert seed == 0 and f"{len(learned.vectors)} vectors" == best
+
+
+# ----------------------------------------------------------------------------------------------------------- the claims
+
+
+def rows(
+    level: str, closed: float, read: float, method: str = "none", relation: str = "capital", seeds: int = 1, noise: float = 0.02
+):
+    found = []
+    for seed in range(seeds):
+        for form, share in (("closed_book", closed), ("in_context", read), ("counterfactual", read)):
+            draw = np.random.default_rng(hash((relation, form)) % 2**32)  # the same facts are hard at every level
+            units = np.clip(share + noise * draw.standard_normal(200) + 0.001 * seed, 0, 1)
+            about = {"relation": relation, "form": form, "level": level, "method": method, "seed": seed, "chance": 0.25}
+            remembered = 0.1 if form == "counterfactual" else None
+            trained = {"trainable_parameters": 10 * (method != "none"), "exact": 0.1, "remembered": remembered, "n": 800}
+            found.append({**about, **trained, "units": units.tolist(), "value": float(units.mean())})
+    return found
+
+
+def world(closed: dict[str, float], read: dict[str, float], *more: list[dict]) -> pd.DataFrame:
+    return claim.table(
+        [one for level in closed for one in rows(level, closed[level], read[level])] + [one for some in more for one in some]
+    )
+
+
+def outcomes(table: pd.DataFrame, gains: dict | None = None) -> dict[str, str]:
+    return {found.claim: found.outcome for found in claim.verdicts(table, gains or {}, MARGIN, NATS)}
+
+
+def test_what_llm_kick_says_is_supported_where_it_is_so():
+    closed = {"full": 0.9, "3bit": 0.8, "50%": 0.6, "2:4": 0.5}
+    read = {"full": 0.95, "3bit": 0.95, "50%": 0.94, "2:4": 0.93}
+    assert outcomes(world(closed, read)) == {
+        "K1": "supported",
+        "K2": "supported",
+        "K3": "supported",
+        "K4": "supported",
+        "K5": "not measured",
+    }
+
+
+def test_it_is_contradicted_where_it_is_not_so():
+    closed = {"full": 0.9, "3bit": 0.6, "50%": 0.89, "2:4": 0.895}
+    read = {"full": 0.95, "3bit": 0.5, "50%": 0.7, "2:4": 0.7}
+    assert outcomes(world(closed, read)) == {
+        "K1": "contradicted", "K2": "contradicted", "K3": "contradicted", "K4": "contradicted", "K5": "not measured",
+    }  # fmt: skip
+
+
+def test_what_the_uncompressed_model_does_not_know_does_not_vote():
+    unknown = [one for level in ("full", "3bit") for one in rows(level, 0.25, 0.9, relation="element")]
+    table = world({"full": 0.9, "3bit": 0.5}, {"full": 0.9, "3bit": 0.9}, unknown)
+    assert claim.known(table) == ["capital"]
+    means = claim.over_relations(table, ["capital"])
+    assert means.accuracy["closed_book", "3bit", "none"].mean == pytest.approx(0.5, abs=0.01)
+    assert set(outcomes(claim.table(unknown)).values()) == {"not measured"}
+
+
+@pytest.mark.parametrize(("back", "outcome"), [(0.5, "supported"), (0.6, "contradicted"), (0.52, "undecided")])
+def test_a_prompt_that_brings_knowledge_back_contradicts(back, outcome):
+    prompted = rows("3bit", back, 0.9, method="soft_prompt", seeds=3)
+    table = world({"full": 0.9, "3bit": 0.5}, {"full": 0.9, "3bit": 0.9}, prompted)
+    lower = [
+        {**row("soft_prompt", 2.0, 2.1, 2.0, 2.1, seed=seed), "level": "3bit", "point": "p", "validation_nll": 2.0}
+        for seed in range(3)
+    ]
+    alone = [{**row("none", 2.5, 2.6, 2.5, 2.6), "level": "3bit"}]
+    gains = claim.gains(lower, alone, "broad")
+    assert gains["3bit"].mean == pytest.approx(0.5)
+    assert outcomes(table, gains)["K5"] == outcome
+
+
+def test_one_seed_of_a_prompt_decides_nothing():
+    prompted = rows("3bit", 0.5, 0.9, method="soft_prompt", seeds=1)
+    table = world({"full": 0.9, "3bit": 0.5}, {"full": 0.9, "3bit": 0.9}, prompted)
+    one = [{**row("soft_prompt", 2.0, 2.1, 2.0, 2.1), "level": "3bit", "point": "p", "validation_nll": 2.0}]
+    gains = claim.gains(one, [{**row("none", 2.5, 2.6, 2.5, 2.6), "level": "3bit"}], "broad")
+    assert outcomes(table, gains)["K5"] == "undecided"
