@@ -18,6 +18,7 @@ from ctp_lib.settings.study import Study
 
 SHOWN = "embedded"
 """The recorded run whose ledger the README shows."""
+UNMEASURED = "not measured"
 REAL = "smollm2_pilot"
 """The recorded run of a real model, whose repairs the README shows."""
 
@@ -125,14 +126,34 @@ def repairs(folder: Path) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def compared(folder: Path) -> str:
+    """The best size of every repair on the first model of a recorded run, a line per level, from the lowest perplexity to that of the best
+    control.
+    """
+    table = pd.read_csv(next((folder / "every_repair").glob("*.csv"))).query("best").sort_values("ppl")
+    lines = []
+    for level, rows in table.groupby("level", sort=False):
+        control = rows[rows.control].iloc[0]
+        found = [
+            f"{row.name_} {style.number(row.ppl)}" for row in rows[~rows.control].rename(columns={"name": "name_"}).itertuples()
+        ]
+        best = f"best control ({control['name']}) {style.number(control.ppl)}"
+        lines.append(f"**{level}**, alone {style.number(control.ppl_alone)}: {', '.join(found)}; {best}.")
+    return "\n\n".join(lines)
+
+
 def in_readme(text: str, settings: Study) -> str:
-    """The README ``text`` with the ledger of the recorded run, and the repairs of the real model, in their places."""
+    """The README ``text`` with the ledger and the comparison of the recorded run, and the repairs of the real model, in their places."""
     folder = paths.recorded(settings, SHOWN)
     claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
     model = claims[0]["model"]
     runs = f"{folder.relative_to(settings.root).as_posix()}/runs"
-    table = as_markdown([claim for claim in claims if claim["model"] == model], runs)
-    for name, found in (("ledger", table), ("repairs", repairs(paths.recorded(settings, REAL)))):
+    own = [claim for claim in claims if claim["model"] == model]
+    table = as_markdown([claim for claim in own if claim["outcome"] != UNMEASURED], runs)
+    if missing := [f"{claim['claim']} ({claim['question']})" for claim in own if claim["outcome"] == UNMEASURED]:
+        table += f"\n\nNot measured by this study: {'; '.join(missing)}."
+    blocks = {"ledger": table, "compared": compared(folder), "repairs": repairs(paths.recorded(settings, REAL))}
+    for name, found in blocks.items():
         block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
         text = block.sub(lambda _, found=found: found + "\n", text)
     return text

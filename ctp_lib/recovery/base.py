@@ -122,5 +122,6 @@ def check_repairs(settings: Study) -> None:
             require(other in settings.methods, "methods", list(settings.methods), f"a list with {other}, which {name} learns from")
         for size in repair.sizes.values():
             recipe = sized(settings, name, size, repair.rates[0] if repair.rates else None)
-            swept = hasattr(recipe, "training") and not method.control
+            own = type(method).settings is not Method.settings  # else it learns as soft prompts do, and nothing is swept
+            swept = own and hasattr(recipe, "training") and not method.control
             require(bool(repair.rates) or not swept, f"comparison.repairs.{name}.rates", [], "one learning rate or more")
