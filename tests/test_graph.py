@@ -157,7 +157,12 @@ def test_a_comment_in_every_package_runs_nothing(finished, tmp_path):
         ("ctp_lib/claims/c7_cross_task.py", "POWER = 2.8", "POWER = 2.9", {"cross_task", "stored_size"}),
         ("ctp_lib/compression/wanda.py", '"Wanda"', '"wanda"', {"compress@own-wanda-2of4", "compress@a_model_1.5--b-wanda-2of4"}),
         pytest.param(
-            *("ctp_lib/recovery/lora.py", "1_000_003", "1_000_004", {"what_repairs", "metric_audit", "cost", "preflight"}),
+            *(
+                "ctp_lib/recovery/lora.py",
+                "1_000_003",
+                "1_000_004",
+                {"repair", "what_repairs", "every_repair", "each_input", "knowledge", "metric_audit", "cost", "preflight"},
+            ),
             marks=pytest.mark.long,
         ),
         pytest.param(*("ctp_lib/claims/style.py", "0.35", "0.36", None), marks=pytest.mark.long),
@@ -206,7 +211,7 @@ def test_what_the_reader_brings_is_a_dependency(finished, tmp_path):
     other = after(finished, tmp_path / "other", lambda folder: (folder / "other" / "config.json").write_text("{}"))
     assert kinds(other) == {"another_model"}
     tasks = after(finished, tmp_path / "tasks", lambda folder: (folder / "tasks" / "mine.yaml").write_text("task: yours"))
-    assert kinds(tasks) == {"cross_task"}
+    assert kinds(tasks) == {"cross_task", "repair"}
 
 
 def test_another_study_and_back_runs_nothing(finished, tmp_path):
