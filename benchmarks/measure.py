@@ -21,8 +21,9 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.shapes import SHAPES, Shape
-from ctp_lib.machine.ceiling import ceiling, synchronise
+from ctp_lib.machine.ceiling import ceiling
 from ctp_lib.results import cells, provenance
+from ctp_lib.results.provenance import synchronise
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("results/benchmarks")

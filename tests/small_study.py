@@ -108,6 +108,12 @@ metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
     )
 
 
+def asked(folder: Path) -> Study:
+    """The study in ``folder``, with a task of one's own that needs no hub, asked of the uncompressed model and at 50 %."""
+    write_task(folder / "tasks", ["sum", "mean"])
+    return make(folder, tasks={"names": ["mine"], "folder": "tasks", "levels": ["full", "50%"]})
+
+
 def make(folder: Path, **profile: Any) -> Study:
     """The study in ``folder``, with its corpora built."""
     settings = study.load(write(folder, params(**profile)) / "params.yaml")

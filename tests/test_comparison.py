@@ -33,9 +33,7 @@ EORA = {"eora": RepairSpec({"rank 2": {"rank": 2}, "rank 1": {"rank": 1}})}
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("comparison")
-    small_study.write_task(folder / "tasks", ["sum", "mean"])
-    return small_study.make(folder, tasks={"names": ["mine"], "folder": "tasks", "levels": ["full", "50%"]})
+    return small_study.asked(tmp_path_factory.mktemp("comparison"))
 
 
 def with_eora(settings):

@@ -24,9 +24,7 @@ MARGIN, NATS = 0.02, 0.01
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("knowledge")
-    small_study.write_task(folder / "tasks", ["sum", "mean"])
-    return small_study.make(folder, tasks={"names": ["mine"], "folder": "tasks", "levels": ["full", "50%"]})
+    return small_study.asked(tmp_path_factory.mktemp("knowledge"))
 
 
 def test_an_answer_is_the_likeliest_and_exact_if_greedy_writing_begins_with_it(settings):

@@ -3,12 +3,15 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import after_prompt
+from ctp_lib.results.provenance import synchronise
 
 
 @torch.inference_mode()
@@ -19,28 +22,23 @@ def latency(subject: Subject, ids: Tensor, *, repeats: int = 5) -> tuple[float, 
     """
     read, written = [], []
     for _ in range(repeats + 1):
-        part = subject
-        routing = _seconds(lambda: [part for _, part in subject.routed([ids])])
-        for _, chosen in subject.routed([ids]):
-            part = chosen
-        row = ids[None].to(part.network.device)
-        cache = after_prompt(part.network, part.prompt)
-        read.append(routing + _seconds(lambda part=part, row=row, cache=cache: _step(part, row, cache)))
-        written.append(_seconds(lambda part=part, row=row, cache=cache: _step(part, row[:, -1:], cache)))
+        routed = subject.routed([ids])
+        routing, (_, part) = _timed(lambda routed=routed: next(routed))
+        row, cache = ids[None].to(part.network.device), after_prompt(part.network, part.prompt)
+        reading, _ = _timed(lambda part=part, row=row, cache=cache: _step(part, row, cache))
+        writing, _ = _timed(lambda part=part, row=row, cache=cache: _step(part, row[:, -1:], cache))
+        read.append(routing + reading)
+        written.append(writing)
     return statistics.median(read[1:]), statistics.median(written[1:])
 
 
-def _step(part: Subject, row: Tensor, cache) -> None:
+def _step(part: Subject, row: Tensor, cache: Cache) -> None:
     part.network(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = _now()
-    work()
-    return _now() - started
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    synchronise()
+    started = time.perf_counter()
+    found = work()
+    synchronise()
+    return time.perf_counter() - started, found

@@ -31,7 +31,7 @@ from ctp_lib.evaluation.facts_items import CHOICES
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.settings.spec import ParameterError, first_line
 from ctp_lib.text.documents import Document
-from ctp_lib.text.facts import first_sentence, share_a_word
+from ctp_lib.text.facts import first_sentence, functions
 
 CONTEXT, ENDING = 240, 80
 """Characters of what is read, at most, and of what follows, in the continuation task; an ending has exactly as many."""
@@ -62,12 +62,9 @@ def recall(documents: Iterable[Document], seed: int) -> list[Item]:
 
     Only where the two share no word, so that reading alone does not answer it; and of the second half, since prompts learn from the first.
     """
-    documents, found = list(documents), []
-    for document in documents[len(documents) // 2 :]:
-        head = document.text.partition("\n\n")[0]
-        if first_sentence(document.text) and "." in document.name and not share_a_word(document.name, head):
-            found.append((document.name.partition(".")[0], head, document.name))
-    return _fours("text", found, seed)
+    documents = list(documents)
+    found = functions(documents[len(documents) // 2 :])
+    return _fours("text", [(package, does, name) for does, name, package in found], seed)
 
 
 MAKERS: dict[str, tuple[Callable[[Iterable[Document], int], list[Item]], str]] = {

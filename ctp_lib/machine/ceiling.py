@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ctp_lib.model import loading
+from ctp_lib.results.provenance import synchronise
 
 
 def ceiling(dtype: torch.dtype, device: str | torch.device, repeats: int = 5) -> float:
@@ -27,9 +28,3 @@ def least_seconds(network: PreTrainedModel, tokens: int) -> float:
     weights = sum(module.weight.numel() for module in loading.compressible(network).values())
     weights += network.get_output_embeddings().weight.numel()
     return 4 * weights * tokens / ceiling(network.dtype, network.device)
-
-
-def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ctp_lib.machine.ceiling import synchronise
 from ctp_lib.machine.memory import PeakBytes
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher, token_loss
@@ -22,6 +21,7 @@ from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.lora import with_lora
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.results.provenance import synchronise
 from ctp_lib.settings.learning import LoraSpec
 
 

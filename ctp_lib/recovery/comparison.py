@@ -3,7 +3,6 @@
 ``python -m ctp_lib.recovery.comparison MODEL LEVEL METHOD`` is a cell of the graph.
 """
 
-import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
 from ctp_lib.results.provenance import Cost
-from ctp_lib.settings import digests, models, paths, study
+from ctp_lib.settings import digests, models, paths
 from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence
@@ -232,14 +231,8 @@ def sweep(rates: Sequence[float], validation_nll: Callable[[float], float], furt
 @one_sentence()
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ctp_lib.recovery.comparison", description="Learn and score a repair at all its sizes."
-    )
-    for what in ("model", "level", "method"):
-        parser.add_argument(what)
-    asked, settings = parser.parse_args(), study.load()
-    model, level = settings.model_called(asked.model), Level.parse(settings.level_called(asked.level))
-    for row in obtain(settings, model, level, asked.method)["perplexity"]:
+    cell = scores.asked("ctp_lib.recovery.comparison", "Learn and score a repair at all its sizes.")
+    for row in obtain(*cell)["perplexity"]:
         print(f"{row['point']}, {row['evaluated_on']}, seed {row['seed']}: perplexity {row['ppl']:.3f}")
 
 

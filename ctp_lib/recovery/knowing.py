@@ -10,6 +10,7 @@ from ctp_lib.evaluation import facts_items
 from ctp_lib.evaluation.facts_items import CHOICES, FORMS
 from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.evaluation.stitched_lm import StitchedLM
+from ctp_lib.evaluation.tasks import TaskScore
 from ctp_lib.model import loading
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.base import Learned, registry
@@ -113,13 +114,14 @@ def _asked(bench: Bench, learned: Learned, seed: int) -> list[dict[str, Any]]:
 
 def _counted(items: Sequence[Item], given: Sequence[tuple[int, bool]]) -> dict[str, Any]:
     """Shares of the items, and ``units``: of each four facts that share their answers, the share that was answered right."""
-    right = [choice == item["label"] for item, (choice, _) in zip(items, given, strict=True)]
+    right = tuple(choice == item["label"] for item, (choice, _) in zip(items, given, strict=True))
+    score = TaskScore("facts", "acc", right, CHOICES, 1 / CHOICES)
     remembered = [choice == item["true"] for item, (choice, _) in zip(items, given, strict=True) if "true" in item]
     return {
         "n": len(items),
-        "value": statistics.fmean(right),
+        "value": score.value,
         "exact": statistics.fmean(exact for _, exact in given),
         "remembered": statistics.fmean(remembered) if remembered else None,
-        "chance": 1 / CHOICES,
-        "units": [statistics.fmean(right[first : first + CHOICES]) for first in range(0, len(right), CHOICES)],
+        "chance": score.chance,
+        "units": list(score.units),
     }

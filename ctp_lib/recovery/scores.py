@@ -57,15 +57,19 @@ def _score(bench: Bench, name: str, seeds: Sequence[int], path: Path, identity: 
     return cells.write(path, cell, identity=identity, recipe=asdict(lesson.settings), perplexity=rows)
 
 
+def asked(module: str, does: str) -> tuple[Study, str, Level, str]:
+    """The study, model, level and method that the command line of a cell of the graph names; ``does`` says what ``module`` does with them."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=does)
+    for what in ("model", "level", "method"):
+        parser.add_argument(what)
+    said, settings = parser.parse_args(), study.load()
+    return settings, settings.model_called(said.model), Level.parse(settings.level_called(said.level)), said.method
+
+
 @one_sentence()
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m ctp_lib.recovery.scores", description="Score a method on a model at a level.")
-    for what in ("model", "level", "method"):
-        parser.add_argument(what)
-    asked, settings = parser.parse_args(), study.load()
-    model, level = settings.model_called(asked.model), Level.parse(settings.level_called(asked.level))
-    for row in obtain(settings, model, level, asked.method)["perplexity"]:
+    for row in obtain(*asked("ctp_lib.recovery.scores", "Score a method on a model at a level."))["perplexity"]:
         print(f"{row['evaluated_on']:20} seed {row['seed']}: perplexity {row['ppl']:.3f}, {row['windows']} windows")
 
 

@@ -49,6 +49,12 @@ def measured(work: str, tokens: int = 0, seed: int | None = None) -> Iterator[Co
     cost.peak_memory_bytes = _peak_memory()
 
 
+def synchronise() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def provenance(root: Path) -> dict[str, Any]:
     """Where and with what this process runs; ``root`` is the project's folder. What git does not tell is ``unknown``."""
     state = git(root, "status", "--porcelain", "--untracked-files=no", "--", "ctp_lib", "notebooks", "params.yaml")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ctp_lib.text.documents import Document
 
@@ -63,26 +64,27 @@ def _countries(of: str) -> Callable[[Iterable[Document]], list[tuple[str, str, s
     return read
 
 
-def _elements(_: Iterable[Document]) -> list[tuple[str, str, str]]:
+def _known_elements() -> list[Any]:
     import periodictable
 
-    return [(str(one.number), one.name, "") for one in periodictable.elements if 1 <= one.number <= ELEMENTS]
+    return [one for one in periodictable.elements if 1 <= one.number <= ELEMENTS]
+
+
+def _elements(_: Iterable[Document]) -> list[tuple[str, str, str]]:
+    return [(str(one.number), one.name, "") for one in _known_elements()]
 
 
 def _symbols(_: Iterable[Document]) -> list[tuple[str, str, str]]:
     """Those that do not begin as the name does: of the others, a spelling tells."""
-    import periodictable
-
-    found = [one for one in periodictable.elements if 1 <= one.number <= ELEMENTS]
-    return [(one.name, one.symbol, "") for one in found if one.symbol[0].lower() != one.name[0].lower()]
+    return [(one.name, one.symbol, "") for one in _known_elements() if one.symbol[0].lower() != one.name[0].lower()]
 
 
-def _functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
-    """What a function does, by the first sentence of its documentation, where that shares no word with the name."""
+def functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
+    """What a function does, by the first sentence of its documentation, where that shares no word with the name; its name; its package."""
     found = []
     for document in documents:
         does = first_sentence(document.text)
-        if does and "." in document.name and not share_a_word(document.name, does):
+        if does and "." in document.name and not _share_a_word(document.name, does):
             found.append((does, document.name, document.name.partition(".")[0]))
     return found
 
@@ -108,7 +110,7 @@ RELATIONS = {
         "Which element has the atomic number {subject}?", "The atomic number {subject} is that of {answer}.", _elements
     ),
     "symbol": Relation("What is the chemical symbol of {subject}?", "The chemical symbol of {subject} is {answer}.", _symbols),
-    "function": Relation("Which function does this? {subject}", "{answer}: {subject}", _functions),
+    "function": Relation("Which function does this? {subject}", "{answer}: {subject}", functions),
     "library": Relation("Which library has {subject}?", "{subject} is in the library {answer}.", _libraries),
 }
 """By name. The last two are read in documents; a model that was trained on nothing else can know no others."""
@@ -121,7 +123,7 @@ def first_sentence(text: str) -> str:
     return head if usual else ""
 
 
-def share_a_word(name: str, summary: str) -> bool:
+def _share_a_word(name: str, summary: str) -> bool:
     """Whether a word of four letters or more of one stands in the other, by its first four letters, letter case aside."""
     joined, lowered = "".join(re.findall(r"[a-z]+", name.lower())), summary.lower()
     in_name, in_summary = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name), re.findall(r"[a-z]{4,}", lowered)
