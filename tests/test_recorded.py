@@ -83,4 +83,4 @@ def test_every_run_that_was_kept_opens():
     for path in kept:
         settings = study.load(path.parent / "params.yaml")
         table = pd.read_csv(path.parent / "perplexity.csv")
-        assert set(table.level) == set(map(str, settings.levels)) and recorded.outcomes(path.parent)
+        assert set(table.level) == set(map(str, settings.compressed)) and recorded.outcomes(path.parent)

