@@ -33,6 +33,7 @@ DOCUMENTS = [
     for name, does in names.items()
     for part in KINDS
 ]
+DOCUMENTS = [Document(f"scipy.learned{number}", "Is read by repairs, and so it is not asked.") for number in range(16)] + DOCUMENTS
 TRUE = {
     "capital": {"France": "Paris", "Japan": "Tokyo", "Canada": "Ottawa", "Australia": "Canberra", "Kenya": "Nairobi"},
     "currency": {"Japan": "Yen", "Poland": "Zloty", "India": "Rupee"},
@@ -62,16 +63,15 @@ def test_a_name_that_tells_is_not_asked():
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_whoever_looks_at_answers_alone_is_at_chance(relation):
     """Any order of preference among answers (their length, their letters, how common they are) is right once in every four items."""
-    common = Counter(" ".join(item["context"] for item in made(relation, "in_context")))
+    common = Counter(" ".join(context for item in made(relation, "in_context") for context, _ in facts_items.pairs(item)))
     preferences = [len, hash, lambda answer: sum(common[letter] for letter in answer)]
     for form in facts_items.FORMS:
         items = made(relation, form)
         assert items and len(items) % 4 == 0
         for prefer in preferences:
-            chosen = [max(item["choices"], key=lambda answer: (prefer(answer), answer)) for item in items]
-            assert (
-                sum(item["choices"][item["label"]] == answer for item, answer in zip(items, chosen, strict=True)) == len(items) / 4
-            )
+            chosen = [max(item["answers"], key=lambda answer: (prefer(answer), answer)) for item in items]
+            right = [item["answers"][item["label"]] == answer for item, answer in zip(items, chosen, strict=True)]
+            assert sum(right) == len(items) / 4
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
@@ -79,29 +79,44 @@ def test_the_three_forms_ask_for_the_same_facts(relation):
     closed, told, misled = (made(relation, form) for form in facts_items.FORMS)
     truth = {fact.subject: fact.answer for fact in RELATIONS[relation].facts(relation, DOCUMENTS)}
     for one, other, third in zip(closed, told, misled, strict=True):
-        assert one["fact"] == other["fact"] == third["fact"] and one["choices"] == other["choices"] == third["choices"]
-        assert one["choices"][one["label"]] == truth[one["fact"]] and other["label"] == one["label"] == third["true"]
+        assert one["fact"] == other["fact"] == third["fact"] and one["answers"] == other["answers"] == third["answers"]
+        assert one["answers"][one["label"]] == truth[one["fact"]] and other["label"] == one["label"] == third["true"]
         assert third["label"] != third["true"]
-        question = one["context"]
-        assert other["context"].endswith(question) and third["context"].endswith(question)
+        for (question, text), *told in zip(*map(facts_items.pairs, (one, other, third)), strict=True):
+            assert all(context.endswith(f"\n\n{question}") and behind == text for context, behind in told)
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
 @pytest.mark.parametrize("form", ["in_context", "counterfactual"])
 def test_a_reader_that_knows_nothing_answers_from_the_passage(relation, form):
-    """It finds the sentence that names the subject, and takes the choice that stands in it."""
+    """It finds the statement that names the subject, and takes the answer that stands in it."""
     for item in made(relation, form):
-        passage = item["context"].partition("\n\n")[0].split("\n")
-        (line,) = [line for line in passage if re.search(rf"(^|\W){re.escape(item['fact'])}($|\W)", line)]
-        named = [
-            choice for choice in item["choices"] if re.search(rf"(^|\W){re.escape(choice)}($|\W)", line.replace(item["fact"], ""))
-        ]
-        assert item["choices"][item["label"]] in named and len(passage) == 4
+        (context, _), *_ = facts_items.pairs(item)
+        passage = context[: context.rindex("\n\n")]
+        lines = RELATIONS[relation].statement.format(subject="", answer="").count("\n\n") + 1
+        parts = passage.split("\n\n")
+        told = ["\n\n".join(parts[first : first + lines]) for first in range(0, len(parts), lines)]
+        (line,) = [line for line in told if re.search(rf"(^|\W){re.escape(item['fact'])}($|\W)", line)]
+        rest = line.replace(item["fact"], "")
+        named = [answer for answer in item["answers"] if re.search(rf"(^|\W){re.escape(answer)}($|\W)", rest)]
+        assert item["answers"][item["label"]] in named and len(told) == 4
 
 
 def test_items_are_drawn_by_their_seed():
     assert made("capital", "closed_book") == made("capital", "closed_book")
     assert made("capital", "closed_book") != made("capital", "closed_book", seed=1)
+
+
+def test_what_repairs_learn_from_is_not_asked():
+    asked = "".join(context + text for item in made("library", "in_context") for context, text in facts_items.pairs(item))
+    assert "sympy.outer_apart" in asked and "scipy" not in asked
+
+
+def test_documentation_is_asked_as_it_is_written():
+    written = {str(document) for document in DOCUMENTS}
+    for item in made("function", "closed_book"):
+        context, text = facts_items.pairs(item)[item["label"]]
+        assert any(document.startswith(context + text) for document in written)
 
 
 def test_a_subject_with_two_answers_is_not_asked():

@@ -35,8 +35,8 @@ def test_an_answer_is_the_likeliest_and_exact_if_greedy_writing_begins_with_it(s
     found = knowing.answers(lm, items)
     for item, (likeliest, exact) in zip(items, found, strict=True):
         nll, greedy = [], []
-        for choice in item["choices"]:
-            context, answer = lm._encode_pair(item["context"], f" {choice}")
+        for pair in facts_items.pairs(item):
+            context, answer = lm._encode_pair(*pair)
             ids = torch.tensor([context + answer])
             nll.append(token_nll(bench.network, ids)[0, -len(answer) :].sum().item())
             predicted = bench.network(input_ids=ids).logits[0, -len(answer) - 1 : -1].argmax(-1)

@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import families
 import pytest
@@ -109,10 +110,7 @@ def test_lm_eval_agrees_with_a_plain_forward_pass(network, tokenizer, tmp_path, 
     for score in scores:
         items = zero_shot.MAKERS[score.task][0](documents(120), 0)[:12]
         for item, correct in zip(items, score.correct, strict=True):
-            pairs = [
-                (item["context"], f" {choice}") if "context" in item else (choice, f"\n\n{item['text']}")
-                for choice in item["choices"]
-            ]
+            pairs = [(item["context"], f" {one}") if "context" in item else (one, item["text"]) for one in item["choices"]]
             likelihoods = [log_likelihood(network, tokenizer, *pair, vectors) for pair in pairs]
             assert (likelihoods.index(max(likelihoods)) == item["label"]) == correct
     assert {score.task for score in scores} == set(names)
@@ -191,11 +189,57 @@ def test_an_unknown_task_and_too_small_a_window_are_refused(network, tokenizer, 
         zero_shot.evaluate(Subject(network), tokenizer, ["hellasway"], [tmp_path], max_length=20, tokens_at_once=99)
 
 
-def test_a_task_that_writes_is_refused_behind_a_prompt(network, tokenizer):
-    asked = {"max_length": 64, "tokens_at_once": 99}
-    with pytest.raises(ParameterError, match="cannot be scored behind a prompt"):
-        StitchedLM(Subject(network, torch.zeros(2, 32)), tokenizer, **asked).generate_until([])
-    assert StitchedLM(Subject(network), tokenizer, **asked).generate_until([]) == []
+WRITING = """task: writing
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {items}}}, cache_dir: {cache}}}
+test_split: test
+output_type: generate_until
+doc_to_text: question
+doc_to_target: "{{{{answers}}}}"
+generation_kwargs: {{until: ["."], max_gen_toks: 5, do_sample: {draws}}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+def writing(folder, answers: list[list[str]], draws: str = "false"):
+    """A task that is answered by writing: questions by number, each with the texts that count as right."""
+    items = [{"question": f"Return the {WORDS[number]}", "answers": right} for number, right in enumerate(answers)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "writing.yaml").write_text(WRITING.format(items=folder / "items.jsonl", cache=folder / "cache", draws=draws))
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+def test_a_task_that_writes_is_right_where_the_written_text_is(network, tokenizer, tmp_path, prompted):
+    vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(0)) if prompted else None
+    subject = Subject(network, vectors)
+    written = [
+        write_on(subject, tokenizer, torch.tensor(tokenizer.encode(f"Return the {WORDS[number]}")), 5).partition(".")[0]
+        for number in range(4)
+    ]
+    writing(tmp_path, [["nothing", written[0]], ["nothing"], [written[2]], [f"{written[3]} more"]])
+    (score,) = zero_shot.evaluate(subject, tokenizer, ["writing"], [tmp_path], max_length=64, tokens_at_once=99)
+    assert score.correct == (1, 0, 1, 0) and score.metric == "exact_match" and score.chance == 0 and score.value == 0.5
+
+
+def test_without_a_prompt_it_writes_as_lm_eval_does(network, tokenizer):
+    requests = [SimpleNamespace(args=(f"Return the {word}", {"until": ["zz"], "max_gen_toks": 6})) for word in WORDS[:5]]
+    ours = StitchedLM(Subject(network), tokenizer, max_length=64, tokens_at_once=99).generate_until(requests, disable_tqdm=True)
+    theirs = HFLM(network, tokenizer=tokenizer, max_length=64, backend="causal").generate_until(requests, disable_tqdm=True)
+    assert ours == theirs
+
+
+def test_a_task_that_draws_its_tokens_is_refused(network, tokenizer, tmp_path):
+    writing(tmp_path, [["a"]] * 4, draws="true")
+    with pytest.raises(ParameterError, match="a task draws the tokens that it writes"):
+        zero_shot.evaluate(Subject(network), tokenizer, ["writing"], [tmp_path], max_length=64, tokens_at_once=99)
+
+
+def test_the_metric_of_a_summary_is_a_share_and_one_that_nobody_knows_is_refused():
+    samples = [{"doc_id": number, "rougeL": share, "arguments": [1], "target": "text"} for number, share in enumerate((0.25, 0.75))]
+    score = zero_shot._score("cnn_dailymail", samples)
+    assert (score.metric, score.value, score.chance) == ("rougeL", 0.5, 0)
+    with pytest.raises(ParameterError, match="'t', which has none of these metrics: acc_norm, acc, exact_match, rougeL"):
+        zero_shot._score("t", [{"doc_id": 0, "bleu": 1.0}])
 
 
 def test_a_metric_that_is_no_yes_or_no_is_refused():

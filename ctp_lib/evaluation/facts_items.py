@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ctp_lib.text.documents import Document
@@ -22,14 +22,21 @@ TASKS = {f"{relation}_{form}": (relation, form) for relation in RELATIONS for fo
 
 
 def items(name: str, documents: Iterable[Document], seed: int) -> list[dict[str, Any]]:
-    """The items of task ``name``: ``context``, ``choices``, ``label``, and ``fact``, its subject; where a passage misleads, also the ``true``
-    choice. Items of one relation and seed stand in the same order in all three forms.
+    """The items of task ``name``, as :data:`ctp_lib.evaluation.tasks.Item` has them, with ``fact``, the subject, and ``answers``; where a
+    passage misleads, also the ``true`` choice. Items of one relation and seed stand in the same order in all three forms.
     """
     relation, form = TASKS[name]
     found = []
     for four in fours(RELATIONS[relation].facts(relation, documents), seed):
         found += [_item(fact, four, form, random.Random(f"{seed} {relation} {fact.subject}")) for fact in four]
     return found
+
+
+def pairs(item: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A context and what is scored behind it, for every choice."""
+    if "text" in item:
+        return [(choice, item["text"]) for choice in item["choices"]]
+    return [(item["context"], f" {choice}") for choice in item["choices"]]
 
 
 def fours(facts: Sequence[Fact], seed: int) -> list[tuple[Fact, ...]]:
@@ -57,12 +64,13 @@ def _item(fact: Fact, four: Sequence[Fact], form: str, draw: random.Random) -> d
     relation, place = RELATIONS[fact.relation], four.index(fact)
     shift = 1 if form == "counterfactual" else 0
     told = {one.subject: four[(number + shift) % CHOICES].answer for number, one in enumerate(four)}
-    choices = [one.answer for one in four]
-    draw.shuffle(choices)
+    answers = [one.answer for one in four]
+    draw.shuffle(answers)
     stated = [relation.statement.format(subject=subject, answer=answer) for subject, answer in told.items()]
     draw.shuffle(stated)
-    passage = "" if form == "closed_book" else "\n".join(stated) + "\n\n"
-    question = relation.question.format(subject=fact.subject)
-    item = {"context": f"{passage}Question: {question}\nAnswer:", "choices": choices, "label": choices.index(told[fact.subject])}
-    true = {"true": choices.index(four[place].answer)} if shift else {}
-    return {**item, **true, "fact": fact.subject}
+    passage = "" if form == "closed_book" else "".join(f"{statement}\n\n" for statement in stated)
+    label, true = answers.index(told[fact.subject]), {"true": answers.index(fact.answer)} if shift else {}
+    asked = [passage + relation.context.format(subject=fact.subject, answer=answer) for answer in answers]
+    scored = [relation.scored.format(subject=fact.subject, answer=answer) for answer in answers]
+    texts = {"text": scored[place], "choices": asked} if relation.one_text else {"context": asked[place], "choices": answers}
+    return {**texts, "label": label, **true, "fact": fact.subject, "answers": answers}

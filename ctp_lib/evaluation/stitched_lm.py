@@ -15,12 +15,13 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.evaluation.subject import Subject
+from ctp_lib.evaluation.subject import Subject, write_on
 from ctp_lib.model.likelihood import after_prompt, frozen_head
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.text import windows
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # lm-eval's: what was asked in words, the context's tokens, the answer's
+WRITTEN = 32  # tokens, where a task does not say how many
 ALIKE = 0.75
 """Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
 
@@ -80,10 +81,22 @@ class StitchedLM(HFLM):
         return found
 
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
-        """lm-eval's own, which knows of no prompt. Raises :class:`ParameterError` for a subject that has one."""
-        if type(self._subject) is not Subject or self._subject.prompt is not None:
-            raise ParameterError("a task that writes cannot be scored behind a prompt; take tasks that score given answers")
-        return super().generate_until(requests, disable_tqdm)
+        """What the subject writes behind each context, greedily, up to one of its ``until``, or to ``max_gen_toks`` (or 32) tokens. A context
+        loses tokens at its beginning where both do not fit into the window. Raises :class:`ParameterError` for a task that draws its tokens.
+        """
+        found = []
+        for request in tqdm(requests, disable=disable_tqdm, desc="texts", unit="text", mininterval=1.0):
+            context, how = request.args
+            if how.get("do_sample") or how.get("num_beams", 1) != 1:
+                raise ParameterError("a task draws the tokens that it writes, or searches for them; take tasks that write greedily")
+            tokens = min(how.get("max_gen_toks", WRITTEN), self.max_length - 1)
+            ids = torch.tensor(self.tok_encode(context, left_truncate_len=self.max_length - tokens))
+            text = write_on(self._subject, self.tokenizer, ids, tokens)
+            until = how.get("until", [])
+            for end in filter(None, [until] if isinstance(until, str) else until):
+                text = text.partition(end)[0]
+            found.append(text)
+        return found
 
     def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
         """Questions of nearly the same length, as many at a time as there is room for; those with one answer by themselves."""

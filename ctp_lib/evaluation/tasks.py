@@ -36,6 +36,10 @@ from ctp_lib.text.facts import first_sentence, functions
 CONTEXT, ENDING = 240, 80
 """Characters of what is read, at most, and of what follows, in the continuation task; an ending has exactly as many."""
 BODY = 160  # characters of the body in the summary task
+WRITES = ("exact_match", "rougeL")
+"""Metrics of what a model writes; guessing gets nothing right."""
+METRICS = ("acc_norm", "acc", *WRITES)
+"""The first of these that a task has is taken."""
 
 Item = dict[str, Any]
 """``context``, ``choices``, ``label``; in tasks that score one text after each of four contexts, ``text`` in place of ``context``."""
@@ -53,18 +57,16 @@ def summary(documents: Iterable[Document], seed: int) -> list[Item]:
         head, _, body = document.text.partition("\n\n")
         body = body.strip()[:BODY]
         if first_sentence(document.text) and len(body) == BODY:
-            found.append((str(len(head) // 8), body, head))
+            found.append((str(len(head) // 8), f"\n\n{body}", head))
     return _fours("text", found, seed)
 
 
 def recall(documents: Iterable[Document], seed: int) -> list[Item]:
     """Choose the name, out of four of one package, after which the summary is likeliest.
 
-    Only where the two share no word, so that reading alone does not answer it; and of the second half, since prompts learn from the first.
+    Only where the two share no word, so that reading alone does not answer it.
     """
-    documents = list(documents)
-    found = functions(documents[len(documents) // 2 :])
-    return _fours("text", [(package, does, name) for does, name, package in found], seed)
+    return _fours("text", [(package, f"\n\n{does}", name) for does, name, package in functions(documents)], seed)
 
 
 MAKERS: dict[str, tuple[Callable[[Iterable[Document], int], list[Item]], str]] = {
@@ -102,7 +104,7 @@ def _configuration(name: str, data: Path, one_text: bool) -> dict[str, Any]:
         "output_type": "multiple_choice",
         **reads,
         "doc_to_choice": "choices",
-        "target_delimiter": "\n\n" if one_text else " ",
+        "target_delimiter": "" if one_text else " ",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         "metadata": {"version": 1.0},
     }
@@ -138,14 +140,14 @@ def _cut(document: Document) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One model on one task: whether each item (by lm-eval's number of it) was answered right, by ``metric``.
+    """One model on one task: whether each item (by lm-eval's number of it) was answered right, by ``metric``; for ROUGE, how much of it was.
 
     ``unit`` items in a row share their choices, and are one independent observation. ``chance`` is the share that guessing gets right.
     """
 
     task: str
     metric: str
-    correct: tuple[bool, ...]
+    correct: tuple[float, ...]
     unit: int = 1
     chance: float = 0.0
 
@@ -224,7 +226,14 @@ class _Stop(logging.Handler):
 
 
 def _score(task: str, samples: list[dict]) -> TaskScore:
-    ordered = sorted(samples, key=lambda sample: sample["doc_id"])
+    ordered = sorted(
+        (sample for sample in samples if sample.get("filter") == samples[0].get("filter")), key=lambda sample: sample["doc_id"]
+    )
+    metric = next((name for name in METRICS if name in ordered[0]), None)
+    if metric is None:
+        raise ParameterError(f"tasks.names has {task!r}, which has none of these metrics: {', '.join(METRICS)}; take another task")
+    if metric in WRITES:
+        return TaskScore(task, metric, tuple(float(sample[metric]) for sample in ordered))
     for sample in ordered:
         right, number = sample["target"], len(sample["arguments"])
         for one in right if isinstance(right, list) else [right]:
@@ -232,7 +241,6 @@ def _score(task: str, samples: list[dict]) -> TaskScore:
                 raise ParameterError(
                     f"item {sample['doc_id']} of {task}: its right answer is {one!r}, and it has {number}, counted from 0"
                 )
-    metric = "acc_norm" if "acc_norm" in ordered[0] else "acc"
     fractions = [sample[metric] for sample in ordered if sample[metric] not in (0, 1)]
     if fractions:  # as truthfulqa_mc2 has it: any share above zero would count as right
         wrong = f"tasks.names has {task!r}, whose {metric} is {fractions[0]:.3g} on an item"

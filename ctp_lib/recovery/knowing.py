@@ -74,13 +74,13 @@ def answers(lm: StitchedLM, items: Sequence[Item]) -> list[tuple[int, bool]]:
     """
     requests = []
     for item in items:
-        for choice in item["choices"]:
-            context, answer = lm._encode_pair(item["context"], f" {choice}")
+        for pair in facts_items.pairs(item):
+            context, answer = lm._encode_pair(*pair)
             if len(context) + len(answer) > lm.max_length:
                 raise ParameterError(
                     f"a passage about {item['fact']!r} does not fit into {lm.max_length} tokens; take a longer window"
                 )
-            requests.append(((item["context"], f" {choice}"), context, answer))
+            requests.append((pair, context, answer))
     found, given, first = lm._loglikelihood_tokens(requests), [], 0
     for item in items:
         own = found[first : first + len(item["choices"])]

@@ -31,11 +31,19 @@ class Fact:
 
 @dataclass(frozen=True)
 class Relation:
-    """A ``question`` about ``{subject}``, a ``statement`` of it and ``{answer}``, and what ``read``s its facts, some out of documents."""
+    """How a fact is asked: ``context``, behind which ``scored`` is scored, once with every ``{answer}`` for a ``{subject}``. ``statement`` tells
+    the fact. ``read`` takes all facts from their package, or out of documents.
+    """
 
-    question: str
+    context: str
+    scored: str
     statement: str
     read: Callable[[Iterable[Document]], list[tuple[str, str, str]]]
+
+    @property
+    def one_text(self) -> bool:
+        """Whether the same text is scored after every answer, as documentation has it; else every answer is scored after the same text."""
+        return "{answer}" in self.context
 
     def facts(self, name: str, documents: Iterable[Document]) -> list[Fact]:
         """All of them, in the order of their source."""
@@ -82,7 +90,7 @@ def _symbols(_: Iterable[Document]) -> list[tuple[str, str, str]]:
 def functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
     """What a function does, by the first sentence of its documentation, where that shares no word with the name; its name; its package."""
     found = []
-    for document in documents:
+    for document in _unlearned(documents):
         does = first_sentence(document.text)
         if does and "." in document.name and not _share_a_word(document.name, does):
             found.append((does, document.name, document.name.partition(".")[0]))
@@ -90,30 +98,41 @@ def functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
 
 
 def _libraries(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
-    """The library of a function whose own name does not name it."""
-    found = {}
-    for document in documents:
+    """Where in its library a function is, and the library, which the rest of the name does not tell."""
+    found = []
+    for document in _unlearned(documents):
         library, _, rest = document.name.partition(".")
-        name = rest.rpartition(".")[2]
-        if name and not name.startswith("_") and len(name) > 5 and library.lower() not in name.lower():
-            found.setdefault(name, set()).add(library)
-    return [(name, next(iter(libraries)), "") for name, libraries in found.items() if len(libraries) == 1]
+        if len(rest) > 5 and library.lower() not in rest.lower():
+            found.append((rest, library, ""))
+    return found
+
+
+def _unlearned(documents: Iterable[Document]) -> list[Document]:
+    """The second half, since repairs learn from the first."""
+    documents = list(documents)
+    return documents[len(documents) // 2 :]
+
+
+def _question(question: str, statement: str, read: Callable[[Iterable[Document]], list[tuple[str, str, str]]]) -> Relation:
+    return Relation(f"Question: {question}\nAnswer:", " {answer}", statement, read)
 
 
 RELATIONS = {
-    "capital": Relation("What is the capital of {subject}?", "The capital of {subject} is {answer}.", _countries("capital")),
-    "currency": Relation(
+    "capital": _question("What is the capital of {subject}?", "The capital of {subject} is {answer}.", _countries("capital")),
+    "currency": _question(
         "What is the currency of {subject}?", "The currency of {subject} is the {answer}.", _countries("currency")
     ),
-    "continent": Relation("On which continent is {subject}?", "{subject} is in {answer}.", _countries("continent")),
-    "element": Relation(
+    "continent": _question("On which continent is {subject}?", "{subject} is in {answer}.", _countries("continent")),
+    "element": _question(
         "Which element has the atomic number {subject}?", "The atomic number {subject} is that of {answer}.", _elements
     ),
-    "symbol": Relation("What is the chemical symbol of {subject}?", "The chemical symbol of {subject} is {answer}.", _symbols),
-    "function": Relation("Which function does this? {subject}", "{answer}: {subject}", functions),
-    "library": Relation("Which library has {subject}?", "{subject} is in the library {answer}.", _libraries),
+    "symbol": _question("What is the chemical symbol of {subject}?", "The chemical symbol of {subject} is {answer}.", _symbols),
+    "function": Relation("{answer}", "\n\n{subject}", "{answer}\n\n{subject}", functions),
+    "library": Relation("{answer}", ".{subject}", "{answer}.{subject}", _libraries),
 }
-"""By name. The last two are read in documents; a model that was trained on nothing else can know no others."""
+"""By name. The last two are read in documents, and asked as documents are written: a model that was trained on nothing else answers no
+questions, and can know no other facts.
+"""
 
 
 def first_sentence(text: str) -> str:
