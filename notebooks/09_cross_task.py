@@ -55,7 +55,7 @@ spec, broad = settings.tasks, settings.soft_prompt.corpus
 # This is the first item of each. A star marks the right answer.
 
 # %%
-for name, item in asking.prepare(settings).items():
+for name, item in asking.prepare(settings, settings.tasks.names, settings.tasks.items).items():
     choices = "\n".join(f"  {'*' if n == item['label'] else ' '} {choice}" for n, choice in enumerate(item["choices"]))
     print(f"--- {name}\n{item.get('context') or item['text']}\n{choices}")
 

@@ -24,9 +24,10 @@
 # and one from memory as remembered. A model answers with the likeliest of four answers. The four answers belong to four facts, so each is
 # right once, and an answer alone gives nothing away: guessing gets one in four right.
 #
-# The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. A relation votes
-# only where the uncompressed model certainly remembers more than chance. The small model of the default study has read nothing but
-# documentation.
+# The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. The last two are
+# asked in the form of documentation: after which of four names is a summary the likeliest? A relation votes only where the uncompressed
+# model certainly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know those
+# two alone.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09b_knowledge/reference.ipynb), as last recorded.
 
@@ -34,47 +35,109 @@
 model = "reference"
 
 # %%
+import pandas as pd
+
+from ctp_lib.claims import kick_audit, style
 from ctp_lib.claims import knowledge as claim
-from ctp_lib.claims import style
+from ctp_lib.claims import knowledge_figures as figures
 from ctp_lib.claims.estimate import flat
-from ctp_lib.recovery import comparison, knowing, scores
+from ctp_lib.compression import reached
+from ctp_lib.evaluation import facts_items
+from ctp_lib.recovery import auditing, comparison, knowing, scores
 from ctp_lib.results import cells
 from ctp_lib.settings import paths, study
+from ctp_lib.settings.levels import Level
 
 settings = study.load()
 margins = settings.margins
 
 # %% [markdown]
 # ## The questions
-# The first item of each relation: from memory, then against a passage. A star marks what counts as right.
+# The first item of each relation: from memory, then against a passage. A star marks the choice that counts as right.
 
 # %%
 for relation in settings.knowledge.relations:
     items = knowing.asked(settings, relation)
     for item in (items["closed_book"][0], items["counterfactual"][0]):
-        choices = ", ".join(f"{'*' if n == item['label'] else ''}{choice}" for n, choice in enumerate(item["choices"]))
-        print(f"--- {relation}\n{item['context']} {choices}\n")
+        (context, scored), *_ = facts_items.pairs(item)
+        choices = ", ".join(f"{'*' if n == item['label'] else ''}{answer}" for n, answer in enumerate(item["answers"]))
+        print(f"--- {relation}: {choices}\n{context}|{scored}\n")
 
 # %% [markdown]
 # ## Ask them
-# At every level alone, and behind repairs where notebook 11 compares those. `exact` is the share of items where the model, writing
-# greedily, would begin with the right answer.
+# At every level alone, and behind repairs where notebook 11 compares those. A level *matches* while it has at least 95 % of the uncompressed
+# model's right answers. `exact` is the share of items where the model, writing greedily, would begin with the right answer. `remembered` is
+# the share where the true answer is the likeliest although the passage says another.
 
 # %%
-rows = cells.rows(knowing.of_study(settings, model), "rows")
-table = claim.table(rows)
+asked = knowing.of_study(settings, model)
+table = claim.table(cells.rows(asked, "facts"))
 flat(table.drop(columns="above")).round(3)
 
 # %% [markdown]
-# ## Knowledge and reading
-# Up is better reading, right is better memory. Dotted lines show chance.
+# ## What could be seen
+# `change` is what compression takes from the share of right answers, and what a repair gives back. A change as large as `detected` is told
+# from none four times out of five.
 
 # %%
-style.save(claim.figure(table, settings, settings.model(model).as_it_came), paths.figures(settings, model), "5b_knowledge")
+flat(claim.changes(table)).round(3)
+
+# %% [markdown]
+# ## Knowledge and reading
+# Up is better reading, right is better memory. An arrow leads from a compressed model to the repaired one. Dotted lines show chance.
+
+# %%
+style.save(figures.arrows(table, settings, settings.model(model).as_it_came), paths.figures(settings, model), "5b_knowledge")
+
+# %% [markdown]
+# ## How far may a level go?
+# Right answers against the share of weights that was pruned (crosses: patterns such as 2:4), and against bits.
+
+# %%
+style.save(figures.by_level(table, settings), paths.figures(settings, model), "5c_matching")
+
+# %% [markdown]
+# ## Summaries
+# A documentation's own first sentence is the summary of the rest, in place of CNN/DailyMail with a judge. `right`: the right one is the
+# likeliest of four. `nats`: how unlikely each token of it is. ROUGE: how much of it the model writes.
+
+# %%
+summaries = claim.of_summaries(cells.rows(asked, "summaries"))
+flat(summaries).round(3)
+
+# %% [markdown]
+# ## Other tasks
+# Those of `knowledge.tasks`, such as LLM-KICK's own, which need a hub or your own files.
+
+# %%
+pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
+
+# %% [markdown]
+# ## Small and dense, or large and sparse?
+# The share of right answers from memory beyond a smaller model of the family (`knowledge.smaller`), at the levels that take no more bytes.
+
+# %%
+smaller, beside = knowing.smaller(settings, model), {}
+if smaller:
+    stored = {level: reached.obtain(settings, model, Level.parse(level))["reached"]["stored_bytes"] for level in settings.knowledge.levels}
+    levels = claim.no_larger(stored, smaller["stored_bytes"])
+    found = claim.beside_smaller(table, smaller["facts"])
+    beside = {level: found[level] for level in levels if level in found}
+    print(f"{smaller['cell']['model']}: {smaller['stored_bytes']:,} bytes")
+    print(*(f"{level}: {stored[level]:,} bytes, {found.mean:+.3f}" for level, found in beside.items()), sep="\n")
+
+# %% [markdown]
+# ## An audit of the released metrics
+# LLM-KICK's released code counts something beside the answers. Here are the same answers by its rules, and counted exactly.
+
+# %%
+audited = auditing.of_study(settings, model)
+print(kick_audit.told(audited))
+kick_audit.table(audited).round(3)
 
 # %% [markdown]
 # ## Verdicts
-# A level *matches* while it has at least 95 % of the uncompressed model's right answers. These relations vote:
+# These relations vote:
 
 # %%
 print(", ".join(claim.known(table)) or "no relation")
@@ -83,6 +146,6 @@ print(", ".join(claim.known(table)) or "no relation")
 prompted = cells.rows(comparison.of_study(settings, model, [claim.PROMPT.name]))
 none = cells.rows(scores.of_study(settings, model, []))
 gains = claim.gains(prompted, none, settings.soft_prompt.corpus)
-for verdict in claim.verdicts(table, gains, margins.accuracy, margins.nats):
+for verdict in claim.verdicts(table, gains, margins.accuracy, margins.nats, beside):
     verdict.write(settings, model)
     print(verdict, "\n")

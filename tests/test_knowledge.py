@@ -10,7 +10,7 @@ import torch
 from test_estimate import row
 
 from ctp_lib.claims import knowledge as claim
-from ctp_lib.evaluation import facts_items
+from ctp_lib.evaluation import answering, facts_items
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import token_nll
@@ -32,8 +32,8 @@ def test_an_answer_is_the_likeliest_and_exact_if_greedy_writing_begins_with_it(s
     bench = Bench(settings, "own", Level.parse("3bit"))
     items = knowing.asked(settings, "continent")["in_context"]
     lm = StitchedLM(Subject(bench.network), bench.tokenizer, max_length=500, tokens_at_once=512)
-    found = knowing.answers(lm, items)
-    for item, (likeliest, exact) in zip(items, found, strict=True):
+    found = answering.likelihoods(lm, items)
+    for item, choices in zip(items, found, strict=True):
         nll, greedy = [], []
         for pair in facts_items.pairs(item):
             context, answer = lm._encode_pair(*pair)
@@ -41,19 +41,22 @@ def test_an_answer_is_the_likeliest_and_exact_if_greedy_writing_begins_with_it(s
             nll.append(token_nll(bench.network, ids)[0, -len(answer) :].sum().item())
             predicted = bench.network(input_ids=ids).logits[0, -len(answer) - 1 : -1].argmax(-1)
             greedy.append(predicted.tolist() == answer)
-        assert likeliest == int(np.argmin(nll)) and exact == greedy[item["label"]]
+        assert [-one.likelihood for one in choices] == pytest.approx(nll, abs=1e-3)
+        assert answering.likeliest(choices) == int(np.argmin(nll)) and [one.greedy for one in choices] == greedy
 
 
 def test_a_passage_that_does_not_fit_is_refused(settings):
     bench = Bench(settings, "own", Level.parse("3bit"))
     lm = StitchedLM(Subject(bench.network), bench.tokenizer, max_length=20, tokens_at_once=512)
     with pytest.raises(ParameterError, match="a passage about '.*' does not fit into 20 tokens; take a longer window"):
-        knowing.answers(lm, knowing.asked(settings, "continent")["in_context"])
+        answering.likelihoods(lm, knowing.asked(settings, "continent")["in_context"])
 
 
 def test_items_are_counted_by_hand():
     items = [{"label": 0, "true": 1}, {"label": 1, "true": 2}, {"label": 2, "true": 0}, {"label": 3, "true": 1}] * 2
-    found = knowing._counted(items, [(0, True), (2, False), (2, False), (3, True), (0, False), (0, False), (0, False), (1, False)])
+    given = [(0, True), (2, False), (2, False), (3, True), (0, False), (0, False), (0, False), (1, False)]
+    choices = [[answering.Choice(-1.0 * (n != one), 1, exact and n == one) for n in range(4)] for one, exact in given]
+    found = knowing.counted(items, choices)
     assert found["units"] == [0.75, 0.25] and found["value"] == 0.5 and found["n"] == 8
     assert found["exact"] == 0.25 and found["remembered"] == 3 / 8 and found["chance"] == 0.25
 
@@ -66,8 +69,9 @@ def test_a_cell_is_of_what_the_comparison_found_best(settings, monkeypatch):
         ("3bit", "none"),
         ("3bit", "soft_prompt"),
     ]
-    assert {(one["form"], one["n"]) for one in cells[-1]["rows"]} == {(form, 8) for form in facts_items.FORMS}
-    monkeypatch.setattr(knowing, "_asked", lambda *_: pytest.fail("asked twice"))
+    assert {(one["form"], one["n"]) for one in cells[-1]["facts"]} == {(form, 8) for form in facts_items.FORMS}
+    assert [len(cell["summaries"]) for cell in cells] == [1] * 4 and cells[0]["stored_bytes"] > cells[2]["stored_bytes"] > 0
+    monkeypatch.setattr(knowing, "counted", lambda *_: pytest.fail("asked twice"))
     assert knowing.of_study(settings, "own") == cells
     best = comparison.best_size(comparison.obtain(settings, "own", Level.parse("3bit"), "soft_prompt")["perplexity"])
     monkeypatch.undo()

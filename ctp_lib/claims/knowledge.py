@@ -4,22 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import seaborn
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
-from ctp_lib.claims import style
 from ctp_lib.claims.estimate import Estimate, gain, mean, of_runs, ratio
 from ctp_lib.claims.verdict import Part, Verdict, judge
+from ctp_lib.evaluation.summaries import ROUGE
 from ctp_lib.recovery import comparison
-from ctp_lib.recovery.base import registry
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.study import Study
 
 MATCHES = 0.95
 """A level *matches* while it has this share of the uncompressed model's right answers (LLM-KICK, section 3)."""
+DETECTED = 2.8
+"""Times the standard error: an effect as large is told from none four times out of five, by a 95 % interval."""
 NOTEBOOK = "09b_knowledge"
 Table = pd.DataFrame
 
@@ -43,7 +40,55 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
             "remembered": sum(remembered) / len(remembered) if remembered else float("nan"),
             "n": runs[0]["n"],
         }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["relation", "form", "level", "method"])
+    return _matched(pd.DataFrame.from_dict(found, orient="index").rename_axis(["relation", "form", "level", "method"]))
+
+
+def _matched(table: Table) -> Table:
+    """``matches``: whether a row has 95 % of the right answers that the uncompressed model has alone, by an interval of its own."""
+    found = []
+    for (relation, form, _, _), row in table.iterrows():
+        low, high = (row.accuracy - MATCHES * table.accuracy[relation, form, "full", NONE.name]).interval()
+        found.append("yes" if low > 0 else "no" if high <= 0 else "undecided")
+    return table.assign(matches=found)
+
+
+def changes(table: Table) -> Table:
+    """What each level takes from the accuracy of the uncompressed model, and each repair gives back of it, over the relations that vote (else
+    over all): one row per (form, level, method), ``change``, and ``detected``, the least change that would have been told from none.
+    """
+    means, found = over_relations(table, known(table) or list(table.index.unique("relation"))), {}
+    for form, level, method in means.index:
+        if (level, method) != ("full", NONE.name):
+            before = (form, "full", NONE.name) if method == NONE.name else (form, level, NONE.name)
+            change = means.accuracy[form, level, method] - means.accuracy[before]
+            found[form, level, method] = {"change": change, "detected": DETECTED * change.stderr}
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["form", "level", "method"])
+
+
+def of_summaries(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """One row per (level, method): the share of ``right`` summaries (by chance one in four), ``nats`` a token of the right one, and ROUGE."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["level"], row["method"]), []).append(row)
+    found = {}
+    for key, runs in groups.items():
+        seeds = f"seeds of {key[1]}, {[run['seed'] for run in runs]}" if runs[0]["trainable_parameters"] else None
+        found[key] = {
+            name: of_runs([run[name] for run in runs], "facts of summary" if name == "right" else "summaries", seeds)
+            for name in ("right", "nats", *ROUGE)
+        }
+    return pd.DataFrame(found.values(), index=pd.MultiIndex.from_tuples(found, names=["level", "method"]))
+
+
+def beside_smaller(table: Table, smaller: Iterable[Mapping[str, Any]]) -> dict[str, Estimate]:
+    """How many more of the facts that vote the model knows at each level than the ``smaller`` one does uncompressed, as a share of them."""
+    rows, relations = list(smaller), known(table)
+    if not rows or not relations:
+        return {}
+    asked = [row for row in rows if row["form"] == "closed_book" and row["relation"] in relations]
+    small = mean([of_runs([row["units"]], f"facts of {row['relation']}", None) for row in asked])
+    own = over_relations(table, relations).accuracy.xs(("closed_book", NONE.name), level=("form", "method"))
+    return {level: accuracy - small for level, accuracy in own.items()}
 
 
 def known(table: Table) -> list[str]:
@@ -70,8 +115,12 @@ def gains(prompted: Iterable[Mapping[str, Any]], none: Iterable[Mapping[str, Any
     return {level: gain([row for row in rows if row["point"] == best[level]], [alone[level]]) for level, rows in found.items()}
 
 
-def verdicts(table: Table, gains: Mapping[str, Estimate], margin: float, nats: float) -> list[Verdict]:
-    """What LLM-KICK says, and whether a prompt restores knowledge. ``gains`` are those of a prompt in NLL, by level."""
+def verdicts(
+    table: Table, gains: Mapping[str, Estimate], margin: float, nats: float, beside: Mapping[str, Estimate] | None = None
+) -> list[Verdict]:
+    """What LLM-KICK says, and whether a prompt restores knowledge. ``gains`` are those of a prompt in NLL, by level; ``beside``: how much more
+    is known than by a smaller model, at the levels that take no more bytes.
+    """
     means = over_relations(table, known(table)) if known(table) else None
     return [
         _falls_first(means, margin),
@@ -79,6 +128,7 @@ def verdicts(table: Table, gains: Mapping[str, Estimate], margin: float, nats: f
         _patterns_fail(means),
         _reading_survives(means),
         _restores(means, gains, margin, nats),
+        _beats_smaller(beside or {}, margin),
     ]
 
 
@@ -148,32 +198,18 @@ def _restores(means: pd.DataFrame | None, gains: Mapping[str, Estimate], margin:
     return _told("K5", says, parts, "Restores fluency", "does not", f"change in closed-book accuracy: {shown or 'not measured'}")
 
 
-def figure(table: Table, settings: Study, uncompressed: str) -> Figure:
-    """Knowledge across, reading upwards, a panel per relation: a point a level; an arrow leads from a compressed model to the repaired one."""
-    style.use()
-    relations = list(table.index.unique("relation"))
-    figure, axes = plt.subplots(1, len(relations), figsize=(6.2 * len(relations) + 1.5, 5.2), squeeze=False, layout="constrained")
-    shown = table.assign(value=[found.mean for found in table.accuracy]).value
-    for axis, relation in zip(axes[0], relations, strict=True):
-        points = pd.DataFrame({form: shown[relation, form] for form in ("closed_book", "in_context")})
-        for (level, method), point in points.iterrows():
-            own, place = registry(settings).get(method), (point.closed_book, point.in_context)
-            if method != NONE.name:
-                alone = points.loc[level, NONE.name]
-                arrow = {"arrowstyle": "->", "color": own.colour, "lw": 1.6}
-                axis.annotate("", place, xytext=(alone.closed_book, alone.in_context), arrowprops=arrow)
-                axis.plot(*place, "o", color=own.colour, markersize=5, label=own.label.removeprefix("compressed + "))
-                continue
-            colour = style.UNCOMPRESSED if level == "full" else NONE.colour
-            axis.plot(*place, "s" if level == "full" else "o", color=colour)
-            said = uncompressed if level == "full" else level
-            axis.annotate(said, place, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
-        axis.axvline(0.25, color=style.NEUTRAL, linestyle=":", linewidth=1)
-        axis.axhline(0.25, color=style.NEUTRAL, linestyle=":", linewidth=1)
-        axis.set(title=relation, xlabel="from memory: share of right answers", ylabel="from a passage: share of right answers")
-        axis.margins(0.15)
-    handles = dict(reversed(list(zip(*axes[0][-1].get_legend_handles_labels()[::-1], strict=True))))
-    if handles:
-        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=4)
-    seaborn.despine(figure)
-    return figure
+def _beats_smaller(beside: Mapping[str, Estimate], margin: float) -> Verdict:
+    part = judge("the pruned model knows more", beside, margin, "of the items")
+    return _told(
+        "K6", "a large pruned model knows more than a small dense one that takes as many bytes", [part], "Knows more", "does not"
+    )
+
+
+def no_larger(stored: Mapping[str, int], bytes_of_smaller: int) -> list[str]:
+    """Of each compression method, the mildest pruned level that takes no more bytes than the smaller model; ``stored`` are bytes by level."""
+    found: dict[str, str] = {}
+    for name, size in stored.items():
+        level = Level.parse(name)
+        if level.family == "pruned" and size <= bytes_of_smaller and size > stored.get(found.get(level.method, ""), 0):
+            found[level.method] = name
+    return list(found.values())

@@ -29,7 +29,8 @@ ROWS = {
     "C8": ["comparison/{}"], "C9": ["cost/{}.json"], "C11": ["another_model/{}.json"], "C12": ["nearest_tokens/{}.json"],
     "repair": ["scores/{}"],
     "DePT": ["comparison/{}"], "EoRA": ["comparison/{}", "scores/{}"], "DSnoT": ["scores/{}"], "IDP": ["each_input/{}.json"],
-    **{f"K{number}": ["knowledge/{}"] for number in (1, 2, 3, 4)}, "K5": ["knowledge/{}", "comparison/{}"],
+    **{f"K{number}": ["knowledge/{}"] for number in (1, 2, 3, 4)},
+    "K5": ["knowledge/{}", "comparison/{}"], "K6": ["knowledge/{}", "compression/{}"],
 }  # fmt: skip
 """The files under a study's results, by a model's name, whose rows a claim is judged by."""
 

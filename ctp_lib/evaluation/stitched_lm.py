@@ -89,14 +89,17 @@ class StitchedLM(HFLM):
             context, how = request.args
             if how.get("do_sample") or how.get("num_beams", 1) != 1:
                 raise ParameterError("a task draws the tokens that it writes, or searches for them; take tasks that write greedily")
-            tokens = min(how.get("max_gen_toks", WRITTEN), self.max_length - 1)
-            ids = torch.tensor(self.tok_encode(context, left_truncate_len=self.max_length - tokens))
-            text = write_on(self._subject, self.tokenizer, ids, tokens)
+            text = self.write(context, min(how.get("max_gen_toks", WRITTEN), self.max_length - 1))
             until = how.get("until", [])
             for end in filter(None, [until] if isinstance(until, str) else until):
                 text = text.partition(end)[0]
             found.append(text)
         return found
+
+    def write(self, context: str, tokens: int) -> str:
+        """The ``tokens`` tokens at most that the subject writes behind ``context``, greedily."""
+        ids = torch.tensor(self.tok_encode(context, left_truncate_len=self.max_length - tokens))
+        return write_on(self._subject, self.tokenizer, ids, tokens)
 
     def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
         """Questions of nearly the same length, as many at a time as there is room for; those with one answer by themselves."""

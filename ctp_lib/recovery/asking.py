@@ -1,8 +1,9 @@
 """Zero-shot tasks, with and without what repairs: the same items in the same window."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from ctp_lib.evaluation import tasks
+from ctp_lib.evaluation import llm_kick, tasks
 from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.model import loading
 from ctp_lib.recovery.base import Learned
@@ -12,26 +13,33 @@ from ctp_lib.settings.study import Study
 from ctp_lib.text.documents import documents
 
 
-def prepare(settings: Study) -> dict[str, tasks.Item]:
-    """Write those tasks of the study that are made from documentation; the first item of each."""
-    spec, corpus = settings.tasks, settings.soft_prompt.corpus
-    found = {}
-    for name in spec.names:
+def prepare(settings: Study, names: Sequence[str], items: int) -> dict[str, tasks.Item]:
+    """Write those of the tasks ``names`` that lm-eval does not have; the first item of each that is made from documentation."""
+    corpus, found = settings.soft_prompt.corpus, {}
+    for name in names:
         if name in tasks.MAKERS:
             read = documents(paths.corpora(settings), corpus, tasks.MAKERS[name][1])
-            found[name] = tasks.write(name, read, paths.tasks(settings), items=spec.items, seed=settings.seed)
+            found[name] = tasks.write(name, read, paths.tasks(settings), items=items, seed=settings.seed)
+        elif name in llm_kick.TASKS:
+            llm_kick.write(name, paths.tasks(settings))
     return found
 
 
-def ask(bench: Bench, learned: Learned, **fields: Any) -> list[dict[str, Any]]:
-    """Put ``learned`` on the network and ask every task of the study: a row a task, by the names of ``tasks.csv``.
+def scores(bench: Bench, learned: Learned, names: Sequence[str], items: int) -> list[tasks.TaskScore]:
+    """Put ``learned`` on the network and ask ``items`` items of every task, at most.
 
     The window is the model's context less the longest prompt of the study, for everything alike: a prompt's positions come on top.
     """
-    spec = bench.study.tasks
-    folders = [paths.tasks(bench.study), *([bench.study.root / spec.folder] if spec.folder else [])]
-    window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
-    sizes = {"max_length": window, "tokens_at_once": TOKENS_AT_ONCE[bench.network.device.type], "limit": spec.items}
+    settings = bench.study
+    folders = [paths.tasks(settings), *([settings.root / settings.tasks.folder] if settings.tasks.folder else [])]
+    window = loading.context(bench.network) - settings.soft_prompt.prompt_tokens
+    sizes = {"max_length": window, "tokens_at_once": TOKENS_AT_ONCE[bench.network.device.type], "limit": items}
     with learned.on(bench.network) as subject:
-        found = tasks.evaluate(subject, bench.tokenizer, spec.names, folders, **sizes)
+        return tasks.evaluate(subject, bench.tokenizer, names, folders, **sizes)
+
+
+def ask(bench: Bench, learned: Learned, **fields: Any) -> list[dict[str, Any]]:
+    """The tasks of the study, asked behind ``learned``: a row a task, by the names of ``tasks.csv``."""
+    spec = bench.study.tasks
+    found = scores(bench, learned, spec.names, spec.items)
     return [{"level": str(bench.level), "method": learned.method, **fields, **score.record()} for score in found]

@@ -210,7 +210,7 @@ class Contest:
         cells.write_cost(settings, paths.compared(settings, bench.model, bench.level, self.method) / "latency", about, costs)
         if not self._asked:
             return []
-        asking.prepare(settings)
+        asking.prepare(settings, settings.tasks.names, settings.tasks.items)
         seed = settings.comparison.seeds[0]
         return asking.ask(bench, learned, point=point, seed=seed, trained_at_level=str(bench.level))
 

@@ -2,17 +2,20 @@
 
 import functools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctp_lib.evaluation import facts_items
+from ctp_lib.compression import reached
+from ctp_lib.evaluation import facts_items, summaries
+from ctp_lib.evaluation.answering import Choice, Item, likeliest, likelihoods
 from ctp_lib.evaluation.facts_items import CHOICES, FORMS
 from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.evaluation.stitched_lm import StitchedLM
+from ctp_lib.evaluation.subject import Subject
 from ctp_lib.evaluation.tasks import TaskScore
 from ctp_lib.model import loading
-from ctp_lib.recovery import comparison
+from ctp_lib.recovery import asking, comparison
 from ctp_lib.recovery.base import Learned, registry
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
@@ -22,8 +25,6 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
 from ctp_lib.text.documents import documents
-
-Item = Mapping[str, Any]
 
 
 def of_study(settings: Study, model: str) -> list[dict[str, Any]]:
@@ -36,21 +37,60 @@ def of_study(settings: Study, model: str) -> list[dict[str, Any]]:
 
 
 def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, Any]:
-    """The cell of ``method`` at ``level``: one row per relation, form and seed. It is made if it is not there."""
-    bench, path = Bench(settings, model, level), paths.knowledge(settings, model, level, method)
+    """The cell of ``method`` at ``level``: ``facts``, a row per relation, form and seed; ``summaries``, a row a seed; ``tasks``. It is made if
+    it is not there.
+    """
+    bench = Bench(settings, model, level)
     subject = bench.lesson(NONE.name, settings.seed).identity
     if method != NONE.name:
         subject = comparison.obtain(settings, model, level, method)["identity"]
+    return _obtain(bench, method, paths.knowledge(settings, model, level, method), subject)
+
+
+def smaller(settings: Study, model: str) -> dict[str, Any] | None:
+    """The cell of the smaller model that ``model`` is compared with, uncompressed, and its ``stored_bytes``; None where there is none."""
+    if model not in settings.knowledge.smaller:
+        return None
+    bench = Bench(settings, settings.knowledge.smaller[model], Level())
+    path, subject = paths.knowledge(settings, model, Level(), "smaller"), bench.lesson(NONE.name, settings.seed).identity
+    return _obtain(bench, NONE.name, path, subject)
+
+
+def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, Any]:
+    settings, spec = bench.study, bench.study.knowledge
     wanted = {
         "subject": digests.short(subject),
-        "knowledge": {"items": settings.knowledge.items, "relations": settings.knowledge.relations, "seed": settings.seed},
-        "documents": digests.content(paths.corpora(settings) / settings.soft_prompt.corpus / "train.jsonl.gz"),
+        "knowledge": {"items": spec.items, "written": spec.written, "relations": spec.relations, "tasks": spec.tasks},
+        "seed": settings.seed,
+        "documents": [
+            digests.content(paths.corpora(settings) / settings.soft_prompt.corpus / f"{part}.jsonl.gz")
+            for part in ("train", "test")
+        ],
         "code": digests.code([registry(settings).file(method), Path(__file__)]),
     }
     if (known := cells.known(path, wanted)) is not None:
         return known
-    rows = [row for seed, learned in _learned(bench, method) for row in _asked(bench, learned, seed)]
-    return cells.write(path, {"model": model, "level": str(level), "method": method}, identity=wanted, rows=rows)
+    asking.prepare(settings, spec.tasks, spec.items)
+    made: dict[str, list[dict[str, Any]]] = {"facts": [], "summaries": [], "tasks": []}
+    for seed, learned in _learned(bench, method):
+        about = {"seed": seed, "trainable_parameters": learned.parameters}
+        with learned.on(bench.network) as network:
+            lm = harness(bench, network)
+            made["facts"] += [{**about, **row} for relation in spec.relations for row in _facts(lm, settings, relation)]
+            if texts := asked_to_summarise(settings):
+                made["summaries"].append({**about, **summaries.scored(lm, texts)})
+        if spec.tasks:
+            scores = asking.scores(bench, learned, spec.tasks, spec.items)
+            made["tasks"] += [{**about, **score.record()} for score in scores]
+    stored = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
+    cell = {"model": bench.model, "level": str(bench.level), "method": method}
+    return cells.write(path, cell, identity=wanted, stored_bytes=stored, **made)
+
+
+def harness(bench: Bench, subject: Subject) -> StitchedLM:
+    """What asks the subject; its window leaves room for the study's prompt, with and without one."""
+    window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
+    return StitchedLM(subject, bench.tokenizer, max_length=window, tokens_at_once=TOKENS_AT_ONCE[bench.network.device.type])
 
 
 def asked(settings: Study, relation: str) -> dict[str, list[dict[str, Any]]]:
@@ -62,32 +102,17 @@ def asked(settings: Study, relation: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def asked_to_summarise(settings: Study) -> list[dict[str, Any]]:
+    """Texts whose summary is asked for; none where the corpus is no documentation."""
+    corpus, most = settings.soft_prompt.corpus, settings.knowledge.written // CHOICES * CHOICES
+    if settings.corpora.sources[corpus].packages is None:
+        return []
+    return summaries.items(documents(paths.corpora(settings), corpus, "test"), settings.seed)[:most]
+
+
 @functools.cache
 def _items(task: str, folder: Path, corpus: str, seed: int) -> list[dict[str, Any]]:
     return facts_items.items(task, documents(folder, corpus, "train"), seed)
-
-
-def answers(lm: StitchedLM, items: Sequence[Item]) -> list[tuple[int, bool]]:
-    """The choice of each item that is likeliest behind its context, and whether the model, writing greedily, would begin with the right one.
-
-    Raises :class:`ParameterError` where an item does not fit into the model's window.
-    """
-    requests = []
-    for item in items:
-        for pair in facts_items.pairs(item):
-            context, answer = lm._encode_pair(*pair)
-            if len(context) + len(answer) > lm.max_length:
-                raise ParameterError(
-                    f"a passage about {item['fact']!r} does not fit into {lm.max_length} tokens; take a longer window"
-                )
-            requests.append((pair, context, answer))
-    found, given, first = lm._loglikelihood_tokens(requests), [], 0
-    for item in items:
-        own = found[first : first + len(item["choices"])]
-        first += len(own)
-        likeliest = max(range(len(own)), key=lambda choice: own[choice][0])
-        given.append((likeliest, own[item["label"]][1]))
-    return given
 
 
 def _learned(bench: Bench, method: str) -> list[tuple[int, Learned]]:
@@ -100,27 +125,26 @@ def _learned(bench: Bench, method: str) -> list[tuple[int, Learned]]:
     return [(seed, contest.learned(point, rate, seed)) for seed, rate in best.items()]
 
 
-def _asked(bench: Bench, learned: Learned, seed: int) -> list[dict[str, Any]]:
-    settings, rows = bench.study, []
-    window = loading.context(bench.network) - settings.soft_prompt.prompt_tokens
-    with learned.on(bench.network) as subject:
-        lm = StitchedLM(subject, bench.tokenizer, max_length=window, tokens_at_once=TOKENS_AT_ONCE[bench.network.device.type])
-        for relation in settings.knowledge.relations:
-            for form, items in asked(settings, relation).items():
-                about = {"relation": relation, "form": form, "seed": seed, "trainable_parameters": learned.parameters}
-                rows.append(about | _counted(items, answers(lm, items)))
-    return rows
+def _facts(lm: StitchedLM, settings: Study, relation: str) -> list[dict[str, Any]]:
+    return [
+        {"relation": relation, "form": form, **counted(items, likelihoods(lm, items))}
+        for form, items in asked(settings, relation).items()
+    ]
 
 
-def _counted(items: Sequence[Item], given: Sequence[tuple[int, bool]]) -> dict[str, Any]:
-    """Shares of the items, and ``units``: of each four facts that share their answers, the share that was answered right."""
-    right = tuple(choice == item["label"] for item, (choice, _) in zip(items, given, strict=True))
-    score = TaskScore("facts", "acc", right, CHOICES, 1 / CHOICES)
-    remembered = [choice == item["true"] for item, (choice, _) in zip(items, given, strict=True) if "true" in item]
+def counted(items: Sequence[Item], found: Sequence[Sequence[Choice]]) -> dict[str, Any]:
+    """Shares of the items, and ``units``: of each four facts that share their answers, the share that was answered right. ``exact``: greedy
+    writing begins with the right answer. ``remembered``: the true answer is the likeliest, though the passage says another.
+    """
+    given = [likeliest(choices) for choices in found]
+    score = TaskScore(
+        "facts", "acc", tuple(one == item["label"] for item, one in zip(items, given, strict=True)), CHOICES, 1 / CHOICES
+    )
+    remembered = [one == item["true"] for item, one in zip(items, given, strict=True) if "true" in item]
     return {
         "n": len(items),
         "value": score.value,
-        "exact": statistics.fmean(exact for _, exact in given),
+        "exact": statistics.fmean(choices[item["label"]].greedy for item, choices in zip(items, found, strict=True)),
         "remembered": statistics.fmean(remembered) if remembered else None,
         "chance": score.chance,
         "units": list(score.units),

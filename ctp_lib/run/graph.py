@@ -73,8 +73,8 @@ def _reads(settings: Study) -> list[str]:
 
 
 def models_asked(settings: Study) -> list[str]:
-    """The study's models, and those that another model's prompt is tried on, each once."""
-    return list(dict.fromkeys([*settings.study.models, *settings.others]))
+    """The study's models, those that another model's prompt is tried on, and those that are compared as smaller ones, each once."""
+    return list(dict.fromkeys([*settings.study.models, *settings.others, *settings.knowledge.smaller.values()]))
 
 
 def own_texts(settings: Study) -> list[str]:

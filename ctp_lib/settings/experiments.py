@@ -71,12 +71,19 @@ class TasksSpec:
 class KnowledgeSpec:
     """Facts of these ``relations`` (:mod:`ctp_lib.text.facts`), ``items`` of each at most, asked at these ``levels``, and at those that repairs
     are compared at also behind these repairs (``methods``).
+
+    ``written``: so many texts are written to be compared with the right ones, in summaries and in the audit of LLM-KICK's metrics. ``tasks`` are
+    asked beside the facts, by lm-eval's names or those of :mod:`ctp_lib.evaluation.llm_kick`. ``smaller``: for a model, a smaller one of its
+    family, with which its pruned levels are compared.
     """
 
     relations: Annotated[tuple[str, ...], only(bool, "one relation or more")]
     items: Annotated[int, Field(ge=8)]
+    written: Annotated[int, Field(ge=8)]
     levels: tuple[str, ...]
     methods: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    smaller: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(**SPEC)

@@ -105,8 +105,9 @@ class Study:
             yield f"{section}.corpus", [getattr(self, section).corpus], self.study.corpora
         yield "another_model.pairs", [pair.model for pair in self.another_model.pairs], self.study.models
         yield "another_model.pairs", self.others, self.models
-        yield "knowledge.levels", self.knowledge.levels, list(map(str, self.compressed))
         yield "knowledge.methods", self.knowledge.methods, self.comparison.repairs
+        yield "knowledge.smaller", self.knowledge.smaller, self.study.models
+        yield "knowledge.smaller", self.knowledge.smaller.values(), self.models
         for section in ("cross_dataset", "tasks", "comparison", "another_model"):
             yield f"{section}.levels", getattr(self, section).levels, self.study.levels
         for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
@@ -124,8 +125,9 @@ class Study:
 
     @property
     def compressed(self) -> list[Level]:
-        """All levels that a model is compressed to: those, and what other methods of compression make of it for comparison."""
-        return [Level.parse(level) for level in dict.fromkeys([*self.study.levels, *self.comparison.compressors])]
+        """All levels that a model is compressed to: those, what other methods make of it for comparison, and those that are asked for facts."""
+        found = [*self.study.levels, *self.comparison.compressors, *self.knowledge.levels]
+        return [Level.parse(level) for level in dict.fromkeys(found)]
 
     @property
     def compared(self) -> list[tuple[Level, str]]:

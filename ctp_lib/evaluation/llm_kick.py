@@ -1,0 +1,59 @@
+"""LLM-KICK's own data sets that lm-eval lacks, as its tasks: FreebaseQA, and TriviaQA with the evidence at hand (Jaiswal et al. 2023).
+
+lm-eval has the others by name: ``triviaqa`` (closed book), ``mmlu_...`` (by likelihood) and ``cnn_dailymail_abisee`` (ROUGE). Departures from
+the released code: FreebaseQA is asked on its evaluation split; an answer counts where it is what was written up to the end of the sentence,
+by lm-eval's exact match; summaries are written greedily, and no model judges them. As there, 3,072 characters of evidence are read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+_ALIASES = (
+    "{% set found = [] %}{% for answers in Parses['Answers'] %}{% for names in answers['AnswersName'] %}{% for name in names %}"
+    "{% set _ = found.append(name) %}{% endfor %}{% endfor %}{% endfor %}{{ found }}"
+)
+
+
+def _task(name: str, **fields: Any) -> dict[str, Any]:
+    written = {"until": ["\n", ".", ","], "do_sample": False, "max_gen_toks": 32}
+    exact = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
+    return {
+        "task": name,
+        "output_type": "generate_until",
+        "generation_kwargs": written,
+        "filter_list": [{"name": "bare", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
+        "metric_list": [{**exact, "ignore_case": True, "ignore_punctuation": True}],
+        "metadata": {"version": 1.0},
+        **fields,
+    }
+
+
+TASKS = {
+    "freebaseqa": _task(
+        "freebaseqa",
+        dataset_path="microsoft/freebase_qa",
+        dataset_kwargs={"revision": "refs/convert/parquet"},
+        test_split="test",  # FreebaseQA-eval
+        doc_to_text="Question: {{RawQuestion}}\nAnswer:",
+        doc_to_target=_ALIASES,
+    ),
+    "triviaqa_in_context": _task(
+        "triviaqa_in_context",
+        dataset_path="mandarjoshi/trivia_qa",
+        dataset_name="rc",
+        test_split="validation",
+        doc_to_text="{{ (search_results.search_context + entity_pages.wiki_context) | join('\n') | truncate(3072, True, '', 0) }}\n\n"
+        "Question: {{question}}\nAnswer:",
+        doc_to_target="{{answer.aliases}}",
+    ),
+}
+"""By name, in lm-eval's words."""
+
+
+def write(name: str, folder: Path) -> None:
+    """Write the task's YAML."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(TASKS[name], file)
