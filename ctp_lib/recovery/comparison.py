@@ -106,6 +106,11 @@ class Contest:
         """Its sizes and rates."""
         return self.bench.study.comparison.repairs[self.method]
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its own, or the comparison's."""
+        return self.repair.seeds or self.bench.study.comparison.seeds
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the cell depends on."""
@@ -114,7 +119,7 @@ class Contest:
         lessons = [
             self.bench.lesson(self.method, seed, sized(settings, self.method, size, rate)).identity
             for size in self.repair.sizes.values()
-            for seed in spec.seeds
+            for seed in self.seeds
         ]
         return {
             "lessons": digests.short(lessons),
@@ -137,7 +142,7 @@ class Contest:
         if self.repair.rates:
 
             def validation_nll(rate: float) -> float:
-                swept.append({"point": first, "learning_rate": rate, **self._learned(first, rate, spec.seeds[0])[1]})
+                swept.append({"point": first, "learning_rate": rate, **self._learned(first, rate, self.seeds[0])[1]})
                 return swept[-1]["validation_nll"]
 
             found = sweep(self.repair.rates, validation_nll, spec.further_rates)
@@ -145,7 +150,7 @@ class Contest:
             at_edge = best in (min(found), max(found))
         rows, learned_first = [], {}
         for point in self.repair.sizes:
-            for seed in spec.seeds:
+            for seed in self.seeds:
                 learned, told = self._learned(point, best, seed)
                 about = {"point": point, "learning_rate": best, "seed": seed, "at_edge": at_edge, "swept": point == first, **told}
                 taught = {"trained_on": self.bench.study.soft_prompt.corpus, "trained_at_level": str(self.bench.level)}
@@ -211,7 +216,7 @@ class Contest:
         if not self._asked:
             return []
         asking.prepare(settings, settings.tasks.names, settings.tasks.items)
-        seed = settings.comparison.seeds[0]
+        seed = self.seeds[0]
         return asking.ask(bench, learned, point=point, seed=seed, trained_at_level=str(bench.level))
 
 

@@ -41,7 +41,7 @@ def pool(bench: Bench, seed: int, reads: int) -> dict[str, Tensor]:
 def _prompts(bench: Bench, seed: int) -> Iterator[tuple[str, Tensor]]:
     settings, level = bench.study, str(bench.level)
     yield "its own", bench.learned(PROMPT.name, seed).vectors
-    contest, seeds = comparison.Contest(bench, PROMPT.name), settings.comparison.seeds
+    contest = comparison.Contest(bench, PROMPT.name)
     rows = (
         comparison.obtain(settings, bench.model, bench.level, PROMPT.name)["perplexity"]
         if level in settings.comparison.levels
@@ -49,7 +49,7 @@ def _prompts(bench: Bench, seed: int) -> Iterator[tuple[str, Tensor]]:
     )
     for point, rate in dict.fromkeys((row["point"], row["learning_rate"]) for row in rows):
         if contest.goal(point, rate, 0) != paths.learned(settings, bench.model, bench.level, PROMPT.name, 0):
-            yield point, contest.learned(point, rate, seed if seed in seeds else seeds[0]).vectors
+            yield point, contest.learned(point, rate, seed if seed in contest.seeds else contest.seeds[0]).vectors
     direct, others = settings.cross_dataset, [name for name in settings.corpora.sources if name != settings.soft_prompt.corpus]
     for corpus in others if level in direct.levels else []:
         drawn = seed if seed in direct.seeds else direct.seeds[0]

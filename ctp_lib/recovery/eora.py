@@ -31,7 +31,7 @@ class EoraSpec:
 class Eora(Method):
     """Every matrix that was compressed. ``eora`` looks at the uncompressed weights and at the calibration windows, and draws nothing."""
 
-    name, label, colour, needs_dense, needs_calibration = "eora", "compressed + EoRA", "#7048e8", True, True
+    name, label, colour, needs_dense, needs_calibration = "eora", "compressed + EoRA", "#9c36b5", True, True
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> EoraSpec:
         """``rank``, 8 unless said."""

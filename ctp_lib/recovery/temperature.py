@@ -8,7 +8,7 @@ from ctp_lib.recovery.output_head import OutputHead
 class Temperature(OutputHead):
     """One parameter."""
 
-    name, label, colour = "temperature", "compressed + temperature", "#868e96"
+    name, label, colour = "temperature", "compressed + temperature", "#5c940d"
 
     def start(self, head) -> dict[str, torch.Tensor]:
         """One."""

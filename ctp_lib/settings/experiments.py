@@ -89,12 +89,13 @@ class KnowledgeSpec:
 @dataclass(**SPEC)
 class RepairSpec:
     """A method at several ``sizes``: what differs from its usual settings, by the name that tables print. ``rates`` are swept at the first size;
-    what is not trained has none. ``full``: it is also learned on the uncompressed model.
+    what is not trained has none. ``full``: it is also learned on the uncompressed model. ``seeds``: others than the comparison's.
     """
 
     sizes: Annotated[Mapping[str, Mapping[str, Any]], only(bool, "one size or more")]
     rates: tuple[Positive, ...] = ()
     full: bool = False
+    seeds: Seeds | None = None
 
 
 @dataclass(**SPEC)

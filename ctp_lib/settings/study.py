@@ -112,6 +112,8 @@ class Study:
             yield f"{section}.levels", getattr(self, section).levels, self.study.levels
         for section in ("cross_dataset", "cross_compression", "tasks", "comparison"):
             yield f"{section}.seeds", getattr(self, section).seeds, self.soft_prompt.seeds
+        for name, repair in self.comparison.repairs.items():
+            yield f"comparison.repairs.{name}.seeds", repair.seeds or (), self.soft_prompt.seeds
 
     @property
     def others(self) -> list[str]:
