@@ -69,6 +69,7 @@ def params(**profile: Any) -> dict[str, Any]:
     small["tasks"] |= {"names": ["piqa"], "items": 8, "levels": levels, "seeds": [0]}
     small["comparison"] = {"levels": levels, "seeds": [0], "repairs": REPAIRS, "further_rates": 1, "compressors": []}
     small["knowledge"] = {"relations": ["continent"], "items": 8, "written": 8, "levels": levels[:2], "methods": ["soft_prompt"]}
+    small["knowledge"]["smaller"] = {"own": "other"}
     small["another_model"] = {"pairs": [{"model": "own", "others": ["other"]}], "levels": levels[:2]}
     for name, section in profile.items():
         small[name] = {**small[name], **section} if isinstance(small.get(name), dict) and name != "methods" else section

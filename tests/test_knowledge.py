@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import zlib
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +14,8 @@ import torch
 from test_estimate import row
 
 from ctp_lib.claims import knowledge as claim
-from ctp_lib.evaluation import answering, facts_items
+from ctp_lib.claims import knowledge_figures
+from ctp_lib.evaluation import answering, facts_items, summaries
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import token_nll
@@ -18,6 +23,7 @@ from ctp_lib.recovery import comparison, knowing
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
+from ctp_lib.text.documents import Document
 
 MARGIN, NATS = 0.02, 0.01
 
@@ -70,13 +76,59 @@ def test_a_cell_is_of_what_the_comparison_found_best(settings, monkeypatch):
         ("3bit", "soft_prompt"),
     ]
     assert {(one["form"], one["n"]) for one in cells[-1]["facts"]} == {(form, 8) for form in facts_items.FORMS}
-    assert [len(cell["summaries"]) for cell in cells] == [1] * 4 and cells[0]["stored_bytes"] > cells[2]["stored_bytes"] > 0
+    assert [len(cell["summaries"]) for cell in cells] == [0] * 4 and cells[0]["stored_bytes"] > cells[2]["stored_bytes"] > 0
     monkeypatch.setattr(knowing, "counted", lambda *_: pytest.fail("asked twice"))
     assert knowing.of_study(settings, "own") == cells
     best = comparison.best_size(comparison.obtain(settings, "own", Level.parse("3bit"), "soft_prompt")["perplexity"])
     monkeypatch.undo()
     ((seed, learned),) = knowing._learned(Bench(settings, "own", Level.parse("3bit")), "soft_prompt")
     assert seed == 0 and f"{len(learned.vectors)} vectors" == best
+
+
+def test_the_smaller_model_is_asked_the_same_facts(settings):
+    found = knowing.smaller(settings, "own")
+    assert found["cell"] == {"model": "other", "level": "full", "method": "none"} and found["stored_bytes"] > 0
+    asked = [(row["relation"], row["form"], row["n"]) for row in found["facts"]]
+    assert asked == [("continent", form, 8) for form in facts_items.FORMS]
+    none = dataclasses.replace(settings.knowledge, smaller={})
+    assert knowing.smaller(dataclasses.replace(settings, knowledge=none), "own") is None
+
+
+# ------------------------------------------------------------------------------------------------------------ summaries
+
+
+NUMBERS = ["nine", "one", "two", "four"]
+DOCUMENTED = [
+    Document(f"p.f{number}", f"Return the number {NUMBERS[number % 4]} of list {number // 4}.\n\n{number} {'body ' * 90}")
+    for number in range(16)
+]
+
+
+def test_a_summary_is_the_first_sentence_of_what_is_read():
+    found = summaries.items(DOCUMENTED, 0)
+    assert len(found) == 16 and found == summaries.items(DOCUMENTED, 0)
+    for first in range(0, 16, 4):
+        four = found[first : first + 4]
+        assert len({frozenset(item["choices"]) for item in four}) == 1
+        assert {item["choices"][item["label"]] for item in four} == set(four[0]["choices"])
+    read = {
+        document.text.partition("\n\n")[2][:400] + "\n\nSummary:": document.text.partition("\n\n")[0] for document in DOCUMENTED
+    }
+    assert {item["context"]: item["choices"][item["label"]] for item in found} == read
+
+
+def test_summaries_are_scored_by_hand(settings, monkeypatch):
+    """Two of the three words of what is written are among the three of the summary: F1 2/3; one pair of two; a common subsequence of two."""
+    bench = Bench(settings, "own", Level.parse("3bit"))
+    lm = StitchedLM(Subject(bench.network), bench.tokenizer, max_length=500, tokens_at_once=512)
+    items = [{"context": "x", "choices": ["sort all values", "b", "c", "d"], "label": 0}] * 4
+    monkeypatch.setattr(lm, "write", lambda context, tokens: " sort all lists\nand more")
+    found = summaries.scored(lm, items)
+    assert found["rouge1"] == pytest.approx([2 / 3] * 4) and found["rougeL"] == pytest.approx([2 / 3] * 4)
+    assert found["rouge2"] == pytest.approx([1 / 2] * 4) and found["text"] == "sort all lists"
+    context, answer = lm._encode_pair("x", " sort all values")
+    nll = token_nll(bench.network, torch.tensor([context + answer]))[0, -len(answer) :].mean().item()
+    assert found["nats"] == pytest.approx([nll] * 4, abs=1e-4) and found["n"] == 4 and len(found["right"]) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- the claims
@@ -88,7 +140,7 @@ def rows(
     found = []
     for seed in range(seeds):
         for form, share in (("closed_book", closed), ("in_context", read), ("counterfactual", read)):
-            draw = np.random.default_rng(hash((relation, form)) % 2**32)  # the same facts are hard at every level
+            draw = np.random.default_rng(zlib.crc32(f"{relation} {form}".encode()))  # the same facts are hard at every level
             units = np.clip(share + noise * draw.standard_normal(200) + 0.001 * seed, 0, 1)
             about = {"relation": relation, "form": form, "level": level, "method": method, "seed": seed, "chance": 0.25}
             remembered = 0.1 if form == "counterfactual" else None
@@ -116,6 +168,7 @@ def test_what_llm_kick_says_is_supported_where_it_is_so():
         "K3": "supported",
         "K4": "supported",
         "K5": "not measured",
+        "K6": "not measured",
     }
 
 
@@ -124,11 +177,12 @@ def test_it_is_contradicted_where_it_is_not_so():
     read = {"full": 0.95, "3bit": 0.5, "50%": 0.7, "2:4": 0.7}
     assert outcomes(world(closed, read)) == {
         "K1": "contradicted", "K2": "contradicted", "K3": "contradicted", "K4": "contradicted", "K5": "not measured",
+        "K6": "not measured",
     }  # fmt: skip
 
 
 def test_what_the_uncompressed_model_does_not_know_does_not_vote():
-    unknown = [one for level in ("full", "3bit") for one in rows(level, 0.25, 0.9, relation="element")]
+    unknown = [one for level in ("full", "3bit") for one in rows(level, 0.25, 0.9, relation="element", noise=0.0)]
     table = world({"full": 0.9, "3bit": 0.5}, {"full": 0.9, "3bit": 0.9}, unknown)
     assert claim.known(table) == ["capital"]
     means = claim.over_relations(table, ["capital"])
@@ -156,3 +210,66 @@ def test_one_seed_of_a_prompt_decides_nothing():
     one = [{**row("soft_prompt", 2.0, 2.1, 2.0, 2.1), "level": "3bit", "point": "p", "validation_nll": 2.0}]
     gains = claim.gains(one, [{**row("none", 2.5, 2.6, 2.5, 2.6), "level": "3bit"}], "broad")
     assert outcomes(table, gains)["K5"] == "undecided"
+
+
+@pytest.mark.parametrize(("share", "matches"), [(0.97, "yes"), (0.5, "no")])
+def test_a_level_matches_with_95_percent_of_the_right_answers(share, matches):
+    table = world({"full": 0.9, "3bit": 0.9 * share}, {"full": 0.9, "3bit": 0.9})
+    assert table.matches["capital", "closed_book", "3bit", "none"] == matches
+    noisy = claim.table(
+        rows("full", 0.9, 0.9, noise=0.5) + [one | {"units": one["units"][::-1]} for one in rows("3bit", 0.87, 0.9, noise=0.5)]
+    )
+    assert noisy.matches["capital", "closed_book", "3bit", "none"] == "undecided"
+
+
+def test_what_could_be_seen_is_seen_four_times_out_of_five():
+    """A thousand worlds in which a level is worse by 2.8 times the standard error of 100 pairs."""
+    draw, seen, said, true = np.random.default_rng(0), 0, [], 2.8 * 0.2 * np.sqrt(2 / 100)
+    facts = rows("full", 0.5, 0.5, noise=0.0)
+    for _ in range(1000):
+        units = draw.normal(0.5, 0.2, (2, 100)) - [[0.0], [true]]
+        found = [
+            {**one, "level": level, "units": own.tolist()}
+            for level, own in zip(("full", "3bit"), units, strict=True)
+            for one in facts
+        ]
+        row = claim.changes(claim.table(found)).loc["closed_book", "3bit", "none"]
+        seen += row.change.interval()[1] < 0
+        said.append(row.detected)
+    assert 0.75 < seen / 1000 < 0.85 and np.mean(said) == pytest.approx(true, rel=0.01)
+
+
+def test_a_large_pruned_model_is_compared_at_no_more_bytes():
+    stored = {"full": 100, "50%": 60, "62.5%": 50, "75%": 40, "wanda:50%": 58, "wanda:75%": 41, "2bit": 30, "2:4": 62}
+    assert claim.no_larger(stored, 51) == ["62.5%", "wanda:75%"] and claim.no_larger(stored, 39) == []
+    table = world({"full": 0.9, "62.5%": 0.8}, {"full": 0.9, "62.5%": 0.9})
+    for small, outcome in ((0.7, "supported"), (0.9, "contradicted")):
+        beside = claim.beside_smaller(table, rows("full", small, 0.9))
+        assert beside["62.5%"].mean == pytest.approx(0.8 - small, abs=0.01)
+        verdicts = claim.verdicts(table, {}, MARGIN, NATS, {"62.5%": beside["62.5%"]})
+        assert verdicts[-1].claim == "K6" and verdicts[-1].outcome == outcome
+    assert claim.beside_smaller(claim.table(rows("full", 0.25, 0.9, noise=0.0)), rows("full", 0.2, 0.2)) == {}
+
+
+def test_summaries_are_averaged_by_level_and_method():
+    about = {"seed": 0, "trainable_parameters": 0, "right": [0.5, 1.0], "nats": [1.0, 3.0]}
+    made = [{**about, **{name: [0.2, 0.4] for name in claim.ROUGE}, "level": level, "method": "none"} for level in ("full", "3bit")]
+    table = claim.of_summaries(made)
+    assert table.right["3bit", "none"].mean == 0.75 and table.nats["full", "none"].mean == 2 and claim.of_summaries([]).empty
+    assert table.rougeL["full", "none"].mean == pytest.approx(0.3)
+
+
+def test_figures_have_a_point_a_level_and_an_arrow_a_repair(settings):
+    spec = dataclasses.replace(settings.knowledge, levels=("full", "3bit", "50%", "2:4", "wanda:50%"))
+    levels = {level: 0.9 - 0.1 * number for number, level in enumerate(spec.levels)}
+    table = world(levels, levels, rows("3bit", 0.85, 0.85, method="soft_prompt"))
+    figure = knowledge_figures.arrows(table, settings, "uncompressed")
+    (axis,) = figure.axes
+    texts = {text.get_text() for text in axis.texts}
+    assert {"uncompressed", *spec.levels[1:]} <= texts
+    figure = knowledge_figures.by_level(table, dataclasses.replace(settings, knowledge=spec))
+    labels = [text.get_text() for axis in figure.axes for text in axis.get_legend().get_texts()]
+    assert sorted(labels) == sorted(
+        f"{name}, {form}" for name in ("SparseGPT", "Wanda", "GPTQ") for form in ("from memory", "from a passage")
+    )
+    plt.close("all")

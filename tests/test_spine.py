@@ -141,7 +141,7 @@ def test_the_ledger_has_an_outcome_for_every_claim_but_one(project):
     claims = json.loads((project / "results" / "embedded" / "claims.json").read_text())
     outcomes = {claim["claim"]: claim["outcome"] for claim in claims}
     ours = {*(f"C{n}" for n in range(1, 13) if n != 10), "repair"}
-    assert set(outcomes) == ours | {"DePT", "DSnoT", "EoRA", "IDP"} | {f"K{n}" for n in range(1, 6)}
+    assert set(outcomes) == ours | {"DePT", "DSnoT", "EoRA", "IDP"} | {f"K{n}" for n in range(1, 7)}
     assert set(outcomes.values()) <= {"supported", "contradicted", "undecided", "not measured"}
     assert outcomes["C6"] == "not measured"  # one compressed level, no other to stitch to
     assert all((project / "results" / "embedded" / file).exists() for claim in claims for file in claim["rows"])
@@ -153,7 +153,7 @@ def test_the_ledger_has_an_outcome_for_every_claim_but_one(project):
 
 def test_every_experiment_drew_its_figure(project):
     drawn = {path.stem for path in (project / "figures" / "embedded" / "own.model").glob("*.svg")}
-    assert {name.split("_")[0] for name in drawn} == {*map(str, range(1, 13)), "5b", "6b", "11b", "11c", "s1"}
+    assert {name.split("_")[0] for name in drawn} == {*map(str, range(1, 13)), "5b", "5c", "6b", "11b", "11c", "s1"}
     assert all(path.stat().st_size > 1000 for path in (project / "figures" / "embedded" / "own.model").iterdir())
     assert not list((project / "models" / "embedded" / "checkpoints").glob("*.safetensors")), "finished, so nothing to go on from"
 
