@@ -32,9 +32,9 @@ NUMBERED := { stages=$$(dvc stage list --name-only | wc -l); seen=" "; count=0; 
 	case $$seen in *" $$name "*) ;; *) seen="$$seen$$name "; count=$$((count + 1));; esac; printf '[%d of %d] ' $$count $$stages;; esac; \
 	printf '%s\n' "$$line"; done; }
 
-repro: .venv/installed ## a whole study, every table and figure: the one that params.yaml names, or make repro STUDY=laptop
+repro: .venv/installed ## a whole study, every table and figure: the one that params.yaml names, or make repro STUDY=laptop; ON=slurm sends jobs
 	@python -m ctp_lib.run.graph $(STUDY)
-	@dvc repro | $(NUMBERED)
+	@$(if $(ON),python -m ctp_lib.run.engine --on $(ON),dvc repro | $(NUMBERED))
 
 check: .venv/installed ## can a study run here, and what does it take? make check [STUDY=...] [MODEL=a name, a folder, a hub id]
 	@python -m ctp_lib.run.graph $(STUDY)
@@ -46,14 +46,17 @@ try: .venv/installed ## your own model in some minutes: make try MODEL=a folder,
 		$(if $(LEVELS),-p levels '[$(subst $() ,$(COMMA),$(strip $(LEVELS)))]') \
 		$(if $(METHODS),-p methods '[$(subst $() ,$(COMMA),$(strip $(METHODS)))]') $(if $(MINUTES),-p minutes $(MINUTES))
 
+# One process a core, one thread each: two small models at once go faster than one on two threads.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 test: .venv/installed ## all but the slow tests
-	pytest -m "not long"
+	$(PYTEST) -m "not long"
 
 test-fast: .venv/installed ## the fast tests, two minutes
-	pytest -m "not long and not medium"
+	$(PYTEST) -m "not long and not medium"
 
 test-all: .venv/installed ## all tests
-	pytest
+	$(PYTEST)
 
 lint: .venv/installed ## style, by ruff
 	ruff check . && ruff format --check .

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
+from ctp_lib.run import locks
 from ctp_lib.settings import models, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence, require
@@ -122,7 +123,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.study:
         choose(study.find(), asked.study)
-    write(study.load())
+    settings = study.load()
+    locks.mend(settings.root)
+    write(settings)
 
 
 if __name__ == "__main__":

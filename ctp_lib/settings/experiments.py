@@ -79,9 +79,9 @@ class KnowledgeSpec:
 
     relations: Annotated[tuple[str, ...], only(bool, "one relation or more")]
     items: Annotated[int, Field(ge=8)]
-    written: Annotated[int, Field(ge=8)]
     levels: tuple[str, ...]
     methods: tuple[str, ...] = ()
+    written: Annotated[int, Field(ge=8)] = 24
     tasks: tuple[str, ...] = ()
     smaller: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

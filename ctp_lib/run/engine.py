@@ -1,0 +1,198 @@
+"""``python -m ctp_lib.run.engine --on local|slurm``: the graph of the study, several stages at a time.
+
+DVC says what is left to do, submitit does it, here or as jobs of SLURM. Nothing else is scheduled: a stage is sent when all that it depends on
+is done, as ``dvc repro --single-item``, so DVC's own locks and records hold, and ``dvc status`` is clean in the end. A job that is preempted or
+runs out of time goes back into the queue, one that dies is sent again, and a training goes on from its checkpoint. If this process dies, the
+jobs go on, and the next one takes them over.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import submitit
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+from submitit.helpers import Checkpointable
+
+from ctp_lib.run import locks
+from ctp_lib.settings import study
+from ctp_lib.settings.spec import ParameterError, one_sentence, require
+
+JOBS, RESOURCES = ".jobs", "cluster.yaml"
+TRIES = 5
+"""A job that vanishes as often has another reason than bad luck."""
+ASKED = {"cpus", "gpus", "memory_gb", "minutes"}
+
+
+class Cell(Checkpointable):
+    """One stage of the graph, as a job. Where the job has to stop, submitit puts it back into the queue."""
+
+    def __init__(self, name: str, threads: int | None):
+        self.name, self.threads = name, threads
+
+    def __call__(self) -> None:
+        """Make it. Raises :class:`subprocess.CalledProcessError` where that fails; where it is killed, the job leaves no result either."""
+        own = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        locks.mend(Path.cwd())
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", self.name]
+        ended = subprocess.run(command, env=os.environ | own)
+        if ended.returncode < 0:
+            os._exit(1)
+        ended.check_returncode()
+
+
+def stages(root: Path) -> tuple[nx.DiGraph, set[str]]:
+    """The graph of stages by their names, each with edges to those it depends on; and those that are done, with all that they depend on."""
+    repo = Repo(str(root))
+    with repo.lock:
+        found, done = repo.index.graph, set()
+        graph = nx.relabel_nodes(found, {stage: stage.addressing for stage in found})
+        for stage in reversed(list(nx.topological_sort(found))):
+            if set(graph[stage.addressing]) <= done and not stage.changed():
+                done.add(stage.addressing)
+    return graph, done
+
+
+def resources(path: Path, stage: str, memory_gb: float) -> dict[str, Any]:
+    """What ``stage`` asks for, by submitit's names: its own of ``cluster.yaml``, else the default; ``auto`` memory is ``memory_gb``.
+
+    Raises :class:`ParameterError` for a file that is not there, and for a name that nobody knows.
+    """
+    if not path.exists():
+        raise ParameterError(f"{path} is not there; it says what a stage asks of SLURM")
+    told = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    asked = {**told["default"], **told.get("stages", {}).get(stage.partition("@")[0], {})}
+    require(set(asked) == ASKED, f"{path.name}: {stage}", sorted(asked), f"exactly {', '.join(sorted(ASKED))}")
+    memory = memory_gb if asked["memory_gb"] == "auto" else asked["memory_gb"]
+    common = {"timeout_min": asked["minutes"], "mem_gb": memory, "cpus_per_task": asked["cpus"], "gpus_per_node": asked["gpus"]}
+    passed = {f"slurm_{name}": value for name, value in (told.get("slurm") or {}).items()}
+    return {name: value for name, value in common.items() if value} | passed
+
+
+@dataclass
+class Engine:
+    """Sends ``graph``'s stages, but those that are ``done``, as jobs: ``at_once`` at a time, each with ``threads``, with files in ``folder``."""
+
+    graph: nx.DiGraph
+    done: set[str]
+    executor: submitit.Executor
+    folder: Path
+    at_once: int
+    threads: int | None = None
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    running: dict[str, submitit.Job] = field(default_factory=dict)
+    tried: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seen: int = 0
+
+    def run(self, poll: float = 1.0) -> None:
+        """Until all is done, or nothing more can be. Raises :class:`ParameterError` that names what failed, with its log."""
+        self._adopt()
+        while self.running or self._ready():
+            for name in self._ready()[: self.at_once - len(self.running)]:
+                self._send(name)
+            time.sleep(poll)
+            for name in [name for name, job in self.running.items() if self._ended(job)]:
+                self._settle(name, self.running.pop(name))
+        if self.failed:
+            told = "; ".join(f"{name} failed, see {log}" for name, log in self.failed.items())
+            raise ParameterError(f"{told}. What does not depend on it is done; mend it and run the command again")
+
+    def _ready(self) -> list[str]:
+        taken = {*self.done, *self.running, *self.failed}
+        return [name for name in self.graph if name not in taken and set(self.graph[name]) <= self.done]
+
+    def _send(self, name: str) -> None:
+        self.executor.update_parameters(name=name.replace("@", "-"), **self.asked.get(name, {}))
+        self.running[name] = self.executor.submit(Cell(name, self.threads))
+        self.tried[name] = self.tried.get(name, 0) + 1
+        self._told(name, f"job {self.running[name].job_id}" + (f", try {self.tried[name]}" if self.tried[name] > 1 else ""))
+        self._remember()
+
+    def _settle(self, name: str, job: submitit.Job) -> None:
+        if job.paths.result_pickle.exists():
+            if job.exception() is None:
+                self.done.add(name)
+                self._told(name, "done")
+            else:
+                self.failed[name] = str(job.paths.stderr)
+                self._told(name, f"failed, see {job.paths.stderr}")
+        elif self.tried.get(name, 1) >= TRIES:
+            self.failed[name] = f"{job.paths.stderr} (it vanished {TRIES} times)"
+        else:
+            self._told(name, "vanished, and is sent again")  # by being ready once more
+        self._remember()
+
+    def _ended(self, job: submitit.Job) -> bool:
+        """Whether it has a result, or is neither running nor waiting; SLURM is asked by squeue, which needs no accounting."""
+        if job.paths.result_pickle.exists():
+            return True
+        if not isinstance(job, submitit.SlurmJob):
+            return job.done()
+        queued = subprocess.run(["squeue", "-h", "-j", job.job_id, "-o", "%T"], capture_output=True, text=True)
+        gone = queued.returncode == 0 or "Invalid job id" in queued.stderr  # else squeue itself does not answer
+        return gone and not queued.stdout.strip() and not job.paths.result_pickle.exists()
+
+    def _told(self, name: str, what: str) -> None:
+        print(f"[{len(self.done)} of {len(self.graph)}] {name}: {what}", flush=True)
+
+    def _remember(self) -> None:
+        known = {name: [job.job_id, self.tried[name]] for name, job in self.running.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / "running.json.partial"
+        partial.write_text(json.dumps(known))
+        partial.replace(self.folder / "running.json")
+
+    def _adopt(self) -> None:
+        """Take over what an engine that died has sent to SLURM."""
+        for name, job, tried in self._left():
+            self.running[name], self.tried[name] = job, tried
+            self._told(name, f"job {job.job_id} is taken over")
+
+    def _left(self) -> Iterator[tuple[str, submitit.Job, int]]:
+        path = self.folder / "running.json"
+        if path.exists() and self.executor.cluster == "slurm":
+            for name, (job_id, tried) in json.loads(path.read_text()).items():
+                if name in self.graph and name not in self.done:
+                    yield name, submitit.SlurmJob(folder=self.executor.folder, job_id=job_id, tasks=[0]), tried
+
+
+def memory_needed(settings: study.Study) -> float:
+    """Gigabytes of the largest piece of work of any model, a quarter more, and three for Python and its packages."""
+    from ctp_lib.machine import preflight
+
+    needed = [preflight.needs(preflight.on_shapes(settings.model(name)), settings) for name in settings.study.models]
+    return round(3 + 1.25 * max(size for one in needed for size in one.memory.values()) / 1e9, 1)
+
+
+@one_sentence()
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.engine", description="Run the study, several stages at a time.")
+    parser.add_argument("--on", choices=["local", "slurm"], default="local")
+    parser.add_argument("--at-once", type=int, help="stages at a time: two here, a hundred jobs on SLURM, unless said")
+    asked, settings = parser.parse_args(), study.load()
+    graph, done = stages(settings.root)
+    folder = settings.root / JOBS
+    executor = submitit.AutoExecutor(folder=folder, cluster=asked.on)
+    local = asked.on == "local"
+    at_once = asked.at_once or (2 if local else 100)
+    threads = max(1, (os.cpu_count() or 1) // at_once) if local else None
+    needs: dict[str, dict[str, Any]] = {}
+    if not local:
+        memory = memory_needed(settings)
+        needs = {name: resources(settings.root / RESOURCES, name, memory) for name in graph}
+    Engine(graph, done, executor, folder, at_once, threads, needs).run(poll=0.2 if local else 5.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Several stages at a time, here and on a real SLURM: in the graph's order, each once, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import submitit
+
+from ctp_lib.run import engine, locks
+from ctp_lib.settings.spec import ParameterError
+
+STAGES = {"first": [], "left": ["first"], "right": ["first"], "other": [], "last": ["left", "right"]}
+COMMAND = "echo {name} >> log && {does} && cat {deps} > {name}.txt && echo {name} >> {name}.txt"
+
+
+def project(folder: Path, **does: str) -> Path:
+    """A graph of five stages, each of which says in ``log`` that it ran; what one ``does`` beside may be given."""
+    lines = ["stages:"]
+    for name, deps in STAGES.items():
+        files = [f"{dep}.txt" for dep in deps]
+        command = COMMAND.format(name=name, does=does.get(name, "true"), deps=" ".join(files) or "/dev/null")
+        lines += [f"  {name}:", f'    cmd: "{command}"', f"    outs: [{name}.txt]"]
+        lines += [f"    deps: [{', '.join(files)}]"] if files else []
+    (folder / "dvc.yaml").write_text("\n".join(lines) + "\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def an_engine(folder: Path, cluster: str = "local", at_once: int = 2) -> engine.Engine:
+    graph, done = engine.stages(folder)
+    executor = submitit.AutoExecutor(folder=folder / engine.JOBS, cluster=cluster)
+    return engine.Engine(graph, done, executor, folder / engine.JOBS, at_once)
+
+
+def ran(folder: Path) -> list[str]:
+    return (folder / "log").read_text().split()
+
+
+def clean(folder: Path) -> bool:
+    status = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=folder, capture_output=True, text=True)
+    return "up to date" in status.stdout
+
+
+pytestmark = pytest.mark.medium
+
+
+def test_every_stage_runs_once_after_all_that_it_depends_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    an_engine(tmp_path).run(poll=0.1)
+    order = ran(tmp_path)
+    assert sorted(order) == sorted(STAGES)
+    assert all(order.index(dep) < order.index(name) for name, deps in STAGES.items() for dep in deps)
+    assert (tmp_path / "last.txt").read_text().split() == ["first", "left", "first", "right", "last"] and clean(tmp_path)
+    again = an_engine(tmp_path)
+    assert again.done == set(STAGES)
+    again.run()
+    assert ran(tmp_path) == order, "what is done is not done again"
+
+
+def test_what_changed_and_what_depends_on_it_runs_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    an_engine(tmp_path).run(poll=0.1)
+    (tmp_path / "left.txt").write_text("changed")
+    assert an_engine(tmp_path).done == {"first", "right", "other"}
+
+
+def test_what_does_not_depend_on_a_failure_is_done_and_the_failure_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path, left="false"))
+    with pytest.raises(ParameterError, match=r"left failed, see .*\. What does not depend on it is done; mend it"):
+        an_engine(tmp_path).run(poll=0.1)
+    assert set(ran(tmp_path)) == {"first", "left", "right", "other"}
+
+
+class Vanishing:
+    """Jobs of one stage that leave no result until their ``times`` are over; others are done at once."""
+
+    def __init__(self, folder: Path, stage: str, times: int):
+        self.folder, self.stage, self.times, self.sent = folder, stage, times, []
+        self.cluster = "fake"
+
+    def update_parameters(self, **_):
+        pass
+
+    def submit(self, cell: engine.Cell):
+        self.sent.append(cell.name)
+        lost = cell.name == self.stage and self.sent.count(cell.name) <= self.times
+        job = submitit.LocalJob.__new__(submitit.LocalJob)
+        job._job_id = str(len(self.sent))
+        result = self.folder / f"{job._job_id}.pkl"
+        if not lost:
+            result.touch()
+        paths = type("Paths", (), {"result_pickle": result, "stderr": self.folder / "err"})
+        return type("Job", (), {"paths": paths, "job_id": job._job_id, "done": lambda _: True, "exception": lambda _: None})()
+
+
+@pytest.mark.parametrize("times", [1, engine.TRIES])
+def test_a_job_that_vanishes_is_sent_again_but_not_for_ever(tmp_path, monkeypatch, times):
+    monkeypatch.chdir(project(tmp_path))
+    run = an_engine(tmp_path)
+    run.executor = Vanishing(tmp_path, "left", times)
+    if times < engine.TRIES:
+        run.run(poll=0.0)
+        assert run.executor.sent.count("left") == 2 and sorted(set(run.executor.sent)) == sorted(STAGES)
+    else:
+        with pytest.raises(ParameterError, match="it vanished 5 times"):
+            run.run(poll=0.0)
+        assert "last" not in run.executor.sent and run.executor.sent.count("left") == 5
+
+
+def test_a_stage_asks_for_what_the_file_says(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    with pytest.raises(ParameterError, match="cluster.yaml is not there"):
+        engine.resources(path, "learn@a", 5.5)
+    shutil.copy(Path(__file__).parent.parent / "cluster.yaml", path)
+    assert engine.resources(path, "learn@a-w3", 5.5) == {"timeout_min": 240, "mem_gb": 5.5, "cpus_per_task": 4, "gpus_per_node": 1}
+    assert "gpus_per_node" not in engine.resources(path, "corpora", 5.5)
+    path.write_text("default: {gpus: 1, cpus: 4, memory_gb: auto, minutes: 240}\nslurm: {partition: a100}\n")
+    assert engine.resources(path, "learn", 1.0)["slurm_partition"] == "a100"
+    path.write_text("default: {gpus: 1, cpus: 4, memory_gb: auto, hours: 4}\n")
+    with pytest.raises(ParameterError, match="cluster.yaml: learn is .*; allowed is exactly cpus, gpus, memory_gb, minutes"):
+        engine.resources(path, "learn", 1.0)
+
+
+def test_a_list_of_locks_that_a_kill_left_half_written_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    path = tmp_path / locks.FILE
+    path.write_text("")
+    refused = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode != 0 and "RWLock-file" in refused.stderr, "else this is not needed any more"
+    assert locks.mend(tmp_path) and not path.exists() and not locks.mend(tmp_path)
+    path.write_text('{"write": {}}')
+    assert not locks.mend(tmp_path) and path.exists(), "what is in use stays"
+
+
+# ---------------------------------------------------------------------------------------------------------- a real SLURM
+
+CONF = """ClusterName=here
+SlurmctldHost={host}(127.0.0.1)
+AuthType=auth/munge
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/ctld.pid
+SlurmdPidFile={folder}/d.pid
+SlurmctldLogFile={folder}/ctld.log
+SlurmdLogFile={folder}/d.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+KillWait=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A cluster of one node, which is this machine."""
+    if not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")) or os.geteuid() != 0:
+        pytest.skip("SLURM and munge are not installed, or this is not root: `apt-get install slurm-wlm munge`")
+    folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname()
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder, cpus=os.cpu_count()))
+    Path("/run/munge").mkdir(exist_ok=True)
+    shutil.chown("/run/munge", "munge", "munge")
+    own = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    munged = subprocess.run(["pgrep", "munged"], capture_output=True).returncode != 0
+    if munged:
+        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+    for daemon in ("slurmctld", "slurmd"):
+        subprocess.run([daemon], check=True, env=own)
+    os.environ["SLURM_CONF"] = own["SLURM_CONF"]
+    for _ in range(60):
+        if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout:
+            break
+        time.sleep(0.5)
+    else:
+        pytest.fail((folder / "ctld.log").read_text()[-2000:])
+    yield folder
+    for pid in ("d.pid", "ctld.pid"):
+        os.kill(int((folder / pid).read_text()), signal.SIGTERM)
+    os.environ.pop("SLURM_CONF")
+
+
+def jobs() -> dict[str, str]:
+    """The ids of running jobs by their names."""
+    found = subprocess.run(["squeue", "-h", "-t", "RUNNING", "-o", "%j %i"], capture_output=True, text=True).stdout
+    return dict(line.split() for line in found.splitlines())
+
+
+def until(asked, seconds: float = 90.0):
+    for _ in range(int(seconds / 0.2)):
+        if found := asked():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
+
+
+def on_slurm(folder: Path) -> subprocess.Popen:
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_engine import an_engine
+an_engine(Path({str(folder)!r}), "slurm").run(poll=0.3)
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, stdout=(folder / "engine.log").open("a"), stderr=subprocess.STDOUT
+    )
+
+
+@pytest.mark.long
+def test_on_slurm_killed_and_preempted_jobs_and_a_dead_engine_lose_nothing(slurm, tmp_path):
+    """One job is killed, one is preempted, and so is the engine itself; all comes out as if it had run alone."""
+    project(tmp_path, first="sleep 6", left="sleep 6", right="sleep 6")
+    run = on_slurm(tmp_path)
+    first = until(lambda: jobs().get("first"))
+    until(lambda: (tmp_path / "log").exists() and "first" in ran(tmp_path))
+    subprocess.run(["scancel", "--signal=KILL", first], check=True)
+    until(lambda: ran(tmp_path).count("first") == 2)
+    left = until(lambda: jobs().get("left"))
+    until(lambda: "left" in ran(tmp_path))
+    run.kill()
+    run.wait()
+    subprocess.run(["scontrol", "requeue", left], check=True)
+    run = on_slurm(tmp_path)
+    assert run.wait(timeout=180) == 0, (tmp_path / "engine.log").read_text()
+    told = (tmp_path / "engine.log").read_text()
+    assert "first: vanished, and is sent again" in told and "left: job" in told and "is taken over" in told
+    counts = {name: ran(tmp_path).count(name) for name in STAGES}
+    assert counts["other"] == counts["last"] == 1 and counts["first"] == 2 and counts["left"] <= 3
+    assert (tmp_path / "last.txt").read_text().split() == ["first", "left", "first", "right", "last"] and clean(tmp_path)
