@@ -40,6 +40,10 @@ check: .venv/installed ## can a study run here, and what does it take? make chec
 	@python -m ctp_lib.run.graph $(STUDY)
 	@dvc repro --quiet corpora && python -m ctp_lib.machine.preflight $(if $(MODEL),"$(MODEL)")
 
+plan: .venv/installed ## hours, memory and disk of a study, before any of it runs: make plan STUDY=paper [RATE=300, in TFLOP/s]
+	@python -m ctp_lib.run.graph $(STUDY)
+	@python -m ctp_lib.machine.plan $(if $(RATE),--rate $(RATE))
+
 COMMA := ,
 try: .venv/installed ## your own model in some minutes: make try MODEL=a folder, file.gguf or hub id [TEXT=files] [LEVELS="3bit 75%"] [METHODS="soft_prompt eora"] [MINUTES=10]
 	@python -m ctp_lib.run.cell notebooks/try_your_model.py $(if $(MODEL),-p model "$(MODEL)") $(if $(TEXT),-p text "$(TEXT)") \
@@ -90,4 +94,4 @@ notebooks: .venv/installed ## bring notebooks/*.ipynb up to date with their sour
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
-.PHONY: repro check try test test-fast test-all lint lock record compare bench lab notebooks help
+.PHONY: repro check plan try test test-fast test-all lint lock record compare bench lab notebooks help
