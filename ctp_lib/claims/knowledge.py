@@ -172,16 +172,14 @@ def _costs_more(means: pd.DataFrame | None, margin: float) -> Verdict:
 
 def _patterns_fail(means: pd.DataFrame | None) -> Verdict:
     levels = _levels(means, lambda level: level.pattern is not None)
-    part = judge(
-        "below 95 % of the uncompressed accuracy", {level: -1.0 * _matches(means, "closed_book", level) for level in levels}, 0.0
-    )
+    effects = {level: -1.0 * _matches(means, "closed_book", level) for level in levels}
+    part = judge("below 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
     return _told("K3", "pruning n of m weights never matches the uncompressed model's knowledge", [part], "Fails", "does not fail")
 
 
 def _reading_survives(means: pd.DataFrame | None) -> Verdict:
-    part = judge(
-        "at least 95 % of the uncompressed accuracy", {level: _matches(means, "in_context", level) for level in _levels(means)}, 0.0
-    )
+    effects = {level: _matches(means, "in_context", level) for level in _levels(means)}
+    part = judge("at least 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
     return _told("K4", "reading from a given passage survives compression", [part], "Survives", "does not survive")
 
 

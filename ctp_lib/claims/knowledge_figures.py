@@ -1,5 +1,6 @@
 """Figures of knowledge and reading: what a repair moves, and how far a level may go."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -7,6 +8,7 @@ import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ctp_lib.claims import style
 from ctp_lib.claims.knowledge import MATCHES, known, over_relations
@@ -17,17 +19,21 @@ from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
+NEAR = 6
+"""Points of accuracy."""
 FORMS = {"closed_book": ("from memory", "-"), "in_context": ("from a passage", "--")}
 
 
 def arrows(table: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
-    """Knowledge across, reading upwards, a panel per relation: a point a level; an arrow leads from a compressed model to the repaired one."""
+    """Knowledge across, reading upwards, a panel per relation: a point a level, by name where it is not near the uncompressed model; an arrow
+    leads from a compressed model to the repaired one.
+    """
     style.use()
     relations = list(table.index.unique("relation"))
     figure, axes = plt.subplots(1, len(relations), figsize=(6.2 * len(relations) + 1.5, 5.2), squeeze=False, layout="constrained")
     shown = table.assign(value=[100 * found.mean for found in table.accuracy]).value
     for axis, relation in zip(axes[0], relations, strict=True):
-        points = pd.DataFrame({form: shown[relation, form] for form in FORMS})
+        points = pd.DataFrame({form: shown.xs((relation, form), level=("relation", "form")) for form in FORMS})
         for (level, method), point in points.iterrows():
             own, place = registry(settings).get(method), (point.closed_book, point.in_context)
             if method != NONE.name:
@@ -36,10 +42,14 @@ def arrows(table: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
                 axis.annotate("", place, xytext=(alone.closed_book, alone.in_context), arrowprops=arrow)
                 axis.plot(*place, "o", color=own.colour, markersize=5, label=own.label.removeprefix("compressed + "))
                 continue
-            colour = style.UNCOMPRESSED if level == "full" else NONE.colour
+            colour, said = (style.UNCOMPRESSED, uncompressed) if level == "full" else (NONE.colour, level)
             axis.plot(*place, "s" if level == "full" else "o", color=colour)
-            said = uncompressed if level == "full" else level
-            axis.annotate(said, place, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
+            if level == "full" or math.dist(place, points.loc["full", NONE.name]) > NEAR:
+                right = level != "full"
+                axis.annotate(
+                    said, place, xytext=(6 if right else -8, 4 if right else -22), textcoords="offset points", fontsize=9, color=colour,
+                    ha="left" if right else "right",
+                )  # fmt: skip
         axis.axvline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
         axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
         axis.set(title=relation, xlabel="from memory: % right", ylabel="from a passage: % right")
@@ -86,6 +96,9 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
             label = f"{compressors(settings).get(method).label}{f', groups of {group}' if group else ''}, {said}"
             _line(axes[0], [(0, full), *pruned] if pruned else [], colour, line, label)
             _line(axes[0], patterns, colour, "", "")
+            for one in (one for one in own if one.pattern):
+                place = (100 * one.sparsity, 100 * points[str(one)].mean)
+                axes[0].annotate(str(one), place, xytext=(8, -4), textcoords="offset points", fontsize=9, color=colour)
             _line(axes[1], bits, colour, line, label)
     for axis in axes:
         axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
@@ -93,6 +106,7 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
             axis.legend(frameon=False, fontsize=9)
     axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({', '.join(voted) or 'no relation is known'})")
     axes[1].set(xlabel="bits a weight", title="quantised")
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].invert_xaxis()
     seaborn.despine(figure)
     return figure
