@@ -85,6 +85,17 @@ compare: .venv/installed ## your run beside the recorded one: do the tables agre
 bench: .venv/installed ## every hot path beside what people would use instead; three quarters of an hour on a quiet machine
 	for name in prompt_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done
 
+.venv-book/installed: book/requirements.txt
+	$(PYTHON) -m venv .venv-book
+	.venv-book/bin/pip install --quiet --disable-pip-version-check --requirement book/requirements.txt
+	@touch $@
+
+book: .venv-book/installed ## the recorded notebooks, the pages and an explorer as one site: build/book/html/index.html
+	.venv-book/bin/python book/build.py
+
+check-book: book ## open every page of the book in a real browser (chromium)
+	.venv-book/bin/python book/check.py
+
 lab: .venv/installed ## the notebooks, in JupyterLab
 	jupyter lab notebooks
 
@@ -94,4 +105,4 @@ notebooks: .venv/installed ## bring notebooks/*.ipynb up to date with their sour
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
-.PHONY: repro check plan try test test-fast test-all lint lock record compare bench lab notebooks help
+.PHONY: repro check plan try test test-fast test-all lint lock record compare bench book check-book lab notebooks help

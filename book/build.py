@@ -4,17 +4,22 @@ Files keep their places beside each other, so that the links between them hold; 
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import explorer
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "book"
 STUDIES = {"embedded": "The small model", "smollm2_pilot": "A real language model"}
+SHOWN = re.compile("s75(-soft_prompt)?$")
+"""Of cells of one kind, the one that is shown."""
+WIDGET = "application/vnd.jupyter.widget-view+json"
 PAGES = {
     "Use it": ["docs/your_own", "docs/cluster"],
     "How it works": ["docs/house", "docs/robustness", "results/benchmarks/README"],
@@ -33,24 +38,45 @@ def copied() -> Path:
 
 
 def executed(source: Path, study: str) -> list[str]:
-    """The executed notebooks of a recorded study, in their order, without their endings; code folds away."""
-    found = sorted((source / "results/recorded" / study / "runs").glob("[0-9]*/*.ipynb"))
+    """The executed notebooks of a recorded study, in their order, without their endings."""
+    found = sorted(
+        (source / "results/recorded" / study / "runs").glob("[0-9]*/*.ipynb"), key=lambda path: (not SHOWN.search(path.stem), path)
+    )
     first = {path.parent: path for path in reversed(found)}
+    for path in set(found) - set(first.values()):
+        path.unlink()  # of each kind of cell one is shown
     for path in first.values():
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
+        notebook["metadata"].pop("widgets", None)
+        for_readers(notebook["cells"], path.parent)
         path.write_text(json.dumps(notebook), encoding="utf-8")
     return [first[folder].relative_to(source).with_suffix("").as_posix() for folder in sorted(first)]
+
+
+def for_readers(cells: list[dict[str, Any]], folder: Path) -> None:
+    """Fold the code away, give each picture the words before it for those who do not see it, and drop the link to this very page, and bars."""
+    said = ""
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            cell["source"] = re.sub(r"(?m)^\[With its tables and figures\]\(.*$", "", text)
+            said = " ".join(re.sub(r"[#*`\[\]]|\(\S*\)", "", text).split())[:300] or said
+        elif cell["cell_type"] == "code":
+            tags = cell["metadata"].get("tags", [])
+            cell["metadata"] |= {"tags": [*tags, "hide-input"], "mystnb": {"image": {"alt": said}}}
+            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+            for output in cell["outputs"]:
+                if words := output.get("data", {}).get("text/markdown"):
+                    output["data"]["text/markdown"] = linked(folder.parent.parent / "findings.md", "".join(words), folder)
 
 
 def index(source: Path) -> None:
     """README as the first page, and what the book has besides in its margin."""
     text = (source / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"<!--.*?-->\n?", "", text)
-    for page in [source / "README.md", *source.glob("results/recorded/*/findings.md")]:
-        page.write_text(linked(page, page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in source.glob("results/recorded/*/findings.md"):
+        called = f"# All claims and cells\n\n{linked(page, page.read_text(encoding='utf-8'))}"
+        page.write_text(called, encoding="utf-8")
     lines = [linked(source / "README.md", text), "", "```{toctree}", ":hidden:", "", "Explore the results <explore>", "```"]
     for study, caption in STUDIES.items():
         findings = f"results/recorded/{study}/findings"
@@ -61,13 +87,17 @@ def index(source: Path) -> None:
     (source / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def linked(page: Path, text: str) -> str:
-    """``text`` with links to a folder of executed notebooks made links to the notebook in it."""
+def linked(page: Path, text: str, seen_from: Path | None = None) -> str:
+    """``text`` of ``page``, with links to a folder of executed notebooks made links to the notebook in it, for a page in another folder."""
 
     def to_notebook(match: re.Match[str]) -> str:
         folder = page.parent / match[1]
         found = sorted(folder.glob("*.ipynb")) if folder.is_dir() else []
-        return f"]({match[1]}/{found[0].name})" if found else match[0]
+        if not found:
+            return match[0] if folder.exists() else "]()" if seen_from else match[0]
+        if seen_from:  # Sphinx finds no pages in what a cell printed
+            return f"]({os.path.relpath(found[0].with_suffix('.html'), seen_from)})"
+        return f"]({os.path.relpath(found[0], page.parent)})"
 
     return re.sub(r"\]\(([^)#:]+)\)", to_notebook, text)
 
@@ -76,12 +106,11 @@ def main() -> None:
     """Build it; ends with the number of warnings that Sphinx has."""
     source = copied()
     index(source)
-    shutil.copytree(ROOT / "book" / "_static", source / "book" / "_static", dirs_exist_ok=True)
     explorer.write(source, source / "explorer" / "explorer.html", STUDIES)
     (source / "explore.md").write_text(
-        "# Explore the results\n\nEvery recorded perplexity. Choose a study, a corpus and a level; click a point for its numbers and its files.\n\n"
+        "# Explore the results\n\nEvery recorded perplexity. Choose a study, a corpus and a level. A point leads to its file.\n\n"
         '<iframe src="explorer.html" title="Explorer of all recorded perplexities" style="width:100%;height:46rem;border:0"></iframe>\n\n'
-        "[Open it alone](explorer.html).\n",
+        '<a href="explorer.html">Open it alone</a>.\n',
         encoding="utf-8",
     )
     html = BUILD / "html"

@@ -3,7 +3,7 @@
 project = "Compress, then prompt"
 html_title = "Compress, then prompt: a reproduction"
 author = "the project's authors"
-extensions = ["myst_nb", "sphinx_design"]
+extensions = ["myst_nb"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {
     "show_toc_level": 2,
@@ -14,9 +14,9 @@ html_theme_options = {
 }
 html_css_files = ["book.css"]
 html_js_files = ["sorted.js"]
-html_static_path = ["book/_static"]
-html_extra_path = ["explorer"]
-exclude_patterns = ["notebooks", "tests", "models", "ctp_lib", "README.md", "book/*.md", "build"]
+html_static_path = ["_static"]
+html_extra_path = ["../build/book/source/explorer"]
+exclude_patterns = ["notebooks", "tests", "models", "ctp_lib", "README.md", "book/*.md", "build", "benchmarks"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_code_prompt_show = "Show the code"
@@ -24,4 +24,4 @@ nb_code_prompt_hide = "Hide the code"
 nb_output_stderr = "remove"
 myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "myst.xref_missing"]
+suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "myst.xref_missing", "toc.not_included"]

@@ -13,7 +13,19 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-SHOWN = ["method", "size", "level", "perplexity", "KL", "share given back", "bytes added", "seconds to learn", "seeds", "lowest", "highest"]
+SHOWN = [
+    "method",
+    "size",
+    "level",
+    "perplexity",
+    "KL",
+    "share given back",
+    "bytes added",
+    "seconds to learn",
+    "seeds",
+    "lowest",
+    "highest",
+]
 COLOURS = {
     "none": "#6b7280", "soft_prompt": "#d9480f", "lora": "#1c7ed6", "merged_lora": "#1864ab", "norms": "#0c8599", "eora": "#9c36b5",
     "dept": "#e67700", "idp": "#a61e4d", "kv_prefix": "#c2255c", "temperature": "#5c940d", "output_bias": "#495057",
@@ -26,10 +38,15 @@ def write(source: Path, page: Path, studies: Mapping[str, str]) -> None:
     """The explorer of ``studies`` (their names, and what they are called), as recorded under ``source``."""
     table = pd.DataFrame([row for study, called in studies.items() for row in rows(source, page.parent, study, called)])
     page.parent.mkdir(parents=True, exist_ok=True)
-    html = chart(table).to_html(inline=True, fullhtml=True, embed_options={"actions": False})
-    head = '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Explorer of all recorded perplexities</title>'
-    style = "<style>body{font-family:sans-serif;margin:1rem}.vega-bind{margin:.3rem 0}select{font-size:1rem}</style>"
-    page.write_text(html.replace("<head>", f'<head>{head}{style}', 1).replace("<html>", '<html lang="en">', 1), encoding="utf-8")
+    html = chart(table).to_html(inline=True, fullhtml=True, embed_options={"actions": False, "renderer": "svg"})
+    head = (
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Explorer of all recorded perplexities</title>'
+    )
+    style = (
+        "<style>body{font-family:sans-serif;margin:1rem}.vega-embed{width:100%;display:flex;flex-direction:column-reverse}"
+        ".vega-bind{display:inline-block;margin:.3rem 1.5rem .3rem 0}select{font-size:1rem}</style>"
+    )
+    page.write_text(html.replace("<head>", f"<head>{head}{style}", 1).replace("<html>", '<html lang="en">', 1), encoding="utf-8")
 
 
 def rows(source: Path, beside: Path, study: str, called: str) -> list[dict[str, Any]]:
@@ -71,7 +88,8 @@ def with_shares(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     alone = {(row["model"], row["level"], row["corpus"]): row["perplexity"] for row in found if row["method"] == "none"}
     for row in found:
         lost, full = alone.get((row["model"], row["level"], row["corpus"])), alone.get((row["model"], "full", row["corpus"]))
-        row["share given back"] = (lost - row["perplexity"]) / (lost - full) if lost and full and lost > full and row["level"] != "full" else None
+        worse = lost is not None and full is not None and lost > full
+        row["share given back"] = (lost - row["perplexity"]) / (lost - full) if worse else None
     return found
 
 
@@ -84,16 +102,22 @@ def chart(table: pd.DataFrame) -> alt.Chart:
         parameters.append(alt.param(name=name, value=start, bind=alt.binding_select(options=values, name=f"{name}: ")))
     here = " && ".join(f"datum['{name}'] == {name}" for name in ("study", "corpus", "level"))
     methods = [name for name in COLOURS if name in set(shown.method)]
-    colour = alt.Color("method:N", scale=alt.Scale(domain=methods, range=[COLOURS[name] for name in methods]), legend=alt.Legend(title=None))
-    across = alt.X("bytes added:Q", scale=alt.Scale(type="symlog", constant=1000), axis=alt.Axis(format="~s", tickCount=6))
+    colour = alt.Color(
+        "method:N", scale=alt.Scale(domain=methods, range=[COLOURS[name] for name in methods]), legend=alt.Legend(title=None)
+    )
+    across = alt.X(
+        "bytes added:Q",
+        scale=alt.Scale(type="symlog", constant=1000),
+        axis=alt.Axis(format="~s", values=[0, 1e3, 1e4, 1e5, 1e6, 1e7]),
+    )
     up = alt.Y("perplexity:Q", scale=alt.Scale(type="log", zero=False, nice=False, padding=20))
     base = alt.Chart(shown).add_params(*parameters).transform_filter(here)
-    reach = base.mark_rule().encode(x=across, y=alt.Y("lowest:Q"), y2="highest:Q", color=colour)
+    reach = base.mark_rule().encode(x=across, y=alt.Y("lowest:Q", title="perplexity"), y2="highest:Q", color=colour)
     tips = [alt.Tooltip(name, format=",.4~g") if shown[name].dtype.kind == "f" else alt.Tooltip(name) for name in SHOWN]
     points = base.mark_circle(size=140, opacity=0.9).encode(x=across, y=up, color=colour, href="cell:N", tooltip=tips)
     return (
         alt.layer(reach, points)
         .properties(width="container", height=420, title="Lower is better; the line joins the lowest and the highest seed")
         .configure_axis(labelFontSize=13, titleFontSize=14)
-        .configure_legend(labelFontSize=13)
+        .configure_legend(labelFontSize=13, orient="bottom", columns=4)
     )

@@ -22,6 +22,7 @@ from ctp_lib.model import loading
 from ctp_lib.model.likelihood import token_nll
 from ctp_lib.recovery import base, comparison, each_input, scores
 from ctp_lib.recovery.bench import Bench
+from ctp_lib.recovery.lesson import Lesson
 from ctp_lib.settings import paths
 from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
@@ -65,6 +66,19 @@ def test_a_score_is_that_of_what_was_kept(settings, cell):
     nll = token_nll(bench.network, bench.scored["broad"].windows, kept.vectors).double().mean(1)
     assert found["window_nll"] == pytest.approx(nll.tolist(), abs=1e-5) and found["prompt_tokens"] == 2
     assert found["bytes_added"] == 4 * kept.vectors.numel()
+
+
+def test_a_repair_that_the_study_has_learned_already_is_not_learned_again_and_leaves_its_folder(settings, monkeypatch):
+    own = RepairSpec({"5 vectors": {"prompt_tokens": 5}}, rates=(0.1,), full=True)
+    repairs = {**settings.comparison.repairs, "soft_prompt": own}
+    once = replace(settings, comparison=replace(settings.comparison, repairs=repairs, further_rates=0))
+    folder = paths.compared(once, "own", Level(), "soft_prompt")
+    Bench(once, "own", Level()).learned("soft_prompt", 0)
+    teach = Lesson.teach
+    asked = lambda lesson, *rest, **more: pytest.fail("learned twice") if lesson.method.trains else teach(lesson, *rest, **more)  # noqa: E731
+    monkeypatch.setattr(Lesson, "teach", asked)
+    comparison.obtain(once, "own", Level(), "soft_prompt")
+    assert folder.is_dir() and not list(folder.glob("*/adapter_model.safetensors"))
 
 
 def test_a_new_method_leaves_the_cells_of_the_others_alone(settings, cell, monkeypatch):
