@@ -26,6 +26,7 @@ SHOWN = [
     "lowest",
     "highest",
 ]
+BYTES = "datum.value >= 1e6 ? datum.value / 1e6 + ' MB' : datum.value >= 1e3 ? datum.value / 1e3 + ' kB' : datum.value"
 COLOURS = {
     "none": "#6b7280", "soft_prompt": "#d9480f", "lora": "#1c7ed6", "merged_lora": "#1864ab", "norms": "#0c8599", "eora": "#9c36b5",
     "dept": "#e67700", "idp": "#a61e4d", "kv_prefix": "#c2255c", "temperature": "#5c940d", "output_bias": "#495057",
@@ -108,7 +109,7 @@ def chart(table: pd.DataFrame) -> alt.Chart:
     across = alt.X(
         "bytes added:Q",
         scale=alt.Scale(type="symlog", constant=1000),
-        axis=alt.Axis(format="~s", values=[0, 1e3, 1e4, 1e5, 1e6, 1e7]),
+        axis=alt.Axis(labelExpr=BYTES, values=[0, 1e3, 1e4, 1e5, 1e6, 1e7]),
     )
     up = alt.Y("perplexity:Q", scale=alt.Scale(type="log", zero=False, nice=False, padding=20))
     base = alt.Chart(shown).add_params(*parameters).transform_filter(here)
@@ -117,7 +118,7 @@ def chart(table: pd.DataFrame) -> alt.Chart:
     points = base.mark_circle(size=140, opacity=0.9).encode(x=across, y=up, color=colour, href="cell:N", tooltip=tips)
     return (
         alt.layer(reach, points)
-        .properties(width="container", height=420, title="Lower is better; the line joins the lowest and the highest seed")
+        .properties(width="container", height=420, title="Lower is better; lines join seeds")
         .configure_axis(labelFontSize=13, titleFontSize=14)
-        .configure_legend(labelFontSize=13, orient="bottom", columns=4)
+        .configure_legend(labelFontSize=13, orient="bottom", columns=3)
     )
