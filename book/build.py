@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "book"
 STUDIES = {"embedded": "The small model", "smollm2_pilot": "A real language model"}
 SHOWN = re.compile("s75(-soft_prompt)?$")
-"""Of cells of one kind, the one that is shown."""
+"""Of several cells of one kind, the book shows this one."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PAGES = {
     "Use it": ["docs/your_own", "docs/cluster"],
@@ -27,7 +27,7 @@ PAGES = {
 
 
 def copied() -> Path:
-    """What git knows of, in a folder of its own."""
+    """Copy the files that git tracks, without weights, into a folder of their own."""
     source = BUILD / "source"
     shutil.rmtree(source, ignore_errors=True)
     for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -71,7 +71,7 @@ def for_readers(cells: list[dict[str, Any]], folder: Path) -> None:
 
 
 def index(source: Path) -> None:
-    """README as the first page, and what the book has besides in its margin."""
+    """Write the first page: README, and the table of contents."""
     text = (source / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"<!--.*?-->\n?", "", text)
     for page in source.glob("results/recorded/*/findings.md"):
@@ -103,7 +103,7 @@ def linked(page: Path, text: str, seen_from: Path | None = None) -> str:
 
 
 def main() -> None:
-    """Build it; ends with the number of warnings that Sphinx has."""
+    """Build it, and end with Sphinx's exit code."""
     source = copied()
     index(source)
     explorer.write(source, source / "explorer" / "explorer.html", STUDIES)

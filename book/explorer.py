@@ -118,7 +118,7 @@ def chart(table: pd.DataFrame) -> alt.Chart:
     points = base.mark_circle(size=140, opacity=0.9).encode(x=across, y=up, color=colour, href="cell:N", tooltip=tips)
     return (
         alt.layer(reach, points)
-        .properties(width="container", height=420, title="Lower is better; lines join seeds")
+        .properties(width="container", height=420, title="Lower is better; a line spans the seeds")
         .configure_axis(labelFontSize=13, titleFontSize=14)
         .configure_legend(labelFontSize=13, orient="bottom", columns=3)
     )

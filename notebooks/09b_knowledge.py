@@ -25,9 +25,9 @@
 # right once, and an answer alone gives nothing away: guessing gets one in four right.
 #
 # The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. The last two are
-# asked in the form of documentation: after which of four names is a summary the likeliest? A relation votes only where the uncompressed
-# model certainly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know those
-# two alone.
+# asked in the form of documentation: after which of four names is a summary the likeliest, and after which of four libraries is the rest of
+# a function's name? A relation votes only where the uncompressed model certainly remembers more than chance. The small model of the default
+# study has read nothing but documentation, so it can know those two alone.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09b_knowledge/reference.ipynb), as last recorded.
 
@@ -53,7 +53,8 @@ margins = settings.margins
 
 # %% [markdown]
 # ## The questions
-# The first item of each relation: from memory, then against a passage. A star marks the choice that counts as right.
+# The first item of each relation: from memory, then against a passage. A star marks the right choice, and a bar
+# stands before the text that is scored.
 
 # %%
 for relation in settings.knowledge.relations:
@@ -66,8 +67,8 @@ for relation in settings.knowledge.relations:
 # %% [markdown]
 # ## Ask them
 # At every level alone, and behind repairs where notebook 11 compares those. A level *matches* while it has at least 95 % of the uncompressed
-# model's right answers. `exact` is the share of items where the model, writing greedily, would begin with the right answer. `remembered` is
-# the share where the true answer is the likeliest although the passage says another.
+# model's right answers. `exact` is the share of items where greedy writing gives the scored text: the right answer or, for `function` and
+# `library`, what follows the right name. `remembered` is the share where the true answer is the likeliest although the passage says another.
 
 # %%
 asked = knowing.of_study(settings, model)
@@ -76,8 +77,8 @@ flat(table.drop(columns="above")).round(3)
 
 # %% [markdown]
 # ## What could be seen
-# `change` is what compression takes from the share of right answers, and what a repair gives back. A change as large as `detected` is told
-# from none four times out of five.
+# `change` is what compression takes from the share of right answers, and what a repair gives back. A true change as large
+# as `detected` would be found with a power of 80 %.
 
 # %%
 flat(claim.changes(table)).round(3)
@@ -90,7 +91,7 @@ flat(claim.changes(table)).round(3)
 style.save(figures.arrows(table, settings, settings.model(model).as_it_came), paths.figures(settings, model), "5b_knowledge")
 
 # %% [markdown]
-# ## How far may a level go?
+# ## How much compression is too much?
 # Right answers against the share of weights that was pruned (crosses: patterns such as 2:4), and against bits.
 
 # %%
@@ -114,7 +115,8 @@ pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
 
 # %% [markdown]
 # ## Small and dense, or large and sparse?
-# The share of right answers from memory beyond a smaller model of the family (`knowledge.smaller`), at the levels that take no more bytes.
+# The share of right answers from memory, less that of a smaller model of the family (`knowledge.smaller`). Of each pruning method, the table
+# has the mildest level that takes no more bytes than the smaller model.
 
 # %%
 smaller, beside = knowing.smaller(settings, model), {}
@@ -128,7 +130,7 @@ if smaller:
 
 # %% [markdown]
 # ## An audit of the released metrics
-# LLM-KICK's released code counts something beside the answers. Here are the same answers by its rules, and counted exactly.
+# LLM-KICK's released code does not count right answers alone. Here are its metrics beside exact ones, on the same questions.
 
 # %%
 audited = auditing.of_study(settings, model)

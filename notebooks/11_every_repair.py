@@ -118,7 +118,7 @@ style.save(figures.by_position(table, none, settings), paths.figures(settings, m
 
 # %% [markdown]
 # ## Carried elsewhere
-# What was learned at one level is put on the model at another, and scored on other corpora. The paper says that prompts transfer. If so,
+# The gain of what was learned at one level: there, at other levels, and there on other corpora. The paper says that prompts transfer. If so,
 # prompts should lose less here than the other repairs, which are made for one set of weights.
 
 # %%

@@ -54,7 +54,7 @@ def test_an_answer_is_the_likeliest_and_exact_if_greedy_writing_begins_with_it(s
 def test_a_passage_that_does_not_fit_is_refused(settings):
     bench = Bench(settings, "own", Level.parse("3bit"))
     lm = StitchedLM(Subject(bench.network), bench.tokenizer, max_length=20, tokens_at_once=512)
-    with pytest.raises(ParameterError, match="a passage about '.*' does not fit into 20 tokens; take a longer window"):
+    with pytest.raises(ParameterError, match="a question about '.*' does not fit into the 20 tokens that this model reads; leave"):
         answering.likelihoods(lm, knowing.asked(settings, "continent")["in_context"])
 
 

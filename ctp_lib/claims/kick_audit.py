@@ -1,4 +1,4 @@
-"""What LLM-KICK's released metrics print, beside the exact figures: the same answers by two rules."""
+"""What LLM-KICK's released metrics print, beside exact figures, on the same questions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -32,6 +32,6 @@ def told(cells: Iterable[Mapping[str, Any]]) -> str:
         for row in cell["rows"]:
             off = f"{100 * row['released']:.1f} % released, {100 * row['exact']:.1f} % exact"
             lines.append(
-                f"{cell['cell']['level']}, {row['metric']}: {off} ({SAYS[row['metric']]}). It wrote {row['text'].strip()!r} first."
+                f"{cell['cell']['level']}, {row['metric']}: {off} ({SAYS[row['metric']]}). Its first answer: {row['text'].strip()!r}."
             )
     return "\n".join(lines)

@@ -16,14 +16,14 @@ from ctp_lib.settings.levels import Level
 MATCHES = 0.95
 """A level *matches* while it has this share of the uncompressed model's right answers (LLM-KICK, section 3)."""
 DETECTED = 2.8
-"""Times the standard error: an effect as large is told from none four times out of five, by a 95 % interval."""
+"""In standard errors: the effect that a 95 % interval finds with a power of 80 %."""
 NOTEBOOK = "09b_knowledge"
 Table = pd.DataFrame
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy`` and ``above``, what of it is above chance;
-    ``exact``, where greedy writing begins with the right answer; ``remembered``, where a misleading passage did not mislead.
+    ``exact``, where greedy writing gives the scored text; ``remembered``, where a misleading passage did not mislead.
     """
     groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -81,7 +81,7 @@ def of_summaries(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def beside_smaller(table: Table, smaller: Iterable[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """How many more of the facts that vote the model knows at each level than the ``smaller`` one does uncompressed, as a share of them."""
+    """By level: the share of facts that the model knows, less that of the uncompressed ``smaller`` one, over relations that vote."""
     rows, relations = list(smaller), known(table)
     if not rows or not relations:
         return {}
@@ -119,7 +119,7 @@ def verdicts(
     table: Table, gains: Mapping[str, Estimate], margin: float, nats: float, beside: Mapping[str, Estimate] | None = None
 ) -> list[Verdict]:
     """What LLM-KICK says, and whether a prompt restores knowledge. ``gains`` are those of a prompt in NLL, by level; ``beside``: how much more
-    is known than by a smaller model, at the levels that take no more bytes.
+    is known than by a smaller model, at the levels of :func:`no_larger`.
     """
     means = over_relations(table, known(table)) if known(table) else None
     return [
@@ -133,7 +133,7 @@ def verdicts(
 
 
 def _kept(means: pd.DataFrame, form: str, level: str) -> Estimate:
-    """The share of what is above chance that a level keeps of the uncompressed model's."""
+    """The share of the uncompressed model's accuracy above chance that a level keeps."""
     return ratio(means.above[form, level, NONE.name], means.above[form, "full", NONE.name])
 
 
@@ -156,7 +156,7 @@ def _told(
 
 def _falls_first(means: pd.DataFrame | None, margin: float) -> Verdict:
     effects = {level: _kept(means, "in_context", level) - _kept(means, "closed_book", level) for level in _levels(means)}
-    part = judge("a level keeps more of reading than of memory", effects, margin, "of what is above chance")
+    part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance")
     return _told("K1", "compression takes knowledge before it takes reading", [part], "Takes knowledge first", "does not")
 
 
@@ -166,7 +166,7 @@ def _costs_more(means: pd.DataFrame | None, margin: float) -> Verdict:
     if all(families.values()):
         kept = {family: mean([_kept(means, "closed_book", level) for level in levels]) for family, levels in families.items()}
         effects = {"": kept["quantised"] - kept["pruned"]}
-    part = judge("quantised levels keep more knowledge than pruned ones", effects, margin, "of what is above chance")
+    part = judge("quantised levels keep more knowledge than pruned ones", effects, margin, "of the accuracy above chance")
     return _told("K2", "pruning costs more knowledge than quantising", [part], "Costs more", "does not cost more")
 
 

@@ -1,4 +1,4 @@
-"""Figures of knowledge and reading: what a repair moves, and how far a level may go."""
+"""Figures of knowledge and reading: what a repair moves, and how much compression is too much."""
 
 import math
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
 NEAR = 6
-"""Points of accuracy."""
+"""Levels within so many percentage points of the uncompressed model get no label."""
 FORMS = {"closed_book": ("from memory", "-"), "in_context": ("from a passage", "--")}
 
 
 def arrows(table: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
-    """Knowledge across, reading upwards, a panel per relation: a point a level, by name where it is not near the uncompressed model; an arrow
-    leads from a compressed model to the repaired one.
+    """Memory on the x axis, reading on the y axis, a panel per relation, a point per level; an arrow leads from a compressed model to the
+    repaired one.
     """
     style.use()
     relations = list(table.index.unique("relation"))
@@ -64,7 +64,7 @@ def arrows(table: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
 def by_level(table: pd.DataFrame, settings: Study) -> Figure:
     """Right answers against the share of weights that was pruned, and against bits: a colour a compression method, with 95 % intervals.
 
-    The mean over the relations that vote, or over all where none does; patterns such as 2:4 stand apart as crosses.
+    The mean over the relations that vote, or over all where none does; patterns such as 2:4 stand apart as crosses, upright for reading.
     """
     style.use()
     voted = known(table)
@@ -95,7 +95,7 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
             bits = [(one.bits, points[str(one)]) for one in own if one.family == "quantised"]
             label = f"{compressors(settings).get(method).label}{f', groups of {group}' if group else ''}, {said}"
             _line(axes[0], [(0, full), *pruned] if pruned else [], colour, line, label)
-            _line(axes[0], patterns, colour, "", "")
+            _line(axes[0], patterns, colour, "", "", "X" if line == "-" else "P")
             for one in (one for one in own if one.pattern):
                 place = (100 * one.sparsity, 100 * points[str(one)].mean)
                 axes[0].annotate(str(one), place, xytext=(8, -4), textcoords="offset points", fontsize=9, color=colour)
@@ -104,7 +104,9 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
         axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=9)
-    axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({', '.join(voted) or 'no relation is known'})")
+    axes[0].set(
+        xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({', '.join(voted) or 'no relation votes: mean over all'})"
+    )
     axes[1].set(xlabel="bits a weight", title="quantised")
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].invert_xaxis()
@@ -112,12 +114,11 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
     return figure
 
 
-def _line(axis: Axes, points: Sequence[tuple[float, object]], colour: object, line: str, label: str) -> None:
+def _line(axis: Axes, points: Sequence[tuple[float, object]], colour: object, line: str, label: str, marker: str = "o") -> None:
     if points:
         places, found = zip(*points, strict=True)
         means = [100 * one.mean for one in found]
         reach = [100 * (one.interval()[1] - one.mean) for one in found]
-        marker = "o" if line else "X"
         axis.errorbar(
             places, means, reach, color=colour, linestyle=line, marker=marker, capsize=2, elinewidth=1, label=label or None
         )

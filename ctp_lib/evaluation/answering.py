@@ -26,7 +26,8 @@ def likelihoods(lm: StitchedLM, items: Sequence[Item]) -> list[list[Choice]]:
             context, answer = lm._encode_pair(*pair)
             if len(context) + len(answer) > lm.max_length:
                 about = item.get("fact", item["choices"][item["label"]])
-                raise ParameterError(f"a passage about {about!r} does not fit into {lm.max_length} tokens; take a longer window")
+                said = f"a question about {about!r} does not fit into the {lm.max_length} tokens that this model reads"
+                raise ParameterError(f"{said}; leave its relation out")
             requests.append((pair, context, answer))
     scored = lm._loglikelihood_tokens(requests)
     found = iter(Choice(nats, len(answer), greedy) for (nats, greedy), (_, _, answer) in zip(scored, requests, strict=True))
@@ -34,5 +35,5 @@ def likelihoods(lm: StitchedLM, items: Sequence[Item]) -> list[list[Choice]]:
 
 
 def likeliest(choices: Sequence[Choice]) -> int:
-    """The number of the choice that is."""
+    """The index of the likeliest choice."""
     return max(range(len(choices)), key=lambda number: choices[number].likelihood)

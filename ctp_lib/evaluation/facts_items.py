@@ -1,8 +1,8 @@
 """The same facts asked in three ways: from memory, with a passage that tells them, and with one that tells something else.
 
 ``closed_book``: the question alone. ``in_context``: behind a passage that states the fact among three others. ``counterfactual``: behind a
-passage that gives each of the four subjects the answer of another one. There, right is what the passage says: reading and remembering part.
-Four facts share their answers, each of which is right once, so an answer alone gives nothing away.
+passage that gives each of the four subjects the answer of another one. There, what the passage says counts as right, which tells reading
+from remembering. Four facts share their answers, each of which is right once, so an answer alone gives nothing away.
 """
 
 from __future__ import annotations

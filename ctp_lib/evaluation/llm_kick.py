@@ -1,8 +1,8 @@
 """LLM-KICK's own data sets that lm-eval lacks, as its tasks: FreebaseQA, and TriviaQA with the evidence at hand (Jaiswal et al. 2023).
 
 lm-eval has the others by name: ``triviaqa`` (closed book), ``mmlu_...`` (by likelihood) and ``cnn_dailymail_abisee`` (ROUGE). Departures from
-the released code: FreebaseQA is asked on its evaluation split; an answer counts where it is what was written up to the end of the sentence,
-by lm-eval's exact match; summaries are written greedily, and no model judges them. As there, 3,072 characters of evidence are read.
+the released code: FreebaseQA is asked on its evaluation split. An answer counts where it is what was written, up to a line break, full stop
+or comma, by lm-eval's exact match. Summaries are written greedily, and no model judges them. As there, 3,072 characters of evidence are read.
 """
 
 from pathlib import Path

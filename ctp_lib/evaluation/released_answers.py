@@ -4,7 +4,7 @@ Three of its rules count something beside the answer:
 
 * factoid questions: an answer anywhere in what was decoded, *the prompt included*, letter case and spaces aside; the matches of N + 1
   questions are divided by N;
-* questions about a passage: the answer in the text, *or the text in the answer*, so a model that writes nothing is always right;
+* questions about a passage: the answer in the text counts, *and so does the text in the answer*: a model that writes nothing is always right;
 * multiple choice: the last letter of one written token. A model that writes anything else is wrong, so it can fall below chance.
 """
 
@@ -31,7 +31,7 @@ def letters(tokens: Sequence[str], right: Sequence[str]) -> float:
 
 
 def exact(texts: Sequence[str], answers: Sequence[str]) -> float:
-    """The share of texts that are the answer, up to the end of their first sentence or line."""
+    """The share of texts that are the answer, up to their first line break, full stop, comma, semicolon or bracket."""
     firsts = [re.split(r"[\n.,;(]", text, maxsplit=1)[0] for text in texts]
     return sum(normalised(text) == normalised(answer) for text, answer in zip(firsts, answers, strict=True)) / len(texts)
 

@@ -1,4 +1,4 @@
-"""LLM-KICK's metrics as its released code computes them, and exactly, on the same answers of a model at a level."""
+"""LLM-KICK's metrics as its released code computes them, and exactly, on the same questions to a model at a level."""
 
 import random
 from pathlib import Path

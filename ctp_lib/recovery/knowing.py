@@ -88,7 +88,7 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
 
 
 def harness(bench: Bench, subject: Subject) -> StitchedLM:
-    """What asks the subject; its window leaves room for the study's prompt, with and without one."""
+    """lm-eval's model for the subject. Its window always leaves room for the study's prompt, so all methods read the same."""
     window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
     return StitchedLM(subject, bench.tokenizer, max_length=window, tokens_at_once=TOKENS_AT_ONCE[bench.network.device.type])
 
@@ -116,7 +116,7 @@ def _items(task: str, folder: Path, corpus: str, seed: int) -> list[dict[str, An
 
 
 def _learned(bench: Bench, method: str) -> list[tuple[int, Learned]]:
-    """By seed: nothing, or the size of the method that is best on validation."""
+    """By seed, what was learned: nothing, or the method at its best size on validation."""
     if method == NONE.name:
         return [(bench.study.seed, bench.learned(NONE.name, bench.study.seed))]
     rows = comparison.obtain(bench.study, bench.model, bench.level, method)["perplexity"]
@@ -134,7 +134,7 @@ def _facts(lm: StitchedLM, settings: Study, relation: str) -> list[dict[str, Any
 
 def counted(items: Sequence[Item], found: Sequence[Sequence[Choice]]) -> dict[str, Any]:
     """Shares of the items, and ``units``: of each four facts that share their answers, the share that was answered right. ``exact``: greedy
-    writing begins with the right answer. ``remembered``: the true answer is the likeliest, though the passage says another.
+    writing gives the scored text. ``remembered``: the true answer is the likeliest, though the passage says another.
     """
     given = [likeliest(choices) for choices in found]
     score = TaskScore(

@@ -2,8 +2,8 @@
 
 DVC says what is left to do, submitit does it, here or as jobs of SLURM. Nothing else is scheduled: a stage is sent when all that it depends on
 is done, as ``dvc repro --single-item``, so DVC's own locks and records hold, and ``dvc status`` is clean in the end. A job that is preempted or
-runs out of time goes back into the queue, one that dies is sent again, and a training goes on from its checkpoint. If this process dies, the
-jobs go on, and the next one takes them over.
+runs out of time goes back into the queue, one that dies is sent again, and a training goes on from its checkpoint. On SLURM, jobs go
+on if this process dies, and the next one takes them over.
 """
 
 import argparse
@@ -29,7 +29,9 @@ from ctp_lib.settings.spec import ParameterError, one_sentence, require
 
 JOBS, RESOURCES = ".jobs", "cluster.yaml"
 TRIES = 5
-"""A job that vanishes as often has another reason than bad luck."""
+"""A stage whose job vanishes so many times counts as failed."""
+TIMEOUTS = 10
+"""So often a job that ran out of its minutes goes back into the queue."""
 ASKED = {"cpus", "gpus", "memory_gb", "minutes"}
 
 
@@ -40,7 +42,7 @@ class Cell(Checkpointable):
         self.name, self.threads = name, threads
 
     def __call__(self) -> None:
-        """Make it. Raises :class:`subprocess.CalledProcessError` where that fails; where it is killed, the job leaves no result either."""
+        """Run the stage. Raises :class:`subprocess.CalledProcessError` if it fails; if it is killed, the job leaves no result."""
         own = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
         locks.mend(Path.cwd())
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", self.name]
@@ -183,7 +185,7 @@ def main() -> None:
     asked, settings = parser.parse_args(), study.load()
     graph, done = stages(settings.root)
     folder = settings.root / JOBS
-    executor = submitit.AutoExecutor(folder=folder, cluster=asked.on)
+    executor = submitit.AutoExecutor(folder=folder, cluster=asked.on, slurm_max_num_timeout=TIMEOUTS)
     local = asked.on == "local"
     at_once = asked.at_once or (2 if local else 100)
     threads = max(1, (os.cpu_count() or 1) // at_once) if local else None

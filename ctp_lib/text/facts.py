@@ -13,10 +13,10 @@ from typing import Any
 from ctp_lib.text.documents import Document
 
 POPULATION = 3_000_000
-"""Of the countries that are asked about, at least: a small model knows little of others."""
+"""The least population of a country that is asked about; a small model knows little of smaller ones."""
 DISSOLVED = {"AN", "CS"}  # the Netherlands Antilles, Serbia and Montenegro
 ELEMENTS = 86
-"""Up to radon; the elements beyond it are hardly written about."""
+"""Up to radon; most heavier elements are rare in text."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _elements(_: Iterable[Document]) -> list[tuple[str, str, str]]:
 
 
 def _symbols(_: Iterable[Document]) -> list[tuple[str, str, str]]:
-    """Those that do not begin as the name does: of the others, a spelling tells."""
+    """Symbols that begin with another letter than the name; the others can be guessed from the spelling."""
     return [(one.name, one.symbol, "") for one in _known_elements() if one.symbol[0].lower() != one.name[0].lower()]
 
 
@@ -101,7 +101,7 @@ def functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
 
 
 def _libraries(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
-    """Where in its library a function is, and the library, which the rest of the name does not tell."""
+    """The path of a function within its library, and the library, where the path does not contain its name."""
     found = []
     for document in _unlearned(documents):
         library, _, rest = document.name.partition(".")
