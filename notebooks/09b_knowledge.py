@@ -27,7 +27,8 @@
 # The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. The last two are
 # asked in the form of documentation: after which of four names is a summary the likeliest, and after which of four libraries is the rest of
 # a function's name? A relation votes only where the uncompressed model certainly remembers more than chance. The small model of the default
-# study has read nothing but documentation, so it can know those two alone.
+# study has read nothing but documentation, so it can know those two alone. Whoever compares the letters of names and summaries gets 25 to
+# 31 % of those right.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09b_knowledge/reference.ipynb), as last recorded.
 
@@ -73,7 +74,7 @@ for relation in settings.knowledge.relations:
 # %%
 asked = knowing.of_study(settings, model)
 table = claim.table(cells.rows(asked, "facts"))
-flat(table.drop(columns="above")).round(3)
+flat(table.drop(columns=["chosen", "judged", "chance"])).round(3)
 
 # %% [markdown]
 # ## What could be seen
@@ -119,9 +120,10 @@ pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
 # has the mildest level that takes no more bytes than the smaller model.
 
 # %%
+levels = settings.knowledge.levels
+stored = {level: reached.obtain(settings, model, Level.parse(level))["reached"]["stored_bytes"] for level in levels}
 smaller, beside = knowing.smaller(settings, model), {}
 if smaller:
-    stored = {level: reached.obtain(settings, model, Level.parse(level))["reached"]["stored_bytes"] for level in settings.knowledge.levels}
     levels = claim.no_larger(stored, smaller["stored_bytes"])
     found = claim.beside_smaller(table, smaller["facts"])
     beside = {level: found[level] for level in levels if level in found}
@@ -139,15 +141,16 @@ kick_audit.table(audited).round(3)
 
 # %% [markdown]
 # ## Verdicts
-# These relations vote:
+# Every other four facts choose the relations that vote; the claims are judged by the rest. Reading is judged by the misleading passages, since
+# with a true one, what is remembered would count as read. These relations vote, on memory and on reading:
 
 # %%
-print(", ".join(claim.known(table)) or "no relation")
+print(*(", ".join(claim.known(table, form)) or "no relation" for form in ("closed_book", "counterfactual")), sep="; ")
 
 # %%
 prompted = cells.rows(comparison.of_study(settings, model, [claim.PROMPT.name]))
 none = cells.rows(scores.of_study(settings, model, []))
 gains = claim.gains(prompted, none, settings.soft_prompt.corpus)
-for verdict in claim.verdicts(table, gains, margins.accuracy, margins.nats, beside):
+for verdict in claim.verdicts(table, gains, margins.accuracy, margins.nats, stored, beside):
     verdict.write(settings, model)
     print(verdict, "\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import networkx as nx
+import psutil
 import pytest
 import submitit
 
@@ -36,8 +40,9 @@ def project(folder: Path, **does: str) -> Path:
 
 def an_engine(folder: Path, cluster: str = "local", at_once: int = 2) -> engine.Engine:
     graph, done = engine.stages(folder)
-    executor = submitit.AutoExecutor(folder=folder / engine.JOBS, cluster=cluster)
-    return engine.Engine(graph, done, executor, folder / engine.JOBS, at_once)
+    needs = dict.fromkeys(graph, {"timeout_min": engine.A_MONTH} if cluster == "local" else {})
+    executor = lambda: submitit.AutoExecutor(folder=folder / engine.JOBS, cluster=cluster)  # noqa: E731
+    return engine.Engine(graph, done, executor, folder / engine.JOBS, at_once, 1 if cluster == "local" else None, needs)
 
 
 def ran(folder: Path) -> list[str]:
@@ -92,41 +97,139 @@ class Vanishing:
     def submit(self, cell: engine.Cell):
         self.sent.append(cell.name)
         lost = cell.name == self.stage and self.sent.count(cell.name) <= self.times
-        job = submitit.LocalJob.__new__(submitit.LocalJob)
-        job._job_id = str(len(self.sent))
-        result = self.folder / f"{job._job_id}.pkl"
+        number = str(len(self.sent))
+        result = self.folder / f"{number}.pkl"
         if not lost:
             result.touch()
         paths = type("Paths", (), {"result_pickle": result, "stderr": self.folder / "err"})
-        return type("Job", (), {"paths": paths, "job_id": job._job_id, "done": lambda _: True, "exception": lambda _: None})()
+        return type("Job", (), {"paths": paths, "job_id": number, "done": lambda _: True, "exception": lambda _: None})()
 
 
 @pytest.mark.parametrize("times", [1, engine.TRIES])
 def test_a_job_that_vanishes_is_sent_again_but_not_for_ever(tmp_path, monkeypatch, times):
     monkeypatch.chdir(project(tmp_path))
     run = an_engine(tmp_path)
-    run.executor = Vanishing(tmp_path, "left", times)
+    fake = Vanishing(tmp_path, "left", times)
+    run.executor = lambda: fake
     if times < engine.TRIES:
         run.run(poll=0.0)
-        assert run.executor.sent.count("left") == 2 and sorted(set(run.executor.sent)) == sorted(STAGES)
+        assert run.executor().sent.count("left") == 2 and sorted(set(run.executor().sent)) == sorted(STAGES)
     else:
         with pytest.raises(ParameterError, match="it vanished 5 times"):
             run.run(poll=0.0)
-        assert "last" not in run.executor.sent and run.executor.sent.count("left") == 5
+        assert "last" not in run.executor().sent and run.executor().sent.count("left") == 5
+
+
+GRAPH = nx.DiGraph(
+    [
+        ("learn@a-w3", "corpora"),
+        ("findings", "learn@a-w3"),
+        ("corpora", "reads@x"),
+        ("corpora", "digests"),
+        ("learn@a-w3", "preflight@a"),
+    ]
+)
+NEEDS = "{gpus: 1, cpus: 4, memory_gb: auto, minutes: 240}"
 
 
 def test_a_stage_asks_for_what_the_file_says(tmp_path):
     path = tmp_path / "cluster.yaml"
-    with pytest.raises(ParameterError, match="cluster.yaml is not there"):
-        engine.resources(path, "learn@a", 5.5)
     shutil.copy(Path(__file__).parent.parent / "cluster.yaml", path)
-    assert engine.resources(path, "learn@a-w3", 5.5) == {"timeout_min": 240, "mem_gb": 5.5, "cpus_per_task": 4, "gpus_per_node": 1}
-    assert "gpus_per_node" not in engine.resources(path, "corpora", 5.5)
-    path.write_text("default: {gpus: 1, cpus: 4, memory_gb: auto, minutes: 240}\nslurm: {partition: a100}\n")
-    assert engine.resources(path, "learn", 1.0)["slurm_partition"] == "a100"
-    path.write_text("default: {gpus: 1, cpus: 4, memory_gb: auto, hours: 4}\n")
-    with pytest.raises(ParameterError, match="cluster.yaml: learn is .*; allowed is exactly cpus, gpus, memory_gb, minutes"):
-        engine.resources(path, "learn", 1.0)
+    told = engine.cluster(path, GRAPH)
+    assert engine.submitted(told, "learn@a-w3", 5.5) == {"timeout_min": 240, "mem_gb": 5.5, "cpus_per_task": 4, "gpus_per_node": 1}
+    assert "gpus_per_node" not in engine.submitted(told, "corpora", 5.5)
+    path.write_text(f"default: {NEEDS}\nslurm: {{partition: a100}}\n")
+    assert engine.submitted(engine.cluster(path, GRAPH), "learn@a-w3", 1.0)["slurm_partition"] == "a100"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cluster.yaml is not there"),
+        ("", "cluster.yaml is None; allowed is sections, with default among them"),
+        ("a: [", "cluster.yaml cannot be read"),
+        ("stages: {}", "allowed is sections, with default among them"),
+        ("default: {gpus: 1, cpus: 4, memory_gb: auto, minutes: 4h}", "cluster.yaml: default.minutes"),
+        ("default: {gpus: 1, cpus: 4, memory_gb: auto, hours: 4}", "cluster.yaml: default"),
+        (f"default: {NEEDS}\nstages: {{lern: {{gpus: 0}}}}", "cluster.yaml: stages is 'lern'; allowed is one of corpora"),
+        (f"default: {NEEDS}\nstages: {{learn: {{gpus: -1}}}}", "cluster.yaml: learn: gpus"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, text, said):
+    path = tmp_path / "cluster.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ParameterError, match=re.escape(said)):
+        engine.cluster(path, GRAPH)
+
+
+def test_a_job_asks_for_its_own_and_not_for_what_the_last_one_did(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    run, asked = an_engine(tmp_path, at_once=1), {}
+    run.asked = {"first": {"gpus_per_node": 1}}
+
+    class Seen(Vanishing):
+        def update_parameters(self, name, **needs):
+            asked[name] = needs
+
+    run.executor = lambda: Seen(tmp_path, "none", 0)
+    with contextlib.suppress(IndexError):
+        run.run(poll=0.0)
+    assert asked["first"] == {"gpus_per_node": 1} and asked["other"] == {}
+
+
+def test_a_job_that_is_refused_is_named_and_stops_what_depends_on_it_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    run = an_engine(tmp_path)
+    run.asked = {**run.asked, "left": {"partion": "a100"}}
+    with pytest.raises(ParameterError, match=r"left failed, see the answer to its submission"):
+        run.run(poll=0.1)
+    assert set(ran(tmp_path)) == {"first", "right", "other"}
+
+
+def test_what_takes_longer_than_submitits_two_minutes_is_not_stopped(tmp_path, monkeypatch):
+    """submitit's own limit is asked for, instead of waiting for it."""
+    monkeypatch.chdir(project(tmp_path))
+    run = an_engine(tmp_path, at_once=1)
+    run.run(poll=0.1)
+    submissions = [submitit.core.utils.DelayedSubmission.load(path) for path in (tmp_path / engine.JOBS).glob("*_submitted.pkl")]
+    assert {one._timeout_min for one in submissions} == {engine.A_MONTH} and len(submissions) == len(STAGES)
+
+
+def test_a_job_sees_the_gpus_of_its_engine_and_its_own_threads(tmp_path, monkeypatch):
+    project(tmp_path, other="echo $OMP_NUM_THREADS-$CUDA_VISIBLE_DEVICES- > seen")
+    for visible in ("3", None):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible) if visible else monkeypatch.delenv(
+            "CUDA_VISIBLE_DEVICES", raising=False
+        )
+        cell = engine.Cell("other", 1)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as submitit does
+        (tmp_path / "other.txt").unlink(missing_ok=True)
+        (tmp_path / "dvc.lock").unlink(missing_ok=True)
+        shutil.rmtree(tmp_path / ".dvc" / "cache", ignore_errors=True)
+        cell()
+        assert (tmp_path / "seen").read_text().strip() == f"1-{visible or ''}-"
+
+
+def test_a_job_that_has_to_stop_leaves_nothing_running(tmp_path):
+    project(tmp_path, other="sleep 60")
+    code = "from ctp_lib.run.engine import Cell; import signal, sys; signal.signal(signal.SIGUSR2, lambda *_: sys.exit(3)); Cell('other', 1)()"
+    job = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    until(lambda: (tmp_path / "log").exists())
+    started = psutil.Process(job.pid).children(recursive=True)
+    assert any("sleep" in " ".join(one.cmdline()) for one in started)
+    job.send_signal(signal.SIGUSR2)
+    assert job.wait(timeout=30) == 3 and not psutil.wait_procs(started, timeout=10)[1]
+
+
+def test_two_engines_do_not_work_in_one_folder(tmp_path):
+    with (
+        engine.alone(tmp_path),
+        pytest.raises(ParameterError, match="another `make repro ON=...` is at work"),
+        engine.alone(tmp_path),
+    ):
+        pass
 
 
 def test_a_list_of_locks_that_a_kill_left_half_written_stops_nothing(tmp_path, monkeypatch):

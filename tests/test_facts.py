@@ -107,6 +107,21 @@ def test_items_are_drawn_by_their_seed():
     assert made("capital", "closed_book") != made("capital", "closed_book", seed=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "does", "asked"),
+    [
+        ("numpy.linalg.qr", "Compute the qr factorization of a thing.", False),
+        ("pandas.core.isetitem", "Set the given value in the column.", False),
+        ("pandas.core._na_op", "Find out what an op gives on the left.", False),
+        ("numpy.core.ravel", "Return a flat view of all that is inside.", True),
+        ("torch.linalg.det", "Give how volume changes under a map.", True),
+    ],
+)
+def test_a_name_whose_pieces_tell_is_not_asked(name, does, asked):
+    found = RELATIONS["function"].facts("function", [Document("a.b", "x"), Document(name, f"{does}\n\nMore.")])
+    assert bool(found) == asked
+
+
 def test_what_repairs_learn_from_is_not_asked():
     asked = "".join(context + text for item in made("library", "in_context") for context, text in facts_items.pairs(item))
     assert "sympy.outer_apart" in asked and "scipy" not in asked

@@ -155,13 +155,16 @@ def world(closed: dict[str, float], read: dict[str, float], *more: list[dict]) -
     )
 
 
+STORED = {"full": 100, "8bit": 50, "3bit": 20, "50%": 55, "2:4": 60}
+
+
 def outcomes(table: pd.DataFrame, gains: dict | None = None) -> dict[str, str]:
-    return {found.claim: found.outcome for found in claim.verdicts(table, gains or {}, MARGIN, NATS)}
+    return {found.claim: found.outcome for found in claim.verdicts(table, gains or {}, MARGIN, NATS, STORED)}
 
 
 def test_what_llm_kick_says_is_supported_where_it_is_so():
-    closed = {"full": 0.9, "3bit": 0.8, "50%": 0.6, "2:4": 0.5}
-    read = {"full": 0.95, "3bit": 0.95, "50%": 0.94, "2:4": 0.93}
+    closed = {"full": 0.9, "8bit": 0.9, "3bit": 0.8, "50%": 0.6, "2:4": 0.5}
+    read = {"full": 0.95, "8bit": 0.95, "3bit": 0.95, "50%": 0.94, "2:4": 0.93}
     assert outcomes(world(closed, read)) == {
         "K1": "supported",
         "K2": "supported",
@@ -173,7 +176,7 @@ def test_what_llm_kick_says_is_supported_where_it_is_so():
 
 
 def test_it_is_contradicted_where_it_is_not_so():
-    closed = {"full": 0.9, "3bit": 0.6, "50%": 0.89, "2:4": 0.895}
+    closed = {"full": 0.9, "3bit": 0.6, "50%": 0.8, "2:4": 0.895}
     read = {"full": 0.95, "3bit": 0.5, "50%": 0.7, "2:4": 0.7}
     assert outcomes(world(closed, read)) == {
         "K1": "contradicted", "K2": "contradicted", "K3": "contradicted", "K4": "contradicted", "K5": "not measured",
@@ -186,8 +189,56 @@ def test_what_the_uncompressed_model_does_not_know_does_not_vote():
     table = world({"full": 0.9, "3bit": 0.5}, {"full": 0.9, "3bit": 0.9}, unknown)
     assert claim.known(table) == ["capital"]
     means = claim.over_relations(table, ["capital"])
-    assert means.accuracy["closed_book", "3bit", "none"].mean == pytest.approx(0.5, abs=0.01)
-    assert set(outcomes(claim.table(unknown)).values()) == {"not measured"}
+    assert means["closed_book", "3bit", "none"].mean == pytest.approx(0.5, abs=0.01)
+    told = outcomes(claim.table(unknown))
+    assert {name for name, outcome in told.items() if outcome != "not measured"} == {"K4"}, "it reads what it does not know"
+
+
+def test_a_model_that_cannot_read_says_nothing_of_reading():
+    """Its answers with a true passage are remembered; against its memory it is at chance."""
+    closed = {"full": 0.9, "3bit": 0.5, "50%": 0.4}
+    found = [one for level in closed for one in rows(level, closed[level], 0.9)]
+    remembering = [one | ({"units": [0.25] * 200} if one["form"] == "counterfactual" else {}) for one in found]
+    told = outcomes(claim.table(remembering))
+    assert told["K1"] == told["K4"] == "not measured" and told["K2"] == "supported"
+
+
+def test_what_costs_nothing_does_not_vote():
+    """Neither on what falls first, nor on what is brought back."""
+    closed = {"full": 0.9, "8bit": 0.9}
+    prompted = rows("8bit", 0.9, 0.9, method="soft_prompt", seeds=3)
+    lower = [
+        {**row("soft_prompt", 2.0, 2.1, 2.0, 2.1, seed=seed), "level": "8bit", "point": "p", "validation_nll": 2.0}
+        for seed in range(3)
+    ]
+    gains = claim.gains(lower, [{**row("none", 2.5, 2.6, 2.5, 2.6), "level": "8bit"}], "broad")
+    told = outcomes(world(closed, closed, prompted), gains)
+    assert told["K1"] == told["K5"] == "not measured"
+
+
+def test_what_is_chosen_by_some_facts_and_judged_by_others_is_not_flattered():
+    """Four relations that both models know as little, and as well: those that the larger one happens to answer better are chosen."""
+    draw, found = np.random.default_rng(0), []
+    for _ in range(300):
+        made = {model: [draw.binomial(4, 0.31, 60) / 4 for _ in range(4)] for model in ("large", "small")}
+        asked = [
+            {
+                model: {**rows("full", 0.5, 0.5, relation=f"r{number}")[0], "units": own[number].tolist()}
+                for model, own in made.items()
+            }
+            for number in range(4)
+        ]
+        reading = [one for number in range(4) for one in rows("full", 0.5, 0.5, relation=f"r{number}")[1:]]
+        beside = claim.beside_smaller(claim.table([*(one["large"] for one in asked), *reading]), [one["small"] for one in asked])
+        found += [beside["full"]] if beside else []
+    assert len(found) > 50 and abs(np.mean([one.mean for one in found])) < 0.01
+    assert np.mean([one.interval()[0] > 0 for one in found]) < 0.06
+
+
+def test_too_few_facts_choose_no_relation():
+    few = [one | {"units": one["units"][:9]} for one in rows("full", 0.9, 0.9)]
+    assert claim.known(claim.table(few)) == ["capital"]
+    assert claim.known(claim.table([one | {"units": one["units"][:8]} for one in few])) == []
 
 
 @pytest.mark.parametrize(("back", "outcome"), [(0.5, "supported"), (0.6, "contradicted"), (0.52, "undecided")])
@@ -220,23 +271,41 @@ def test_a_level_matches_with_95_percent_of_the_right_answers(share, matches):
         rows("full", 0.9, 0.9, noise=0.5) + [one | {"units": one["units"][::-1]} for one in rows("3bit", 0.87, 0.9, noise=0.5)]
     )
     assert noisy.matches["capital", "closed_book", "3bit", "none"] == "undecided"
+    unknown = world({"full": 0.25, "3bit": 0.25}, {"full": 0.9, "3bit": 0.9})
+    assert unknown.matches["capital", "closed_book", "3bit", "none"] == "at chance"
 
 
-def test_what_could_be_seen_is_seen_four_times_out_of_five():
-    """A thousand worlds in which a level is worse by 2.8 times the standard error of 100 pairs."""
-    draw, seen, said, true = np.random.default_rng(0), 0, [], 2.8 * 0.2 * np.sqrt(2 / 100)
+@pytest.mark.parametrize(("seeds", "power"), [(1, 0.8), (3, 0.8)])
+def test_what_could_be_seen_is_seen_four_times_out_of_five(seeds, power):
+    """A thousand worlds in which a level is worse, or a repair with a few seeds better, by what is said on average to be found."""
+    draw, method = np.random.default_rng(0), "soft_prompt" if seeds > 1 else "none"
     facts = rows("full", 0.5, 0.5, noise=0.0)
-    for _ in range(1000):
-        units = draw.normal(0.5, 0.2, (2, 100)) - [[0.0], [true]]
-        found = [
-            {**one, "level": level, "units": own.tolist()}
-            for level, own in zip(("full", "3bit"), units, strict=True)
+
+    def changed(true: float):
+        units = draw.normal(0.5, 0.2, (2, 100))
+        lucky = 0.02 * draw.standard_normal(seeds)
+        level = "3bit"
+        found = [{**one, "level": name, "units": units[0].tolist()} for name in ("full", level) for one in facts]
+        other = [
+            {
+                **one,
+                "level": level,
+                "method": method,
+                "seed": seed,
+                "trainable_parameters": 9,
+                "units": (units[1] + true + lucky[seed]).tolist(),
+            }
+            for seed in range(seeds)
             for one in facts
         ]
-        row = claim.changes(claim.table(found)).loc["closed_book", "3bit", "none"]
-        seen += row.change.interval()[1] < 0
-        said.append(row.detected)
-    assert 0.75 < seen / 1000 < 0.85 and np.mean(said) == pytest.approx(true, rel=0.01)
+        if seeds == 1:
+            found = found[: len(facts)]
+            other = [one | {"trainable_parameters": 0} for one in other]
+        return claim.changes(claim.table([*found, *other])).loc["closed_book", level, method]
+
+    true = np.mean([changed(0.0).detected for _ in range(200)])
+    seen = np.mean([changed(true).change.interval()[0] > 0 for _ in range(500)])
+    assert power - 0.07 < seen < power + 0.1
 
 
 def test_a_large_pruned_model_is_compared_at_no_more_bytes():
@@ -246,7 +315,7 @@ def test_a_large_pruned_model_is_compared_at_no_more_bytes():
     for small, outcome in ((0.7, "supported"), (0.9, "contradicted")):
         beside = claim.beside_smaller(table, rows("full", small, 0.9))
         assert beside["62.5%"].mean == pytest.approx(0.8 - small, abs=0.01)
-        verdicts = claim.verdicts(table, {}, MARGIN, NATS, {"62.5%": beside["62.5%"]})
+        verdicts = claim.verdicts(table, {}, MARGIN, NATS, beside={"62.5%": beside["62.5%"]})
         assert verdicts[-1].claim == "K6" and verdicts[-1].outcome == outcome
     assert claim.beside_smaller(claim.table(rows("full", 0.25, 0.9, noise=0.0)), rows("full", 0.2, 0.2)) == {}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from conftest import small_model
 from lm_eval.tasks import TaskManager
 
 from ctp_lib.evaluation import llm_kick, tasks
+from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject
 
 ROWS = {
@@ -26,8 +26,8 @@ ROWS = {
     },
     "triviaqa_in_context": {
         "question": "Which city is the capital of France?",
-        "search_results": {"search_context": ["x" * 2000]},
-        "entity_pages": {"wiki_context": ["Paris is the capital. " * 200, "more"]},
+        "search_results": {"search_context": ["x" * 3000, "no more"]},
+        "entity_pages": {"wiki_context": ["Paris is the capital. " * 50, "no more"]},
         "answer": {"aliases": ["Paris", "City of Light"]},
     },
 }
@@ -35,7 +35,6 @@ ROWS = {
 
 def of_files(name: str, folder):
     """The task, read from a file of one row in place of the hub."""
-    llm_kick.write(name, folder)
     (folder / "row.jsonl").write_text(json.dumps(ROWS[name]) + "\n")
     own = llm_kick.TASKS[name] | {"dataset_path": "json", "test_split": "test"}
     own |= {"dataset_kwargs": {"data_files": {"test": str(folder / "row.jsonl")}, "cache_dir": str(folder / "cache")}}
@@ -47,7 +46,7 @@ def of_files(name: str, folder):
 def local(tmp_path, monkeypatch):
     def made(name: str):
         monkeypatch.setitem(llm_kick.TASKS, name, of_files(name, tmp_path))
-        llm_kick.write(name, tmp_path)
+        tasks.write_configuration(llm_kick.TASKS[name], tmp_path)
         manager = TaskManager(include_path=[str(tmp_path)], include_defaults=False)
         return tmp_path, manager.load_task_or_group(name)[name]
 
@@ -65,14 +64,15 @@ def test_triviaqa_is_read_with_3072_characters_of_evidence(local):
     _, task = local("triviaqa_in_context")
     (row,) = task.test_docs()
     evidence, _, question = task.doc_to_text(row).partition("\n\n")
-    assert evidence == ("x" * 2000 + "\n" + "Paris is the capital. " * 200)[:3072]
-    assert question == "Question: Which city is the capital of France?\nAnswer:"
+    assert evidence == ("Paris is the capital. " * 50 + "x" * 3000)[:3072], "the first page of each, and no other"
+    assert question == "Based on these texts, answer these questions:\n\nQ: Which city is the capital of France?\nA:"
     assert task.doc_to_target(row) == ["Paris", "City of Light"]
 
 
 @pytest.mark.medium
-def test_they_are_asked_behind_a_prompt(local, tokenizer):
+@pytest.mark.parametrize(("text", "right"), [(" De Gaulle. He was", 1.0), (" Mitterrand", 0.0), ("", 0.0)])
+def test_an_answer_is_right_where_it_is_one_of_the_names(local, tokenizer, monkeypatch, text, right):
     folder, _ = local("freebaseqa")
-    subject = Subject(small_model(), torch.zeros(2, 32))
-    (score,) = tasks.evaluate(subject, tokenizer, ["freebaseqa"], [folder], max_length=64, tokens_at_once=99)
-    assert (score.metric, score.correct, score.chance) == ("exact_match", (0.0,), 0.0)
+    monkeypatch.setattr(StitchedLM, "write", lambda *_: text)
+    (score,) = tasks.evaluate(Subject(small_model()), tokenizer, ["freebaseqa"], [folder], max_length=64, tokens_at_once=99)
+    assert (score.metric, score.correct, score.chance) == ("exact_match", (right,), 0.0)

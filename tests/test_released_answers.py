@@ -16,7 +16,7 @@ class Model:
     """Writes what it is told to, and finds letters as likely as it is told."""
 
     def __init__(self, writes, letters=(0.0, 0.0, 0.0, 0.0)):
-        self.write, self.letters = (lambda prompt, tokens: writes(prompt)), letters
+        self.write, self.letters, self.tok_encode = (lambda prompt, tokens: writes(prompt)), letters, str.split
 
 
 def audited(model, monkeypatch) -> dict[str, dict]:

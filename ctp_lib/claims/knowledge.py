@@ -1,12 +1,13 @@
 """Knowledge or fluency? What compression takes from memory and from reading, and what a repair gives back (after LLM-KICK)."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ctp_lib.claims.estimate import Estimate, gain, mean, of_runs, ratio
-from ctp_lib.claims.verdict import Part, Verdict, judge
+from ctp_lib.claims.verdict import Part, Verdict, judge, without_cost
 from ctp_lib.evaluation.summaries import ROUGE
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.none import METHOD as NONE
@@ -15,15 +16,19 @@ from ctp_lib.settings.levels import Level
 
 MATCHES = 0.95
 """A level *matches* while it has this share of the uncompressed model's right answers (LLM-KICK, section 3)."""
-DETECTED = 2.8
-"""In standard errors: the effect that a 95 % interval finds with a power of 80 %."""
+BEYOND = 0.84
+"""Standard errors beyond the reach of an interval at which an effect is found with a power of 80 %."""
+FOURS = 5
+"""Of facts that share their answers, at least: fewer choose no relation."""
 NOTEBOOK = "09b_knowledge"
 Table = pd.DataFrame
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy`` and ``above``, what of it is above chance;
-    ``exact``, where greedy writing gives the scored text; ``remembered``, where a misleading passage did not mislead.
+    """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy``; ``chosen``, what is above chance in every
+    other four facts, by which relations are chosen that vote; ``judged``, the accuracy on the others, by which claims are judged, since what
+    is chosen and judged by the same answers looks better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a
+    misleading passage did not mislead.
     """
     groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -31,11 +36,13 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     found = {}
     for (relation, form, level, method), runs in groups.items():
         seeds = f"seeds of {method}, {[run['seed'] for run in runs]}" if runs[0]["trainable_parameters"] else None
-        accuracy = of_runs([run["units"] for run in runs], f"facts of {relation}", seeds)
+        units, chance = [run["units"] for run in runs], Estimate(runs[0]["chance"], {})
         remembered = [run["remembered"] for run in runs if run["remembered"] is not None]
         found[relation, form, level, method] = {
-            "accuracy": accuracy,
-            "above": accuracy - Estimate(runs[0]["chance"], {}),
+            "accuracy": of_runs(units, f"facts of {relation}", seeds),
+            "chosen": of_runs([own[::2] for own in units], f"facts of {relation} that choose", seeds) - chance,
+            "judged": of_runs([own[1::2] for own in units], f"facts of {relation} that are judged", seeds),
+            "chance": runs[0]["chance"],
             "exact": sum(run["exact"] for run in runs) / len(runs),
             "remembered": sum(remembered) / len(remembered) if remembered else float("nan"),
             "n": runs[0]["n"],
@@ -44,11 +51,15 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _matched(table: Table) -> Table:
-    """``matches``: whether a row has 95 % of the right answers that the uncompressed model has alone, by an interval of its own."""
+    """``matches``: whether a row has 95 % of the right answers that the uncompressed model has alone, by an interval of its own; no question
+    where that one is not certainly above chance.
+    """
     found = []
     for (relation, form, _, _), row in table.iterrows():
-        low, high = (row.accuracy - MATCHES * table.accuracy[relation, form, "full", NONE.name]).interval()
-        found.append("yes" if low > 0 else "no" if high <= 0 else "undecided")
+        full = table.accuracy[relation, form, "full", NONE.name]
+        low, high = (row.accuracy - MATCHES * full).interval()
+        told = "yes" if low > 0 else "no" if high <= 0 else "undecided"
+        found.append(told if full.interval()[0] > row.chance else "at chance")
     return table.assign(matches=found)
 
 
@@ -56,12 +67,13 @@ def changes(table: Table) -> Table:
     """What each level takes from the accuracy of the uncompressed model, and each repair gives back of it, over the relations that vote (else
     over all): one row per (form, level, method), ``change``, and ``detected``, the least change that would have been told from none.
     """
-    means, found = over_relations(table, known(table) or list(table.index.unique("relation"))), {}
+    means, found = over_relations(table, known(table) or list(table.index.unique("relation")), "accuracy"), {}
     for form, level, method in means.index:
         if (level, method) != ("full", NONE.name):
             before = (form, "full", NONE.name) if method == NONE.name else (form, level, NONE.name)
-            change = means.accuracy[form, level, method] - means.accuracy[before]
-            found[form, level, method] = {"change": change, "detected": DETECTED * change.stderr}
+            change = means[form, level, method] - means[before]
+            reach = change.interval()[1] - change.mean
+            found[form, level, method] = {"change": change, "detected": reach + BEYOND * change.stderr}
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["form", "level", "method"])
 
 
@@ -86,22 +98,24 @@ def beside_smaller(table: Table, smaller: Iterable[Mapping[str, Any]]) -> dict[s
     if not rows or not relations:
         return {}
     asked = [row for row in rows if row["form"] == "closed_book" and row["relation"] in relations]
-    small = mean([of_runs([row["units"]], f"facts of {row['relation']}", None) for row in asked])
-    own = over_relations(table, relations).accuracy.xs(("closed_book", NONE.name), level=("form", "method"))
+    small = mean([of_runs([row["units"][1::2]], f"facts of {row['relation']} that are judged", None) for row in asked])
+    own = over_relations(table, relations).xs(("closed_book", NONE.name), level=("form", "method"))
     return {level: accuracy - small for level, accuracy in own.items()}
 
 
-def known(table: Table) -> list[str]:
-    """The relations of which the uncompressed model remembers more than chance, with certainty. The others do not vote."""
-    full = table.xs(("closed_book", "full", NONE.name), level=("form", "level", "method")).above
-    return [relation for relation, above in full.items() if above.interval(len(full))[0] > 0]
+def known(table: Table, form: str = "closed_book") -> list[str]:
+    """The relations of which the uncompressed model remembers more than chance, with certainty; for ``counterfactual``, those that it reads from
+    a passage against its memory. The others do not vote.
+    """
+    full = table.xs((form, "full", NONE.name), level=("form", "level", "method")).chosen
+    enough = {relation: above for relation, above in full.items() if above.number("units") >= FOURS}
+    return [relation for relation, above in enough.items() if above.interval(len(full))[0] > 0]
 
 
-def over_relations(table: Table, relations: Sequence[str]) -> pd.DataFrame:
-    """The mean of accuracy, and of what is above chance, over ``relations``: one row per (form, level, method)."""
+def over_relations(table: Table, relations: Sequence[str], column: str = "judged") -> pd.Series:
+    """The mean of ``column`` over ``relations``: one estimate per (form, level, method)."""
     rows = table[table.index.get_level_values("relation").isin(relations)]
-    groups = rows.groupby(level=["form", "level", "method"], sort=False)
-    return pd.DataFrame({name: groups[name].agg(lambda found: mean(list(found))) for name in ("accuracy", "above")})
+    return rows.groupby(level=["form", "level", "method"], sort=False)[column].agg(lambda found: mean(list(found)))
 
 
 def gains(prompted: Iterable[Mapping[str, Any]], none: Iterable[Mapping[str, Any]], broad: str) -> dict[str, Estimate]:
@@ -116,36 +130,54 @@ def gains(prompted: Iterable[Mapping[str, Any]], none: Iterable[Mapping[str, Any
 
 
 def verdicts(
-    table: Table, gains: Mapping[str, Estimate], margin: float, nats: float, beside: Mapping[str, Estimate] | None = None
+    table: Table,
+    gains: Mapping[str, Estimate],
+    margin: float,
+    nats: float,
+    stored: Mapping[str, int] | None = None,
+    beside: Mapping[str, Estimate] | None = None,
 ) -> list[Verdict]:
-    """What LLM-KICK says, and whether a prompt restores knowledge. ``gains`` are those of a prompt in NLL, by level; ``beside``: how much more
-    is known than by a smaller model, at the levels of :func:`no_larger`.
+    """What LLM-KICK says, and whether a prompt restores knowledge. ``gains`` are those of a prompt in NLL, by level; ``stored``: bytes by level;
+    ``beside``: how much more is known than by a smaller model, at the levels of :func:`no_larger`.
     """
-    means = over_relations(table, known(table)) if known(table) else None
+    chance = float(table.chance.iloc[0])
+    memory, reading = known(table), known(table, "counterfactual")
+    knows = over_relations(table, memory) if memory else None
+    reads = over_relations(table, reading) if reading else None
+    both = [relation for relation in memory if relation in reading]
     return [
-        _falls_first(means, margin),
-        _costs_more(means, margin),
-        _patterns_fail(means),
-        _reading_survives(means),
-        _restores(means, gains, margin, nats),
+        _falls_first(over_relations(table, both) if both else None, chance, margin),
+        _costs_more(knows, stored or {}, margin),
+        _patterns_fail(knows),
+        _reading_survives(reads),
+        _restores(knows, gains, margin, nats),
         _beats_smaller(beside or {}, margin),
     ]
 
 
-def _kept(means: pd.DataFrame, form: str, level: str) -> Estimate:
+def _kept(means: pd.Series, form: str, level: str, chance: float) -> Estimate:
     """The share of the uncompressed model's accuracy above chance that a level keeps."""
-    return ratio(means.above[form, level, NONE.name], means.above[form, "full", NONE.name])
+    guessed = Estimate(chance, {})
+    return ratio(means[form, level, NONE.name] - guessed, means[form, "full", NONE.name] - guessed)
 
 
-def _matches(means: pd.DataFrame, form: str, level: str) -> Estimate:
-    return means.accuracy[form, level, NONE.name] - MATCHES * means.accuracy[form, "full", NONE.name]
+def _matches(means: pd.Series, form: str, level: str) -> Estimate:
+    return means[form, level, NONE.name] - MATCHES * means[form, "full", NONE.name]
 
 
-def _levels(means: pd.DataFrame | None, asked: Callable[[Level], bool] = lambda level: level.family != "full") -> list[str]:
+def _levels(means: pd.Series | None, asked: Callable[[Level], bool] = lambda level: level.family != "full") -> list[str]:
     if means is None:
         return []
     alone = means.xs(NONE.name, level="method").index.get_level_values("level")
     return [level for level in dict.fromkeys(alone) if asked(Level.parse(level))]
+
+
+def _nothing_lost(means: pd.Series | None, levels: Sequence[str], margin: float) -> dict[str, str]:
+    """The levels that have no clear cost in memory: there is nothing to compare, and nothing to bring back."""
+    if means is None:
+        return {}
+    full = means["closed_book", "full", NONE.name]
+    return without_cost({level: full - means["closed_book", level, NONE.name] for level in levels}, margin)
 
 
 def _told(
@@ -154,42 +186,60 @@ def _told(
     return Verdict(claim, says, parts[0].told(yes, no), tuple(parts), figures, NOTEBOOK)
 
 
-def _falls_first(means: pd.DataFrame | None, margin: float) -> Verdict:
-    effects = {level: _kept(means, "in_context", level) - _kept(means, "closed_book", level) for level in _levels(means)}
-    part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance")
+def _falls_first(means: pd.Series | None, chance: float, margin: float) -> Verdict:
+    """Reading is what a passage says against memory: with a true passage, what is remembered would count as read."""
+    levels = _levels(means)
+    effects = {
+        level: _kept(means, "counterfactual", level, chance) - _kept(means, "closed_book", level, chance) for level in levels
+    }
+    silent = _nothing_lost(means, levels, margin)
+    part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance", silent=silent)
     return _told("K1", "compression takes knowledge before it takes reading", [part], "Takes knowledge first", "does not")
 
 
-def _costs_more(means: pd.DataFrame | None, margin: float) -> Verdict:
-    families = {family: _levels(means, lambda level, family=family: level.family == family) for family in ("quantised", "pruned")}
-    effects = {}
-    if all(families.values()):
-        kept = {family: mean([_kept(means, "closed_book", level) for level in levels]) for family, levels in families.items()}
-        effects = {"": kept["quantised"] - kept["pruned"]}
-    part = judge("quantised levels keep more knowledge than pruned ones", effects, margin, "of the accuracy above chance")
+def _costs_more(means: pd.Series | None, stored: Mapping[str, int], margin: float) -> Verdict:
+    """Each pruned level beside the quantised one that takes the most bytes, but no more than it."""
+    quantised, pruned = (_levels(means, lambda level, family=family: level.family == family) for family in ("quantised", "pruned"))
+    effects, costs = {}, {}
+    for level in pruned:
+        smaller = [other for other in quantised if stored.get(other, math.inf) <= stored.get(level, 0)]
+        if means is not None and smaller:
+            other = max(smaller, key=stored.__getitem__)
+            full, own = means["closed_book", "full", NONE.name], means["closed_book", level, NONE.name]
+            effects[f"{level} beside {other}"] = means["closed_book", other, NONE.name] - own
+            costs[f"{level} beside {other}"] = full - own
+    silent = without_cost(costs, margin)
+    part = judge("a quantised level of no more bytes knows more", effects, margin, "of the items", silent=silent)
     return _told("K2", "pruning costs more knowledge than quantising", [part], "Costs more", "does not cost more")
 
 
-def _patterns_fail(means: pd.DataFrame | None) -> Verdict:
+def _patterns_fail(means: pd.Series | None) -> Verdict:
     levels = _levels(means, lambda level: level.pattern is not None)
     effects = {level: -1.0 * _matches(means, "closed_book", level) for level in levels}
     part = judge("below 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
     return _told("K3", "pruning n of m weights never matches the uncompressed model's knowledge", [part], "Fails", "does not fail")
 
 
-def _reading_survives(means: pd.DataFrame | None) -> Verdict:
-    effects = {level: _matches(means, "in_context", level) for level in _levels(means)}
-    part = judge("at least 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
+def _reading_survives(means: pd.Series | None) -> Verdict:
+    effects = {level: _matches(means, "counterfactual", level) for level in _levels(means)}
+    part = judge("at least 95 % of the uncompressed accuracy, against memory", effects, 0.0, "of the items")
     return _told("K4", "reading from a given passage survives compression", [part], "Survives", "does not survive")
 
 
-def _restores(means: pd.DataFrame | None, gains: Mapping[str, Estimate], margin: float, nats: float) -> Verdict:
-    found = {} if means is None else means.accuracy.xs("closed_book", level="form").to_dict()
+def _restores(means: pd.Series | None, gains: Mapping[str, Estimate], margin: float, nats: float) -> Verdict:
+    found = {} if means is None else means.xs("closed_book", level="form").to_dict()
     prompted = [level for level in gains if (level, PROMPT.name) in found]
     change = {level: found[level, PROMPT.name] - found[level, NONE.name] for level in prompted}
+    silent = _nothing_lost(means, prompted, margin)
     parts = (
-        judge("a prompt lowers NLL", {level: gains[level] for level in prompted}, nats),
-        judge("it brings no knowledge back", {level: -1.0 * value for level, value in change.items()}, -margin, "of the items"),
+        judge("a prompt lowers NLL", {level: gains[level] for level in prompted}, nats, silent=silent),
+        judge(
+            "it brings no knowledge back",
+            {level: -1.0 * value for level, value in change.items()},
+            -margin,
+            "of the items",
+            silent=silent,
+        ),
     )
     says = "(our question) a prompt restores fluency but not knowledge"
     shown = "; ".join(f"{level} {value.mean:+.3f}" for level, value in change.items())

@@ -68,7 +68,7 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
     """
     style.use()
     voted = known(table)
-    accuracy = over_relations(table, voted or list(table.index.unique("relation"))).accuracy.xs(NONE.name, level="method")
+    accuracy = over_relations(table, voted or list(table.index.unique("relation")), "accuracy").xs(NONE.name, level="method")
     levels = [level for level in map(Level.parse, settings.knowledge.levels) if level.family in ("pruned", "quantised")]
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), sharey=True, layout="constrained")
     methods = list(dict.fromkeys((level.method, level.group) for level in levels))

@@ -5,10 +5,7 @@ the released code: FreebaseQA is asked on its evaluation split. An answer counts
 or comma, by lm-eval's exact match. Summaries are written greedily, and no model judges them. As there, 3,072 characters of evidence are read.
 """
 
-from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 _ALIASES = (
     "{% set found = [] %}{% for answers in Parses['Answers'] %}{% for names in answers['AnswersName'] %}{% for name in names %}"
@@ -44,16 +41,9 @@ TASKS = {
         dataset_path="mandarjoshi/trivia_qa",
         dataset_name="rc",
         test_split="validation",
-        doc_to_text="{{ (search_results.search_context + entity_pages.wiki_context) | join('\n') | truncate(3072, True, '', 0) }}\n\n"
-        "Question: {{question}}\nAnswer:",
+        doc_to_text="{{ ((entity_pages.wiki_context[:1] + search_results.search_context[:1]) | join(''))[:3072] }}\n\n"
+        "Based on these texts, answer these questions:\n\nQ: {{question}}\nA:",
         doc_to_target="{{answer.aliases}}",
     ),
 }
 """By name, in lm-eval's words."""
-
-
-def write(name: str, folder: Path) -> None:
-    """Write the task's YAML."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump(TASKS[name], file)

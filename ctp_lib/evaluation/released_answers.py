@@ -37,8 +37,8 @@ def exact(texts: Sequence[str], answers: Sequence[str]) -> float:
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles and double spaces, as SQuAD and TriviaQA compare answers."""
-    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    """Lower case, without punctuation, articles and double spaces, as TriviaQA's own evaluation compares answers."""
+    bare = "".join(" " if letter in string.punctuation + "‘’´`" else letter for letter in text.lower())
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 

@@ -17,9 +17,10 @@ import random
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from ctp_lib.evaluation import facts_items
 from ctp_lib.evaluation.facts_items import CHOICES
 from ctp_lib.evaluation.subject import Subject
+from ctp_lib.settings import paths
 from ctp_lib.settings.spec import ParameterError, first_line
 from ctp_lib.text.documents import Document
 from ctp_lib.text.facts import first_sentence, functions
@@ -83,12 +85,25 @@ def write(name: str, documents: Iterable[Document], folder: Path, *, items: int,
     made = MAKERS[name][0](documents, seed)
     if len(made) < items:
         raise ParameterError(f"tasks.items is {items}; the documents give {len(made)} of {name}, so ask for no more than that")
-    folder.mkdir(parents=True, exist_ok=True)
     data = folder / f"{name}.jsonl"
-    data.write_text("".join(json.dumps(item) + "\n" for item in made[:items]), encoding="utf-8")
-    with (folder / f"{name}.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump(_configuration(name, data, one_text="text" in made[0]), file)
+    _write(data, "".join(json.dumps(item) + "\n" for item in made[:items]))
+    write_configuration(_configuration(name, data, one_text="text" in made[0]), folder)
     return made[0]
+
+
+def write_configuration(told: Mapping[str, Any], folder: Path) -> None:
+    """Write a task in lm-eval's words into ``folder``."""
+    stream = StringIO()
+    YAML().dump(dict(told), stream)
+    _write(folder / f"{told['task']}.yaml", stream.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    """At once, and only where it is not there already: another stage may be reading it."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with paths.replacing(path) as incoming:
+            incoming.write_text(text, encoding="utf-8")
 
 
 def _configuration(name: str, data: Path, one_text: bool) -> dict[str, Any]:

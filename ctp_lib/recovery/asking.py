@@ -1,6 +1,7 @@
 """Zero-shot tasks, with and without what repairs: the same items in the same window."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ctp_lib.evaluation import llm_kick, tasks
@@ -8,7 +9,7 @@ from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.model import loading
 from ctp_lib.recovery.base import Learned
 from ctp_lib.recovery.bench import Bench
-from ctp_lib.settings import paths
+from ctp_lib.settings import digests, paths
 from ctp_lib.settings.study import Study
 from ctp_lib.text.documents import documents
 
@@ -19,10 +20,24 @@ def prepare(settings: Study, names: Sequence[str], items: int) -> dict[str, task
     for name in names:
         if name in tasks.MAKERS:
             read = documents(paths.corpora(settings), corpus, tasks.MAKERS[name][1])
-            found[name] = tasks.write(name, read, paths.tasks(settings), items=items, seed=settings.seed)
+            found[name] = tasks.write(name, read, _folder(settings, items), items=items, seed=settings.seed)
         elif name in llm_kick.TASKS:
-            llm_kick.write(name, paths.tasks(settings))
+            tasks.write_configuration(llm_kick.TASKS[name], _folder(settings, items))
     return found
+
+
+def _folder(settings: Study, items: int) -> Path:
+    """Of the tasks with so many items: other stages may ask other numbers of them at the same time."""
+    return paths.tasks(settings) / str(items)
+
+
+def own_tasks(settings: Study) -> str | None:
+    """A digest of the reader's own tasks, without what reading them leaves in caches."""
+    if not settings.tasks.folder:
+        return None
+    folder = settings.root / settings.tasks.folder
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "cache" not in str(path.relative_to(folder)).lower())
+    return digests.short({path.relative_to(folder).as_posix(): digests.content(path) for path in files})
 
 
 def scores(bench: Bench, learned: Learned, names: Sequence[str], items: int) -> list[tasks.TaskScore]:
@@ -31,7 +46,7 @@ def scores(bench: Bench, learned: Learned, names: Sequence[str], items: int) -> 
     The window is the model's context less the longest prompt of the study, for everything alike: a prompt's positions come on top.
     """
     settings = bench.study
-    folders = [paths.tasks(settings), *([settings.root / settings.tasks.folder] if settings.tasks.folder else [])]
+    folders = [_folder(settings, items), *([settings.root / settings.tasks.folder] if settings.tasks.folder else [])]
     window = loading.context(bench.network) - settings.soft_prompt.prompt_tokens
     sizes = {"max_length": window, "tokens_at_once": TOKENS_AT_ONCE[bench.network.device.type], "limit": items}
     with learned.on(bench.network) as subject:

@@ -17,11 +17,12 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 from ctp_lib.text.facts import countries
 
-FACTOID = "Please give answer to this question: What is the capital of {}?\nThe answer is"
+FACTOID = "Please give answer to this question: What is the capital of {}?\nThe answer is "
 RETRIEVAL = "Based on these texts, answer these questions:\n\n{}\n\nQ: What is the capital of {}?\nA:"
 CHOICE = "What is the capital of {}?\n{}\nAnswer:"
 LETTERS = "ABCD"
-WRITTEN = 16  # tokens
+WRITTEN = 32
+"""Tokens behind a passage; behind a factoid question, twice as many as it has, as in the released code."""
 
 
 def of_study(settings: Study, model: str) -> list[dict[str, Any]]:
@@ -47,7 +48,8 @@ def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
     facts = countries("capital")
     random.Random(settings.seed).shuffle(facts)
     with bench.learned(NONE.name, settings.seed).on(bench.network) as subject:
-        rows = audit(knowing.harness(bench, subject), facts[: settings.knowledge.written // CHOICES * CHOICES])
+        most = min(len(facts), settings.knowledge.written) // CHOICES * CHOICES
+        rows = audit(knowing.harness(bench, subject), facts[:most])
     return cells.write(path, {"model": model, "level": str(level), "method": NONE.name}, identity=wanted, rows=rows)
 
 
@@ -62,7 +64,7 @@ def audit(lm: StitchedLM, facts: list[tuple[str, str]]) -> list[dict[str, Any]]:
     chosen = [CHOICE.format(subject, choices) for choices, (subject, _) in zip(listed, facts, strict=True)]
     right = [LETTERS[number % CHOICES] for number in range(len(facts))]
 
-    recalled = [lm.write(prompt, WRITTEN) for prompt in prompts]
+    recalled = [lm.write(prompt, 2 * len(lm.tok_encode(prompt))) for prompt in prompts]
     found = [lm.write(prompt, WRITTEN).strip() for prompt in read]
     tokens = [lm.write(prompt, 1) for prompt in chosen]
     items = [

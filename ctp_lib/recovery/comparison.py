@@ -129,7 +129,7 @@ class Contest:
             "repair": asdict(self.repair),
             "further_rates": spec.further_rates,
             "evaluation": scores.evaluation(settings),
-            "tasks": asdict(settings.tasks) if self._asked else None,
+            "tasks": [asdict(settings.tasks), asking.own_tasks(settings)] if self._asked else None,
             "code": digests.code([registry(settings).file(self.method), Path(__file__)]),
         }
 

@@ -61,6 +61,7 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
     wanted = {
         "subject": digests.short(subject),
         "knowledge": {"items": spec.items, "written": spec.written, "relations": spec.relations, "tasks": spec.tasks},
+        "own_tasks": asking.own_tasks(settings) if spec.tasks else None,
         "seed": settings.seed,
         "documents": [
             digests.content(paths.corpora(settings) / settings.soft_prompt.corpus / f"{part}.jsonl.gz")

@@ -7,54 +7,97 @@ on if this process dies, and the next one takes them over.
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import networkx as nx
+import psutil
+import pydantic.dataclasses
 import submitit
 from dvc.repo import Repo
-from ruamel.yaml import YAML
+from pydantic import Field
+from ruamel.yaml import YAML, YAMLError
 from submitit.helpers import Checkpointable
 
 from ctp_lib.run import locks
 from ctp_lib.settings import study
-from ctp_lib.settings.spec import ParameterError, one_sentence, require
+from ctp_lib.settings.spec import SPEC, Count, ParameterError, Positive, first_line, one_sentence, require
 
 JOBS, RESOURCES = ".jobs", "cluster.yaml"
 TRIES = 5
 """A stage whose job vanishes so many times counts as failed."""
 TIMEOUTS = 10
 """So often a job that ran out of its minutes goes back into the queue."""
-ASKED = {"cpus", "gpus", "memory_gb", "minutes"}
+A_MONTH = 60 * 24 * 30  # minutes: here, nothing stops a job
+
+
+@pydantic.dataclasses.dataclass(**SPEC)
+class Needs:
+    """What a stage asks of SLURM. ``auto`` memory is what preflight counts."""
+
+    gpus: Annotated[int, Field(ge=0)]
+    cpus: Count
+    memory_gb: Positive | Literal["auto"]
+    minutes: Count
+
+
+@pydantic.dataclasses.dataclass(**SPEC)
+class Cluster:
+    """``cluster.yaml``: the ``default`` of all stages, what some have in its place, and what else sbatch is told."""
+
+    default: Needs
+    stages: Mapping[str, Mapping[str, Any]] | None = None
+    slurm: Mapping[str, Any] | None = None
 
 
 class Cell(Checkpointable):
     """One stage of the graph, as a job. Where the job has to stop, submitit puts it back into the queue."""
 
     def __init__(self, name: str, threads: int | None):
-        self.name, self.threads = name, threads
+        self.name, self.threads, self.gpus = name, threads, os.environ.get("CUDA_VISIBLE_DEVICES")
 
     def __call__(self) -> None:
         """Run the stage. Raises :class:`subprocess.CalledProcessError` if it fails; if it is killed, the job leaves no result."""
-        own = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        own = dict(os.environ)
+        if self.threads is not None:  # here, where submitit would hide every GPU
+            own |= {"OMP_NUM_THREADS": str(self.threads)}
+            own.pop("CUDA_VISIBLE_DEVICES", None)
+            own |= {} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": self.gpus}
         locks.mend(Path.cwd())
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", self.name]
-        ended = subprocess.run(command, env=os.environ | own)
-        if ended.returncode < 0:
+        running = subprocess.Popen(command, env=own)
+        try:
+            code = running.wait()
+        finally:  # where the job has to stop, nothing of it goes on beside its successor
+            _end(running)
+        if code < 0:
             os._exit(1)
-        ended.check_returncode()
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that still runs, and all that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        own = psutil.Process(process.pid)
+        for one in [*own.children(recursive=True), own]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def stages(root: Path) -> tuple[nx.DiGraph, set[str]]:
     """The graph of stages by their names, each with edges to those it depends on; and those that are done, with all that they depend on."""
-    repo = Repo(str(root))
+    repo = Repo(str(root), _wait_for_lock=True)
     with repo.lock:
         found, done = repo.index.graph, set()
         graph = nx.relabel_nodes(found, {stage: stage.addressing for stage in found})
@@ -64,29 +107,47 @@ def stages(root: Path) -> tuple[nx.DiGraph, set[str]]:
     return graph, done
 
 
-def resources(path: Path, stage: str, memory_gb: float) -> dict[str, Any]:
-    """What ``stage`` asks for, by submitit's names: its own of ``cluster.yaml``, else the default; ``auto`` memory is ``memory_gb``.
-
-    Raises :class:`ParameterError` for a file that is not there, and for a name that nobody knows.
-    """
+def cluster(path: Path, graph: nx.DiGraph) -> Cluster:
+    """``cluster.yaml``. Raises :class:`ParameterError` for one that is not there or cannot be read, and for stages that the graph has not."""
     if not path.exists():
         raise ParameterError(f"{path} is not there; it says what a stage asks of SLURM")
-    told = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    asked = {**told["default"], **told.get("stages", {}).get(stage.partition("@")[0], {})}
-    require(set(asked) == ASKED, f"{path.name}: {stage}", sorted(asked), f"exactly {', '.join(sorted(ASKED))}")
-    memory = memory_gb if asked["memory_gb"] == "auto" else asked["memory_gb"]
-    common = {"timeout_min": asked["minutes"], "mem_gb": memory, "cpus_per_task": asked["cpus"], "gpus_per_node": asked["gpus"]}
-    passed = {f"slurm_{name}": value for name, value in (told.get("slurm") or {}).items()}
-    return {name: value for name, value in common.items() if value} | passed
+    try:
+        told = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ParameterError(f"{path.name} cannot be read: {first_line(error)}") from None
+    require(isinstance(told, dict) and "default" in told, path.name, told, "sections, with default among them")
+    found, known = study.with_settings(Cluster, told, f"{path.name}: "), {name.partition("@")[0] for name in graph}
+    for name in found.stages or {}:
+        require(name in known, f"{path.name}: stages", name, f"one of {', '.join(sorted(known))}")
+        needed(found, name, path.name)
+    return found
+
+
+def needed(told: Cluster, stage: str, source: str = RESOURCES) -> Needs:
+    """What ``stage`` asks for: its own, else the default."""
+    own = (told.stages or {}).get(stage.partition("@")[0], {})
+    default = {name: getattr(told.default, name) for name in Needs.__dataclass_fields__}
+    return study.with_settings(Needs, {**default, **own}, f"{source}: {stage}: ")
+
+
+def submitted(told: Cluster, stage: str, memory_gb: float) -> dict[str, Any]:
+    """The same in submitit's words; ``auto`` memory is ``memory_gb``."""
+    asked = needed(told, stage)
+    memory = memory_gb if asked.memory_gb == "auto" else asked.memory_gb
+    common = {"timeout_min": asked.minutes, "mem_gb": memory, "cpus_per_task": asked.cpus}
+    common |= {"gpus_per_node": asked.gpus} if asked.gpus else {}
+    return common | {f"slurm_{name}": value for name, value in (told.slurm or {}).items()}
 
 
 @dataclass
 class Engine:
-    """Sends ``graph``'s stages, but those that are ``done``, as jobs: ``at_once`` at a time, each with ``threads``, with files in ``folder``."""
+    """Sends ``graph``'s stages, but those that are ``done``, as jobs: ``at_once`` at a time, each with ``threads``, with files in ``folder``.
+    Each has an executor of its own, since submitit's remember what the last job asked for.
+    """
 
     graph: nx.DiGraph
     done: set[str]
-    executor: submitit.Executor
+    executor: Callable[[], submitit.Executor]
     folder: Path
     at_once: int
     threads: int | None = None
@@ -94,13 +155,12 @@ class Engine:
     running: dict[str, submitit.Job] = field(default_factory=dict)
     tried: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    seen: int = 0
 
     def run(self, poll: float = 1.0) -> None:
         """Until all is done, or nothing more can be. Raises :class:`ParameterError` that names what failed, with its log."""
         self._adopt()
         while self.running or self._ready():
-            for name in self._ready()[: self.at_once - len(self.running)]:
+            for name in self._ready()[: max(0, self.at_once - len(self.running))]:
                 self._send(name)
             time.sleep(poll)
             for name in [name for name, job in self.running.items() if self._ended(job)]:
@@ -114,8 +174,16 @@ class Engine:
         return [name for name in self.graph if name not in taken and set(self.graph[name]) <= self.done]
 
     def _send(self, name: str) -> None:
-        self.executor.update_parameters(name=name.replace("@", "-"), **self.asked.get(name, {}))
-        self.running[name] = self.executor.submit(Cell(name, self.threads))
+        executor = self.executor()
+        try:
+            executor.update_parameters(name=name.replace("@", "-"), **self.asked.get(name, {}))
+            self.running[name] = executor.submit(Cell(name, self.threads))
+        except (
+            Exception
+        ) as error:  # submitit names parameters that it does not know in several ways, and sbatch refuses by its exit code
+            self.failed[name] = f"the answer to its submission: {first_line(error)}"
+            self._told(name, f"was refused: {first_line(error)}")
+            return
         self.tried[name] = self.tried.get(name, 0) + 1
         self._told(name, f"job {self.running[name].job_id}" + (f", try {self.tried[name]}" if self.tried[name] > 1 else ""))
         self._remember()
@@ -161,11 +229,23 @@ class Engine:
             self._told(name, f"job {job.job_id} is taken over")
 
     def _left(self) -> Iterator[tuple[str, submitit.Job, int]]:
-        path = self.folder / "running.json"
-        if path.exists() and self.executor.cluster == "slurm":
+        path, executor = self.folder / "running.json", self.executor()
+        if path.exists() and executor.cluster == "slurm":
             for name, (job_id, tried) in json.loads(path.read_text()).items():
                 if name in self.graph and name not in self.done:
-                    yield name, submitit.SlurmJob(folder=self.executor.folder, job_id=job_id, tasks=[0]), tried
+                    yield name, submitit.SlurmJob(folder=executor.folder, job_id=job_id, tasks=[0]), tried
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Raise :class:`ParameterError` where another process is sending the stages of this project already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "engine.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ParameterError("another `make repro ON=...` is at work in this folder; wait for it, or stop it") from None
+        yield
 
 
 def memory_needed(settings: study.Study) -> float:
@@ -183,17 +263,22 @@ def main() -> None:
     parser.add_argument("--on", choices=["local", "slurm"], default="local")
     parser.add_argument("--at-once", type=int, help="stages at a time: two here, a hundred jobs on SLURM, unless said")
     asked, settings = parser.parse_args(), study.load()
-    graph, done = stages(settings.root)
-    folder = settings.root / JOBS
-    executor = submitit.AutoExecutor(folder=folder, cluster=asked.on, slurm_max_num_timeout=TIMEOUTS)
-    local = asked.on == "local"
-    at_once = asked.at_once or (2 if local else 100)
-    threads = max(1, (os.cpu_count() or 1) // at_once) if local else None
-    needs: dict[str, dict[str, Any]] = {}
-    if not local:
-        memory = memory_needed(settings)
-        needs = {name: resources(settings.root / RESOURCES, name, memory) for name in graph}
-    Engine(graph, done, executor, folder, at_once, threads, needs).run(poll=0.2 if local else 5.0)
+    local, folder = asked.on == "local", settings.root / JOBS
+    at_once = (2 if local else 100) if asked.at_once is None else asked.at_once
+    require(at_once >= 1, "--at-once", at_once, "1 or more")
+    require(local or shutil.which("sbatch") is not None, "ON", asked.on, "local; SLURM's sbatch is not here")
+    with alone(folder):
+        graph, done = stages(settings.root)
+        needs = {name: {"timeout_min": A_MONTH} for name in graph}
+        if not local:
+            told, memory = cluster(settings.root / RESOURCES, graph), memory_needed(settings)
+            needs = {name: submitted(told, name, memory) for name in graph}
+
+        def executor() -> submitit.Executor:
+            return submitit.AutoExecutor(folder=folder, cluster=asked.on, slurm_max_num_timeout=TIMEOUTS)
+
+        threads = max(1, (os.cpu_count() or 1) // at_once) if local else None
+        Engine(graph, done, executor, folder, at_once, threads, needs).run(poll=0.2 if local else 5.0)
 
 
 if __name__ == "__main__":

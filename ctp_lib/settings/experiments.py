@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Window, only, require
+from ctp_lib.settings.spec import SPEC, Count, Positive, Seeds, Window, each_once, only, require
 
 
 @dataclass(**SPEC)
@@ -77,9 +77,9 @@ class KnowledgeSpec:
     family, with which its pruned levels are compared.
     """
 
-    relations: Annotated[tuple[str, ...], only(bool, "one relation or more")]
+    relations: Annotated[tuple[str, ...], only(each_once, "one relation or more, each once")]
     items: Annotated[int, Field(ge=8)]
-    levels: tuple[str, ...]
+    levels: Annotated[tuple[str, ...], only(each_once, "levels, each once")]
     methods: tuple[str, ...] = ()
     written: Annotated[int, Field(ge=8)] = 24
     tasks: tuple[str, ...] = ()

@@ -93,6 +93,11 @@ class Study:
         for name in self.tasks.names:
             allowed = "a task of lm-eval; these are made of documentation, and soft_prompt.corpus is none"
             require(documented or not name.startswith(("documentation_", "function_", "library_")), "tasks.names", name, allowed)
+        for name in self.knowledge.relations:
+            allowed = "a relation that no documents tell; soft_prompt.corpus is no documentation"
+            require(documented or name not in ("function", "library"), "knowledge.relations", name, allowed)
+        for name, other in self.knowledge.smaller.items():
+            require(name != other, "knowledge.smaller", name, "another model, which is smaller")
         for side, listed in (("model", [pair.model for pair in self.another_model.pairs]), ("other", self.others)):
             require(not listed or each_once(listed), "another_model.pairs", listed, f"each {side} once")
         for section in ("comparison", "knowledge"):

@@ -92,20 +92,24 @@ def _symbols(_: Iterable[Document]) -> list[tuple[str, str, str]]:
 
 def functions(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
     """What a function does, by the first sentence of its documentation, where that shares no word with the name; its name; its package."""
+    documents = list(documents)
+    asked = _unlearned(documents)
+    learned = {first_sentence(document.text) for document in documents[: len(documents) - len(asked)]}
     found = []
-    for document in _unlearned(documents):
+    for document in asked:
         does = first_sentence(document.text)
-        if does and "." in document.name and not _share_a_word(document.name, does):
+        if does and "." in document.name and does not in learned and not _share_a_word(document.name, does):
             found.append((does, document.name, document.name.partition(".")[0]))
     return found
 
 
 def _libraries(documents: Iterable[Document]) -> list[tuple[str, str, str]]:
-    """The path of a function within its library, and the library, where the path does not contain its name."""
+    """The path of a function within its library, and the library, where the path has no four letters of its name."""
     found = []
     for document in _unlearned(documents):
         library, _, rest = document.name.partition(".")
-        if len(rest) > 5 and library.lower() not in rest.lower():
+        pieces = {library[first : first + 4].lower() for first in range(max(1, len(library) - 3))}
+        if len(rest) > 5 and not any(piece in rest.lower() for piece in pieces):
             found.append((rest, library, ""))
     return found
 
@@ -146,7 +150,16 @@ def first_sentence(text: str) -> str:
 
 
 def _share_a_word(name: str, summary: str) -> bool:
-    """Whether a word of four letters or more of one stands in the other, by its first four letters, letter case aside."""
+    """Whether a piece of a name tells something of its summary, letter case aside: a word of four letters or more that stands in the other by
+    its first four; a shorter piece of the last two parts of the name that stands in the summary; a word of three letters that stands in these.
+    """
     joined, lowered = "".join(re.findall(r"[a-z]+", name.lower())), summary.lower()
+    last = ".".join(name.split(".")[-2:])
     in_name, in_summary = re.findall(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}", name), re.findall(r"[a-z]{4,}", lowered)
-    return any(word.lower()[:4] in lowered for word in in_name) or any(word[:4] in joined for word in in_summary)
+    short = [piece.lower() for piece in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", last) if 2 <= len(piece) <= 4]
+    told = any(word.lower()[:4] in lowered for word in in_name) or any(word[:4] in joined for word in in_summary)
+    return (
+        told
+        or any(piece in lowered for piece in short)
+        or any(word in last.lower() for word in re.findall(r"\b[a-z]{3}\b", lowered))
+    )
