@@ -209,7 +209,7 @@ def test_what_the_reader_brings_is_a_dependency(finished, tmp_path):
     weights = after(finished, tmp_path / "weights", lambda folder: (folder / "own" / "config.json").write_text("{}"))
     assert {"compress@own-w3", "compress@a_model_1.5--b-w3"} <= weights
     other = after(finished, tmp_path / "other", lambda folder: (folder / "other" / "config.json").write_text("{}"))
-    assert kinds(other) == {"another_model"}
+    assert kinds(other) == {"another_model", "knowledge"}, "another one, and a smaller one"
     tasks = after(finished, tmp_path / "tasks", lambda folder: (folder / "tasks" / "mine.yaml").write_text("task: yours"))
     assert kinds(tasks) == {"cross_task", "repair"}
 

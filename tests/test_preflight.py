@@ -118,6 +118,7 @@ def project(tmp_path, monkeypatch):
         (tmp_path / "text" / f"{number}.txt").write_text("Return the sum of the elements of an array. " * (5 + number))
     raw["corpora"]["sources"]["documentation"] = {"files": {"train": "text/*.txt"}}
     raw["profiles"]["embedded"]["tasks"]["names"] = ["piqa"]
+    raw["profiles"]["embedded"]["knowledge"]["relations"] = ["continent"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     families.save("llama", tmp_path / "own")
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 
 from ctp_lib.results import recorded
@@ -81,6 +82,14 @@ def test_every_run_that_was_kept_opens():
     kept = sorted((ROOT / "results" / "recorded").glob("*/about.json"))
     assert kept
     for path in kept:
-        settings = study.load(path.parent / "params.yaml")
+        raw = yaml.safe_load(
+            (path.parent / "params.yaml").read_text()
+        )  # an older run has parameters that are no more, or has not those of today
         table = pd.read_csv(path.parent / "perplexity.csv")
-        assert set(table.level) == set(map(str, settings.compressed)) and recorded.outcomes(path.parent)
+        assert set(map(str, raw["profiles"][raw["study"]]["levels"])) <= set(table.level) and recorded.outcomes(path.parent)
+
+
+def test_the_default_run_that_was_kept_has_todays_parameters():
+    settings = study.load(ROOT / "results" / "recorded" / "embedded" / "params.yaml")
+    table = pd.read_csv(ROOT / "results" / "recorded" / "embedded" / "perplexity.csv")
+    assert set(table.level) == set(map(str, settings.compressed))

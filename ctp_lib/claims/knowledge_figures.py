@@ -74,44 +74,41 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
     methods = list(dict.fromkeys((level.method, level.group) for level in levels))
     colours = dict(zip(methods, seaborn.color_palette("colorblind", len(methods)), strict=True))
     for form, (said, line) in FORMS.items():
-        full = accuracy[form, "full"]
+        least = 100 * MATCHES * accuracy[form, "full"].mean
         for axis in axes:
-            axis.axhline(100 * MATCHES * full.mean, color=style.UNCOMPRESSED, linestyle=line, linewidth=1)
-        axes[0].annotate(
-            f"95 % of uncompressed, {said}",
-            (0.01, 100 * MATCHES * full.mean),
-            xycoords=("axes fraction", "data"),
-            va="bottom",
-            fontsize=9,
-        )
+            axis.axhline(least, color=style.UNCOMPRESSED, linestyle=line, linewidth=1)
+        place = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 9}
+        axes[0].annotate(f"95 % of uncompressed, {said}", (0.01, least), **place)
         for (method, group), colour in colours.items():
-            own = sorted(
-                (one for one in levels if (one.method, one.group) == (method, group)),
-                key=lambda one: (one.sparsity, -(one.bits or 0)),
-            )
-            points = {str(one): accuracy[form, str(one)] for one in own}
-            pruned = [(100 * one.sparsity, points[str(one)]) for one in own if one.family == "pruned" and not one.pattern]
-            patterns = [(100 * one.sparsity, points[str(one)]) for one in own if one.pattern]
-            bits = [(one.bits, points[str(one)]) for one in own if one.family == "quantised"]
+            own = [one for one in levels if (one.method, one.group) == (method, group)]
             label = f"{compressors(settings).get(method).label}{f', groups of {group}' if group else ''}, {said}"
-            _line(axes[0], [(0, full), *pruned] if pruned else [], colour, line, label)
-            _line(axes[0], patterns, colour, "", "", "X" if line == "-" else "P")
-            for one in (one for one in own if one.pattern):
-                place = (100 * one.sparsity, 100 * points[str(one)].mean)
-                axes[0].annotate(str(one), place, xytext=(8, -4), textcoords="offset points", fontsize=9, color=colour)
-            _line(axes[1], bits, colour, line, label)
+            _method(axes, accuracy[form], own, colour, line, label)
     for axis in axes:
         axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=9)
-    axes[0].set(
-        xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({', '.join(voted) or 'no relation votes: mean over all'})"
-    )
+    of = ", ".join(voted) or "no relation votes: mean over all"
+    axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({of})")
     axes[1].set(xlabel="bits a weight", title="quantised")
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].invert_xaxis()
     seaborn.despine(figure)
     return figure
+
+
+def _method(axes: Sequence[Axes], accuracy: pd.Series, levels: Sequence[Level], colour: object, line: str, label: str) -> None:
+    """What one compression method does at its ``levels``; ``accuracy`` by level."""
+    own = sorted(levels, key=lambda one: (one.sparsity, -(one.bits or 0)))
+    pruned = [(100 * one.sparsity, accuracy[str(one)]) for one in own if one.family == "pruned" and not one.pattern]
+    patterns = [one for one in own if one.pattern]
+    _line(axes[0], [(0, accuracy["full"]), *pruned] if pruned else [], colour, line, label)
+    crosses = [(100 * one.sparsity, accuracy[str(one)]) for one in patterns]
+    _line(axes[0], crosses, colour, "", "", "X" if line == "-" else "P")
+    for one, (across, found) in zip(patterns, crosses, strict=True):
+        place = {"xytext": (8, -4), "textcoords": "offset points", "fontsize": 9, "color": colour}
+        axes[0].annotate(str(one), (across, 100 * found.mean), **place)
+    bits = [(one.bits, accuracy[str(one)]) for one in own if one.family == "quantised"]
+    _line(axes[1], bits, colour, line, label)
 
 
 def _line(axis: Axes, points: Sequence[tuple[float, object]], colour: object, line: str, label: str, marker: str = "o") -> None:

@@ -66,7 +66,7 @@ def settle(base: Study, model: str, levels: Sequence[str], text: str, methods: S
         cross_dataset=replace(base.cross_dataset, levels=over, seeds=(0,)),
         comparison=replace(base.comparison, levels=over, seeds=(0,), compressors=()),
         cross_compression=replace(base.cross_compression, seeds=(0,)),
-        knowledge=replace(base.knowledge, levels=over, methods=()),
+        knowledge=replace(base.knowledge, relations=("continent",), levels=over, methods=(), smaller={}),
         another_model=replace(base.another_model, pairs=(), levels=("full",)),
     )
     return _ready(study)
