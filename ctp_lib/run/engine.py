@@ -24,6 +24,7 @@ import networkx as nx
 import psutil
 import pydantic.dataclasses
 import submitit
+from dvc.lock import LockError
 from dvc.repo import Repo
 from pydantic import Field
 from ruamel.yaml import YAML, YAMLError
@@ -75,15 +76,22 @@ class Cell(Checkpointable):
             own |= {} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": self.gpus}
         locks.mend(Path.cwd())
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", self.name]
-        running = subprocess.Popen(command, env=own)
-        try:
-            code = running.wait()
-        finally:  # where the job has to stop, nothing of it goes on beside its successor
-            _end(running)
+        code = _run(command, own)
+        if code > 0 and locks.mend(Path.cwd()):  # another job was killed while it wrote them
+            code = _run(command, own)
         if code < 0:
             os._exit(1)
         if code:
             raise subprocess.CalledProcessError(code, command)
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> int:
+    """The exit code of ``command``. Where this job has to stop, nothing of it goes on beside its successor."""
+    running = subprocess.Popen(command, env=environment)
+    try:
+        return running.wait()
+    finally:
+        _end(running)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -97,13 +105,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def stages(root: Path) -> tuple[nx.DiGraph, set[str]]:
     """The graph of stages by their names, each with edges to those it depends on; and those that are done, with all that they depend on."""
+    locks.mend(root)
     repo = Repo(str(root), _wait_for_lock=True)
     with repo.lock:
         found, done = repo.index.graph, set()
         graph = nx.relabel_nodes(found, {stage: stage.addressing for stage in found})
         for stage in reversed(list(nx.topological_sort(found))):
-            if set(graph[stage.addressing]) <= done and not stage.changed():
-                done.add(stage.addressing)
+            with contextlib.suppress(LockError):  # a job that is at work on it holds it
+                if set(graph[stage.addressing]) <= done and not stage.changed():
+                    done.add(stage.addressing)
     return graph, done
 
 
