@@ -30,12 +30,9 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     is chosen and judged by the same answers looks better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a
     misleading passage did not mislead.
     """
-    groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["relation"], row["form"], row["level"], row["method"]), []).append(row)
     found = {}
-    for (relation, form, level, method), runs in groups.items():
-        seeds = f"seeds of {method}, {[run['seed'] for run in runs]}" if runs[0]["trainable_parameters"] else None
+    for (relation, form, level, method), runs in _grouped(rows, "relation", "form", "level", "method").items():
+        seeds = _seeds(runs)
         units, chance = [run["units"] for run in runs], Estimate(runs[0]["chance"], {})
         remembered = [run["remembered"] for run in runs if run["remembered"] is not None]
         found[relation, form, level, method] = {
@@ -48,6 +45,19 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
             "n": runs[0]["n"],
         }
     return _matched(pd.DataFrame.from_dict(found, orient="index").rename_axis(["relation", "form", "level", "method"]))
+
+
+def _grouped(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    """The rows of each cell, a run each, by what ``names`` say of them."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
+def _seeds(runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """The source that runs of one method vary with, if anything was trained."""
+    return f"seeds of {runs[0]['method']}, {[run['seed'] for run in runs]}" if runs[0]["trainable_parameters"] else None
 
 
 def _matched(table: Table) -> Table:
@@ -79,14 +89,10 @@ def changes(table: Table) -> Table:
 
 def of_summaries(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One row per (level, method): the share of ``right`` summaries (by chance one in four), ``nats`` a token of the right one, and ROUGE."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["level"], row["method"]), []).append(row)
     found = {}
-    for key, runs in groups.items():
-        seeds = f"seeds of {key[1]}, {[run['seed'] for run in runs]}" if runs[0]["trainable_parameters"] else None
+    for key, runs in _grouped(rows, "level", "method").items():
         found[key] = {
-            name: of_runs([run[name] for run in runs], "facts of summary" if name == "right" else "summaries", seeds)
+            name: of_runs([run[name] for run in runs], "facts of summary" if name == "right" else "summaries", _seeds(runs))
             for name in ("right", "nats", *ROUGE)
         }
     return pd.DataFrame(found.values(), index=pd.MultiIndex.from_tuples(found, names=["level", "method"]))

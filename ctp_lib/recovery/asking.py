@@ -41,16 +41,20 @@ def own_tasks(settings: Study) -> str | None:
 
 
 def scores(bench: Bench, learned: Learned, names: Sequence[str], items: int) -> list[tasks.TaskScore]:
-    """Put ``learned`` on the network and ask ``items`` items of every task, at most.
+    """Put ``learned`` on the network and ask ``items`` items of every task, at most."""
+    settings = bench.study
+    folders = [_folder(settings, items), *([settings.root / settings.tasks.folder] if settings.tasks.folder else [])]
+    with learned.on(bench.network) as subject:
+        return tasks.evaluate(subject, bench.tokenizer, names, folders, **sizes(bench), limit=items)
+
+
+def sizes(bench: Bench) -> dict[str, int]:
+    """The window of whatever is asked, and the tokens that go through the model together.
 
     The window is the model's context less the longest prompt of the study, for everything alike: a prompt's positions come on top.
     """
-    settings = bench.study
-    folders = [_folder(settings, items), *([settings.root / settings.tasks.folder] if settings.tasks.folder else [])]
-    window = loading.context(bench.network) - settings.soft_prompt.prompt_tokens
-    sizes = {"max_length": window, "tokens_at_once": TOKENS_AT_ONCE[bench.network.device.type], "limit": items}
-    with learned.on(bench.network) as subject:
-        return tasks.evaluate(subject, bench.tokenizer, names, folders, **sizes)
+    window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
+    return {"max_length": window, "tokens_at_once": TOKENS_AT_ONCE[bench.network.device.type]}
 
 
 def ask(bench: Bench, learned: Learned, **fields: Any) -> list[dict[str, Any]]:

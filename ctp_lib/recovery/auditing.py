@@ -1,6 +1,8 @@
 """LLM-KICK's metrics as its released code computes them, and exactly, on the same questions to a model at a level."""
 
 import random
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +76,22 @@ def audit(lm: StitchedLM, facts: list[tuple[str, str]]) -> list[dict[str, Any]]:
     scored = [likeliest(choices) == item["label"] for choices, item in zip(likelihoods(lm, items), items, strict=True)]
     nothing = [""] * len(facts)
     behind = [prompt + text for prompt, text in zip(prompts, recalled, strict=True)]
+    by_memory, by_reading = released.exact(recalled, answers), released.exact(found, answers)
     return [
-        _row(
-            "factoid",
-            released.factoid(behind, answers),
-            released.exact(recalled, answers),
-            released.factoid(prompts, answers),
-            recalled,
-        ),
-        _row(
-            "retrieval",
-            released.retrieval(found, answers),
-            released.exact(found, answers),
-            released.retrieval(nothing, answers),
-            found,
-        ),
-        _row("letter", released.letters(tokens, right), sum(scored) / len(scored), released.letters(nothing, right), tokens),
+        _row("factoid", partial(released.factoid, answers=answers), behind, prompts, by_memory, recalled),
+        _row("retrieval", partial(released.retrieval, answers=answers), found, nothing, by_reading, found),
+        _row("letter", partial(released.letters, right=right), tokens, nothing, sum(scored) / len(scored), tokens),
     ]
 
 
-def _row(metric: str, printed: float, exact: float, nothing: float, texts: list[str]) -> dict[str, Any]:
-    return {"metric": metric, "released": printed, "exact": exact, "nothing": nothing, "n": len(texts), "text": texts[0]}
+def _row(
+    metric: str,
+    rule: Callable[[Sequence[str]], float],
+    counted: Sequence[str],
+    empty: Sequence[str],
+    exact: float,
+    texts: Sequence[str],
+) -> dict[str, Any]:
+    """A released ``rule`` on what it counts, and on the same where nothing was written."""
+    figures = {"released": rule(counted), "exact": exact, "nothing": rule(empty)}
+    return {"metric": metric, **figures, "n": len(texts), "text": texts[0]}

@@ -34,9 +34,8 @@ def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, 
     if (found := cells.known(path, wanted)) is not None:
         return found
     found = contest.held()
-    paths.compared(settings, model, level, method).mkdir(
-        parents=True, exist_ok=True
-    )  # where all was learned before, by the study itself
+    # the graph wants the folder, also where all was learned before, by the study itself
+    paths.compared(settings, model, level, method).mkdir(parents=True, exist_ok=True)
     return cells.write(path, {"model": model, "level": str(level), "method": method}, identity=wanted, **found)
 
 

@@ -10,11 +10,9 @@ from ctp_lib.compression import reached
 from ctp_lib.evaluation import facts_items, summaries
 from ctp_lib.evaluation.answering import Choice, Item, likeliest, likelihoods
 from ctp_lib.evaluation.facts_items import CHOICES, FORMS
-from ctp_lib.evaluation.perplexity import TOKENS_AT_ONCE
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.evaluation.tasks import TaskScore
-from ctp_lib.model import loading
 from ctp_lib.recovery import asking, comparison
 from ctp_lib.recovery.base import Learned, registry
 from ctp_lib.recovery.bench import Bench
@@ -90,8 +88,7 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
 
 def harness(bench: Bench, subject: Subject) -> StitchedLM:
     """lm-eval's model for the subject. Its window always leaves room for the study's prompt, so all methods read the same."""
-    window = loading.context(bench.network) - bench.study.soft_prompt.prompt_tokens
-    return StitchedLM(subject, bench.tokenizer, max_length=window, tokens_at_once=TOKENS_AT_ONCE[bench.network.device.type])
+    return StitchedLM(subject, bench.tokenizer, **asking.sizes(bench))
 
 
 def asked(settings: Study, relation: str) -> dict[str, list[dict[str, Any]]]:
