@@ -76,7 +76,7 @@ def test_a_cell_is_of_what_the_comparison_found_best(settings, monkeypatch):
         ("3bit", "soft_prompt"),
     ]
     assert {(one["form"], one["n"]) for one in cells[-1]["facts"]} == {(form, 8) for form in facts_items.FORMS}
-    assert [len(cell["summaries"]) for cell in cells] == [0] * 4 and cells[0]["stored_bytes"] > cells[2]["stored_bytes"] > 0
+    assert [len(cell["summaries"]) for cell in cells] == [0] * 4
     monkeypatch.setattr(knowing, "counted", lambda *_: pytest.fail("asked twice"))
     assert knowing.of_study(settings, "own") == cells
     best = comparison.best_size(comparison.obtain(settings, "own", Level.parse("3bit"), "soft_prompt")["perplexity"])

@@ -51,7 +51,8 @@ def smaller(settings: Study, model: str) -> dict[str, Any] | None:
         return None
     bench = Bench(settings, settings.knowledge.smaller[model], Level())
     path, subject = paths.knowledge(settings, model, Level(), "smaller"), bench.lesson(NONE.name, settings.seed).identity
-    return _obtain(bench, NONE.name, path, subject)
+    stored = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
+    return {**_obtain(bench, NONE.name, path, subject), "stored_bytes": stored}
 
 
 def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, Any]:
@@ -81,9 +82,8 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
         if spec.tasks:
             scores = asking.scores(bench, learned, spec.tasks, spec.items)
             made["tasks"] += [{**about, **score.record()} for score in scores]
-    stored = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
     cell = {"model": bench.model, "level": str(bench.level), "method": method}
-    return cells.write(path, cell, identity=wanted, stored_bytes=stored, **made)
+    return cells.write(path, cell, identity=wanted, **made)
 
 
 def harness(bench: Bench, subject: Subject) -> StitchedLM:
