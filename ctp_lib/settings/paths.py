@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from ctp_lib.settings import models
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
@@ -28,6 +30,14 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.is_dir():
         shutil.rmtree(path)
     os.replace(incoming, path)
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file or folder ``path``, which several stages need: those that waited find it made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        yield
 
 
 def remove(path: Path) -> None:
