@@ -20,15 +20,15 @@
 # passage holds. A learned prompt lowers perplexity. Does it bring *knowledge* back, or fluency alone?
 #
 # We ask for the same facts in three ways. *Closed book*: the question alone. *In context*: a passage states the fact among three others.
-# *Counterfactual*: the passage gives each of the four subjects the answer of another one. There, an answer by the passage counts as right,
-# and one from memory as remembered. A model answers with the likeliest of four answers. The four answers belong to four facts, so each is
-# right once, and an answer alone gives nothing away: guessing gets one in four right.
+# *Counterfactual*: the passage gives each of the four subjects the answer of another one. There, the passage's answer counts as right, and
+# the true one as remembered. A model answers with the likeliest of four answers. Four facts share the four answers, and each is right once.
+# So a model that always prefers one answer gets one in four right.
 #
-# The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. The last two are
-# asked in the form of documentation: after which of four names is a summary the likeliest, and after which of four libraries is the rest of
-# a function's name? A relation votes only where the uncompressed model certainly remembers more than chance. The small model of the default
-# study has read nothing but documentation, so it can know those two alone. Whoever compares the letters of names and summaries gets 25 to
-# 31 % of those right.
+# The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. Each kind of fact
+# is called a *relation*. `function` and `library` are asked in the form of documentation: the model picks the name that makes a summary the
+# likeliest, or the library that makes the rest of a function's name the likeliest. A relation counts only where the uncompressed model
+# clearly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know only those
+# two. Comparing the letters of names and summaries gets 25 to 31 % of the functions right.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09b_knowledge/reference.ipynb), as last recorded.
 
@@ -67,7 +67,7 @@ for relation in settings.knowledge.relations:
 
 # %% [markdown]
 # ## Ask them
-# At every level alone, and behind repairs where notebook 11 compares those. A level *matches* while it has at least 95 % of the uncompressed
+# Every level is asked alone, and those of notebook 11 with repairs too. A level *matches* while it has at least 95 % of the uncompressed
 # model's right answers. `exact` is the share of items where greedy writing gives the scored text: the right answer or, for `function` and
 # `library`, what follows the right name. `remembered` is the share where the true answer is the likeliest although the passage says another.
 
@@ -78,8 +78,8 @@ flat(table.drop(columns=["chosen", "judged", "chance"])).round(3)
 
 # %% [markdown]
 # ## What could be seen
-# `change` is what compression takes from the share of right answers, and what a repair gives back. A true change as large
-# as `detected` would be found with a power of 80 %.
+# `change` is the change in the share of right answers, by compression or by a repair. A true change as large as `detected` would be found
+# with a power of 80 %.
 
 # %%
 flat(claim.changes(table)).round(3)
@@ -100,8 +100,8 @@ style.save(figures.by_level(table, settings), paths.figures(settings, model), "5
 
 # %% [markdown]
 # ## Summaries
-# A documentation's own first sentence is the summary of the rest, in place of CNN/DailyMail with a judge. `right`: the right one is the
-# likeliest of four. `nats`: how unlikely each token of it is. ROUGE: how much of it the model writes.
+# The first sentence of a documentation text serves as its summary; LLM-KICK uses CNN/DailyMail and a judge. `right`: how often the right
+# summary is the likeliest of four. `nats`: how unlikely each token of it is. ROUGE: how much of it the model writes.
 
 # %%
 summaries = claim.of_summaries(cells.rows(asked, "summaries"))
@@ -116,8 +116,8 @@ pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
 
 # %% [markdown]
 # ## Small and dense, or large and sparse?
-# The share of right answers from memory, less that of a smaller model of the family (`knowledge.smaller`). Of each pruning method, the table
-# has the mildest level that takes no more bytes than the smaller model.
+# The share of right answers from memory, less that of a smaller model of the family (`knowledge.smaller`). For each pruning method, this is
+# printed at the mildest level that takes no more bytes than the smaller model.
 
 # %%
 levels = settings.knowledge.levels
@@ -132,7 +132,7 @@ if smaller:
 
 # %% [markdown]
 # ## An audit of the released metrics
-# LLM-KICK's released code does not count right answers alone. Here are its metrics beside exact ones, on the same questions.
+# LLM-KICK's released code does not count right answers alone. Here are its metrics beside exact ones, on questions about capitals.
 
 # %%
 audited = auditing.of_study(settings, model)
@@ -141,11 +141,12 @@ kick_audit.table(audited).round(3)
 
 # %% [markdown]
 # ## Verdicts
-# Every other four facts choose the relations that vote; the claims are judged by the rest. Reading is judged by the misleading passages, since
-# with a true one, what is remembered would count as read. These relations vote, on memory and on reading:
+# Half of the facts choose the relations that vote; the other half judge the claims. Reading is judged by the misleading passages: with a true
+# passage, a remembered answer would count as read. These relations vote:
 
 # %%
-print(*(", ".join(claim.known(table, form)) or "no relation" for form in ("closed_book", "counterfactual")), sep="; ")
+for asked_of, form in (("memory", "closed_book"), ("reading", "counterfactual")):
+    print(f"on {asked_of}: {', '.join(claim.known(table, form)) or 'no relation'}")
 
 # %%
 prompted = cells.rows(comparison.of_study(settings, model, [claim.PROMPT.name]))

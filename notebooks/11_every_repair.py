@@ -26,7 +26,7 @@
 # prompt with as many parameters. DSnoT: swapping some pruned weights with kept ones repairs a pruned model without training. EoRA: a
 # low-rank correction, computed from the compression error, repairs without training.
 #
-# A *repair* has to do two things. It beats the best control, and it brings the model nearer to the uncompressed one: the KL divergence
+# A *repair* must do two things: beat the best control, and bring the model nearer to the uncompressed one, so that the KL divergence
 # between the two falls. A method that only adapts to the text does not count. A method is *not measured* where its best rate was at an end
 # of the sweep, or where it was still learning when its training ended.
 #
@@ -118,7 +118,7 @@ style.save(figures.by_position(table, none, settings), paths.figures(settings, m
 
 # %% [markdown]
 # ## Carried elsewhere
-# The gain of what was learned at one level: there, at other levels, and there on other corpora. The paper says that prompts transfer. If so,
+# What each repair gains at the level where it was learned, at other levels, and on other corpora. The paper says that prompts transfer. If so,
 # prompts should lose less here than the other repairs, which are made for one set of weights.
 
 # %%

@@ -307,7 +307,7 @@ def test_soft_prompt_against_lora(here, there, size, outcomes):
 def test_what_was_not_learned_to_its_end_does_not_vote():
     falling = c8_lora.verdict(compared(1.5, 1.5, 5000, falling=0.02), MARGIN, broad="broad")
     assert [part.outcome for part in falling.parts[:2]] == ["not measured"] * 2
-    assert falling.parts[0].silent == {"2bit": "soft_prompt: still learning at its end"}
+    assert falling.parts[0].silent == {"2bit": "soft_prompt: still learning when it stopped"}
     larger = c8_lora.verdict(compared(1.5, 1.5, 200_000, falling=0.02), MARGIN, broad="broad")
     assert larger.parts[2].outcome == "contradicted" and larger.outcome == "not measured"
     table = compared(1.5, 1.5, 5000).assign(at_edge=True)
@@ -482,7 +482,7 @@ def test_repair_is_told_from_adaptation_row_by_row():
     ]
     table = repair.table(settings, scored, stitched, compared).loc["75%"]
     assert list(table.index) == [
-        "uncompressed", "uncompressed + its own prompt", "uncompressed + the prompt of that level", "compressed", "compressed + soft prompt",
+        "uncompressed", "uncompressed + its own prompt", "uncompressed + the compressed model's prompt", "compressed", "compressed + soft prompt",
         "compressed + one end-of-text token", "compressed + LoRA, 8@qv",
     ]  # fmt: skip
     assert table.nll.tolist() == pytest.approx([2.0, 1.8, 1.9, 3.0, 2.6, 2.9, 2.4])

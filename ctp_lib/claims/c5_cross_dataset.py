@@ -17,7 +17,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
     """C5, at compressed levels, in three parts: the broad prompt helps elsewhere; a direct one is better on its own corpus; and does
     not help on the others. ``unfinished`` are the levels whose broad prompts were still learning.
     """
-    says = "a prompt learned on a broad corpus helps on others; one learned directly is better there and does not transfer"
+    says = "a prompt learned on a broad corpus helps on others; one learned on such a corpus is better there but does not transfer"
     rows = table.reset_index()
     rows = rows[rows.level != "full"]
     rows["cell"] = rows.level + ", " + rows.evaluated_on

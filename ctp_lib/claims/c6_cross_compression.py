@@ -28,7 +28,7 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     prompt's gain where it comes from the more compressed level. In no pair does one harm. Levels that cost nothing do not vote. Prompts of
     ``unfinished`` levels were still learning.
     """
-    says = "a prompt learned at one level helps at others, across families, best from more to less compressed"
+    says = "a prompt learned at one level helps at others, also between pruning and quantising, most at milder levels"
     pairs = _pairs(table)
     pairs = pairs.set_axis([f"{row.source} to {row.level}" for row in pairs.itertuples()])
     pairs = pairs[~pairs.level.isin(without_cost(pairs.drop_duplicates("level").set_index("level").cost.to_dict(), margin))]

@@ -49,7 +49,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
         ),
     )
     most = "; ".join(f"{cell} {lead.mean:+.3f}" for cell, lead in oracle.lead.items())
-    says = "a prompt that each input chooses by its own attention beats the best single prompt"
+    says = "choosing a prompt for each input by its attention beats the best single prompt"
     figures = f"the oracle's lead over the best single prompt, nats per token: {most}; {PUBLISHED}"
     return Verdict(
         "IDP", says, parts[0].told("Beats the best single prompt", "does not beat it"), parts, figures, "12_a_prompt_for_each_input"

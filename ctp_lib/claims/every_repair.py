@@ -61,7 +61,7 @@ def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], no
 
 def _why(runs: Sequence[Mapping[str, Any]], margin: float) -> str:
     edge = "its rate was at an end of the sweep" if runs[0]["at_edge"] else ""
-    learning = "still learning at its end" if mean_of(runs, "falling") > margin else ""
+    learning = "still learning when it stopped" if mean_of(runs, "falling") > margin else ""
     return "; ".join(filter(None, (edge, learning)))
 
 
@@ -113,7 +113,7 @@ def _lowest(rows: pd.DataFrame) -> str:
         return "no method"
     row = (rows if known.empty else known).sort_values("ppl").iloc[0]
     found = f"{row['name']} ({row.point}), perplexity {number(row.ppl)}"
-    return found if len(known) else f"no repair is established; the lowest is {found} ({row.outcome})"
+    return found if len(known) else f"no repair is established ({row.outcome}); the lowest is {found}"
 
 
 def _better(level: str, alone: pd.DataFrame, stored: pd.Series) -> list[str]:

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 SAYS = {
-    "factoid": "the prompt is searched too, and N + 1 questions are divided by N",
-    "retrieval": "an answer that holds the text counts, so an empty text is right",
-    "letter": "one written token, its last letter; exact: the likeliest letter",
+    "factoid": "it searches the question too, and divides N + 1 questions by N",
+    "retrieval": "any part of the answer counts as right, even an empty text",
+    "letter": "last letter of one written token; exact: the likeliest letter",
 }
 """What differs, by metric."""
 
@@ -32,6 +32,6 @@ def told(cells: Iterable[Mapping[str, Any]]) -> str:
         for row in cell["rows"]:
             off = f"{100 * row['released']:.1f} % released, {100 * row['exact']:.1f} % exact"
             lines.append(
-                f"{cell['cell']['level']}, {row['metric']}: {off} ({SAYS[row['metric']]}). Its first answer: {row['text'].strip()!r}."
+                f"{cell['cell']['level']}, {row['metric']}: {off} ({SAYS[row['metric']]}). First answer: {row['text'].strip()!r}."
             )
     return "\n".join(lines)

@@ -17,9 +17,9 @@ from ctp_lib.settings.levels import Level
 MATCHES = 0.95
 """A level *matches* while it has this share of the uncompressed model's right answers (LLM-KICK, section 3)."""
 BEYOND = 0.84
-"""Standard errors beyond the reach of an interval at which an effect is found with a power of 80 %."""
+"""Standard errors to add to the half-width of an interval for a power of 80 %."""
 FOURS = 5
-"""Of facts that share their answers, at least: fewer choose no relation."""
+"""The fewest groups of four facts that can choose a relation."""
 NOTEBOOK = "09b_knowledge"
 Table = pd.DataFrame
 
@@ -200,7 +200,7 @@ def _falls_first(means: pd.Series | None, chance: float, margin: float) -> Verdi
     }
     silent = _nothing_lost(means, levels, margin)
     part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance", silent=silent)
-    return _told("K1", "compression takes knowledge before it takes reading", [part], "Takes knowledge first", "does not")
+    return _told("K1", "compression destroys knowledge before reading", [part], "Knowledge falls first", "does not fall first")
 
 
 def _costs_more(means: pd.Series | None, stored: Mapping[str, int], margin: float) -> Verdict:
@@ -215,7 +215,7 @@ def _costs_more(means: pd.Series | None, stored: Mapping[str, int], margin: floa
             effects[f"{level} beside {other}"] = means["closed_book", other, NONE.name] - own
             costs[f"{level} beside {other}"] = full - own
     silent = without_cost(costs, margin)
-    part = judge("a quantised level of no more bytes knows more", effects, margin, "of the items", silent=silent)
+    part = judge("a quantised level that is no larger knows more", effects, margin, "of the items", silent=silent)
     return _told("K2", "pruning costs more knowledge than quantising", [part], "Costs more", "does not cost more")
 
 
@@ -223,12 +223,14 @@ def _patterns_fail(means: pd.Series | None) -> Verdict:
     levels = _levels(means, lambda level: level.pattern is not None)
     effects = {level: -1.0 * _matches(means, "closed_book", level) for level in levels}
     part = judge("below 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
-    return _told("K3", "pruning n of m weights never matches the uncompressed model's knowledge", [part], "Fails", "does not fail")
+    return _told(
+        "K3", "pruning n of m weights never keeps 95 % of the uncompressed model's knowledge", [part], "Keeps less", "keeps as much"
+    )
 
 
 def _reading_survives(means: pd.Series | None) -> Verdict:
     effects = {level: _matches(means, "counterfactual", level) for level in _levels(means)}
-    part = judge("at least 95 % of the uncompressed accuracy, against memory", effects, 0.0, "of the items")
+    part = judge("at least 95 % of the uncompressed accuracy, on misleading passages", effects, 0.0, "of the items")
     return _told("K4", "reading from a given passage survives compression", [part], "Survives", "does not survive")
 
 
@@ -249,13 +251,14 @@ def _restores(means: pd.Series | None, gains: Mapping[str, Estimate], margin: fl
     )
     says = "(our question) a prompt restores fluency but not knowledge"
     shown = "; ".join(f"{level} {value.mean:+.3f}" for level, value in change.items())
-    return _told("K5", says, parts, "Restores fluency", "does not", f"change in closed-book accuracy: {shown or 'not measured'}")
+    headline = f"{parts[0].told('Restores fluency', 'does not')}; no knowledge back: {parts[1].outcome}"
+    return Verdict("K5", says, headline, parts, f"change in closed-book accuracy: {shown or 'not measured'}", NOTEBOOK)
 
 
 def _beats_smaller(beside: Mapping[str, Estimate], margin: float) -> Verdict:
     part = judge("the pruned model knows more", beside, margin, "of the items")
     return _told(
-        "K6", "a large pruned model knows more than a small dense one that takes as many bytes", [part], "Knows more", "does not"
+        "K6", "a large pruned model knows more than a small dense one of the same size or larger", [part], "Knows more", "does not"
     )
 
 

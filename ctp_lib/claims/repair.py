@@ -29,7 +29,7 @@ def table(
     """
     scored = list(scored)
     full = settings.model(scored[0].get("model", settings.study.models[0])).as_it_came
-    same, own = f"{full} + the prompt of that level", f"{full} + its own prompt"
+    same, own = f"{full} + the compressed model's prompt", f"{full} + its own prompt"
     broad, levels = settings.soft_prompt.corpus, [level for level in settings.study.levels if level != "full"]
     named = {name: registry(settings).get(name).label for name in (NONE.name, *settings.methods)}
     found: list[dict[str, Any]] = []
