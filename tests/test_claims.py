@@ -482,8 +482,8 @@ def test_repair_is_told_from_adaptation_row_by_row():
     ]
     table = repair.table(settings, scored, stitched, compared).loc["75%"]
     assert list(table.index) == [
-        "uncompressed", "uncompressed + its own prompt", "uncompressed + the compressed model's prompt", "compressed", "compressed + soft prompt",
-        "compressed + one end-of-text token", "compressed + LoRA, 8@qv",
+        "uncompressed", "uncompressed + its own prompt", "uncompressed + the compressed model's prompt",
+        "compressed", "compressed + soft prompt", "compressed + one end-of-text token", "compressed + LoRA, 8@qv",
     ]  # fmt: skip
     assert table.nll.tolist() == pytest.approx([2.0, 1.8, 1.9, 3.0, 2.6, 2.9, 2.4])
     assert table.kl.tolist() == pytest.approx([0.0, 0.3, 0.2, 0.8, 0.5, 0.7, 0.4]) and table.seeds["compressed + soft prompt"] == 2

@@ -73,6 +73,11 @@ def learned(settings: Study, model: str, level: Level, method: str, seed: int) -
     return _models(settings) / "learned" / models.slug(model) / level.slug / method / f"seed-{seed}"
 
 
+def shipped_prompt(settings: Study, model: str, level: Level) -> Path:
+    """A prompt that ships with the project, as a PEFT adapter."""
+    return settings.root / "models" / "prompts" / models.slug(model) / level.slug
+
+
 def learned_for(settings: Study, question: str, model: str, level: Level, *what: object, seed: int) -> Path:
     """What was learned for one question alone: on another corpus, with other settings."""
     return _models(settings) / question / models.slug(model) / level.slug / models.slug("-".join(map(str, what))) / f"seed-{seed}"

@@ -167,10 +167,10 @@ class Study:
         return ModelSpec(name, root=self.root)
 
 
-def load(path: Path | None = None) -> Study:
-    """Read and check ``params.yaml``: the given one, or the nearest in this folder and those above it."""
+def load(path: Path | None = None, name: str | None = None) -> Study:
+    """Read and check ``params.yaml``: the given one, or the nearest in this folder and those above it; its study, or the one called ``name``."""
     path = path or find() / "params.yaml"
-    raw = _with_recipe(_with_profile(read(path)))
+    raw = _with_recipe(_with_profile(read(path) | ({"study": name} if name else {})))
     return with_settings(Study, {**raw, "root": str(path.parent.resolve())})
 
 
