@@ -211,3 +211,16 @@ def test_the_page_of_ones_own_lists_every_repair():
     table = (ROOT / "docs" / "your_own.md").read_text().partition("## A repair")[2].partition("## ")[0]
     listed = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
     assert sorted(listed) == [name for name in recovery.registry().names() if name not in ("none", "hard_prompt")]
+
+
+def test_every_make_command_that_is_named_is_one():
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *NOTEBOOKS, *(ROOT / ".github/workflows").glob("*.yml")]
+    named = {name for page in pages for name in re.findall(r"(?:`|run: |^)make ([a-z][a-z-]*)\b", page.read_text(), re.M)}
+    assert {"repro", "test", "try", "book", "compare"} <= named and named <= targets
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
