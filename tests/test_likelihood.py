@@ -136,6 +136,25 @@ def test_one_chunk_of_logits_is_held_at_a_time(monkeypatch, trained):
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_gradient_of_a_prompt_that_is_read_once_is_that_of_one_in_every_row(family):
+    network, found = families.model(family), []
+    torch.manual_seed(0)
+    windows, vectors = (
+        torch.randint(3, families.VOCABULARY, (3, 24)),
+        torch.randn(20, network.get_input_embeddings().embedding_dim),
+    )  # longer than a sliding window
+    for once in (False, True):
+        prompt = vectors.clone().requires_grad_()
+        nll = likelihood.token_nll(network, windows, likelihood.PromptCache(network, prompt, learned=True) if once else prompt)
+        nll.mean().backward()
+        found.append((nll.detach(), prompt.grad))
+    (nll, gradient), (nll_once, gradient_once) = found
+    assert gradient.abs().max() > 1e-4
+    torch.testing.assert_close(nll_once, nll, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient_once, gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_prompt_is_read_once_in_every_family(family, dtype):
     likelihood.check_prompt_cache(families.model(family).to(dtype))

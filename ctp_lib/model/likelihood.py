@@ -11,6 +11,7 @@ import copy
 import math
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,24 +67,26 @@ def stitched(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> 
     return torch.cat([prompt.to(embedded).expand(len(windows), *prompt.shape), embedded], dim=1)
 
 
-@torch.inference_mode()
-def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None) -> DynamicCache:
-    """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one."""
+def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None, *, learned: bool = False) -> DynamicCache:
+    """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one. A prompt that
+    is ``learned`` gets its gradient through them.
+    """
     cache = DynamicCache(config=model.config)
     if isinstance(prompt, Cache):
         cache.layers = [copy.copy(layer) for layer in prompt.layers]  # which put new tensors in the place of theirs
         return cache
     if prompt is not None:
         embedded = prompt.to(model.get_input_embeddings().weight)[None]
-        model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+        with nullcontext() if learned else torch.inference_mode():
+            model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
     return cache
 
 
 class PromptCache(Cache):
     """A prompt's keys and values, computed once for any number of windows; what is read behind them is not kept, as generating would."""
 
-    def __init__(self, model: PreTrainedModel, prompt: Tensor | Cache):
-        super().__init__(layers=after_prompt(model, prompt).layers)
+    def __init__(self, model: PreTrainedModel, prompt: Tensor | Cache, *, learned: bool = False):
+        super().__init__(layers=after_prompt(model, prompt, learned=learned).layers)
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
         """The prompt's keys and values, the same in every row, with those of the windows behind them."""

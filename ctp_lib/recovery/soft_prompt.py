@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
+from ctp_lib.model.likelihood import PromptCache
 from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
 from ctp_lib.recovery.learning import asked, learn
@@ -105,7 +106,9 @@ class PromptTuning(Method):
         prompt = SoftPrompt.from_vocabulary(network, settings.prompt_tokens, settings.initialisation, seed)
         if settings.training.recompute:
             loading.recompute_activations(network)
-        run = learn(prompt, network, text, settings, teacher, seed, prompt=prompt, checkpoint=checkpoint, label=label)
+        once = settings.training.batch_windows > 1 and not settings.training.recompute  # its positions are the same for all windows
+        before = (lambda: PromptCache(network, prompt(), learned=True)) if once else prompt
+        run = learn(prompt, network, text, settings, teacher, seed, prompt=before, checkpoint=checkpoint, label=label)
         assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
         return Prompt(prompt(), run)
 
