@@ -31,8 +31,9 @@ TEXT = TrainingText(lambda step: WINDOWS.roll(step, 0)[:4], WINDOWS, "digest", l
 DEPT = dept.DeptSpec(prompt_tokens=10, training=TRAINING, positions=8, offset_rate=0.01)
 SETTINGS = {
     norms.METHOD: TunedSpec(TRAINING), temperature.METHOD: TunedSpec(TRAINING), output_bias.METHOD: TunedSpec(TRAINING),
-    eora.METHOD: eora.EoraSpec(4), kv_prefix.METHOD: kv_prefix.KvPrefixSpec(4, TRAINING), intact_kv.METHOD: SimpleNamespace(prompt_tokens=4),
-    merged_lora.METHOD: merged_lora.MergedLoraSpec(2, TRAINING),
+    eora.METHOD: eora.EoraSpec(4), kv_prefix.METHOD: kv_prefix.KvPrefixSpec(tokens=4, training=TRAINING),
+    intact_kv.METHOD: SimpleNamespace(prompt_tokens=4),
+    merged_lora.METHOD: merged_lora.MergedLoraSpec(rank=2, training=TRAINING),
     dept.METHOD: DEPT,
     idp.METHOD: idp.IdpSpec(prompt_tokens=6, training=TRAINING, lengths=(2, 6), reads=8),
 }  # fmt: skip
@@ -155,7 +156,9 @@ def test_without_zeros_a_merged_lora_takes_the_steps_that_pefts_takes(tmp_path):
     """The same start, and a mask of ones: PEFT's LoRA on every matrix, in a plain loop, has the same losses."""
     network, spec = (
         small_model(),
-        merged_lora.MergedLoraSpec(2, replace(TRAINING, warmup_steps=0, schedule="trapezoid", steps=10, validate_every=3)),
+        merged_lora.MergedLoraSpec(
+            rank=2, training=replace(TRAINING, warmup_steps=0, schedule="trapezoid", steps=10, validate_every=3)
+        ),
     )
     learned = learn(merged_lora.METHOD, network, tmp_path, settings=spec)
     theirs = get_peft_model(small_model(), LoraConfig(r=2, lora_alpha=2, target_modules="all-linear", lora_dropout=0.0))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ctp_lib.claims.estimate import gain, mean_of
 from ctp_lib.claims.style import number
-from ctp_lib.claims.verdict import Part, Verdict, judge
+from ctp_lib.claims.verdict import Verdict, judge, together
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.base import registry
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -77,14 +77,9 @@ def outcomes(table: pd.DataFrame, margin: float) -> pd.DataFrame:
         judge(question, dict(zip(names, asked[column], strict=True)), margin, silent=silent)
         for question, column in (("beats the best control", "beyond"), ("nearer to the uncompressed model", "nearer"))
     ]
-    return asked.assign(outcome=[_both(parts, name) for name in names])
-
-
-def _both(parts: Sequence[Part], name: str) -> str:
-    found = [cell.outcome for part in parts for cell in part.cells if cell.name == name]
-    if not found:
-        return "not measured"
-    return "contradicted" if "contradicted" in found else "supported" if set(found) == {"supported"} else "undecided"
+    return asked.assign(
+        outcome=[together(cell.outcome for part in parts for cell in part.cells if cell.name == name) for name in names]
+    )
 
 
 def advice(found: pd.DataFrame, alone: pd.DataFrame, full: float) -> list[str]:

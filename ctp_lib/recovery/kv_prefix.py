@@ -13,62 +13,43 @@ from typing import Any
 
 import torch
 from pydantic.dataclasses import dataclass
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import PromptCache, after_prompt
-from ctp_lib.recovery.base import Learned, Method
+from ctp_lib.recovery import soft_prompt
+from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.learning import asked, learn
-from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE, WEIGHTS_NAME
-from ctp_lib.recovery.training import TrainingRun
-from ctp_lib.settings.learning import Loss, TrainingSpec
+from ctp_lib.recovery.soft_prompt import Prompt
+from ctp_lib.settings.learning import TunedSpec
 from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import SPEC, Count, ParameterError
+from ctp_lib.settings.spec import SPEC, Count
 from ctp_lib.settings.study import Study
 
 
-@dataclass(**SPEC)
-class KvPrefixSpec:
+@dataclass(**SPEC, kw_only=True)
+class KvPrefixSpec(TunedSpec):
     """How many positions, and how they are learned."""
 
     tokens: Count
-    training: TrainingSpec
-    loss: Loss = "next-token"
 
 
-class KvPrefix(Learned):
-    """``flat``: of every position its key and value of layer 0, of layer 1 and so on, n x (layers x 2 x heads x width), fp32: PEFT's order."""
-
-    def __init__(self, flat: Tensor, run: TrainingRun | None = None, *, trained: bool = True):
-        self.flat, self.run = flat.detach(), run
-        self.parameters, self.bytes = flat.numel() * trained, 4 * flat.numel()
+class KvPrefix(Prompt):
+    """``vectors``: of every position its key and value of layer 0, layer 1 and so on, n x (layers x 2 x heads x width), fp32: PEFT's order."""
 
     @contextmanager
     def on(self, network: PreTrainedModel) -> Iterator[Subject]:
         """The network behind them."""
-        yield Subject(network, unflattened(self.flat, network))
+        yield Subject(network, unflattened(self.vectors, network))
 
     def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
         """Write a PEFT ``PREFIX_TUNING`` adapter."""
-        from peft import PrefixTuningConfig, TaskType
+        from peft import PrefixTuningConfig
 
         layers = shapes(network)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({WEIGHTS_NAME: self.flat.cpu().contiguous()}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        PrefixTuningConfig(
-            task_type=TaskType.CAUSAL_LM,
-            base_model_name_or_path=base.source,
-            revision=base.revision,
-            inference_mode=True,
-            num_virtual_tokens=len(self.flat),
-            token_dim=layers[0].numel(),
-            num_transformer_submodules=1,
-            num_attention_heads=layers[0][0],
-            num_layers=len(layers),
-        ).save_pretrained(folder)
+        sizes = {"token_dim": layers[0].numel(), "num_attention_heads": layers[0][0], "num_layers": len(layers)}
+        self.write(folder, base, PrefixTuningConfig, **sizes)
 
 
 class PrefixTuning(Method):
@@ -123,14 +104,7 @@ def unflattened(flat: Tensor, network: PreTrainedModel) -> Cache:
 
 def read(folder: Path, network: PreTrainedModel) -> Tensor:
     """What :meth:`KvPrefix.save` wrote, flat."""
-    try:
-        flat = load_file(folder / WEIGHTS_FILE, device=str(network.device))[WEIGHTS_NAME]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prefix ({error}); train it again") from None
-    width = 2 * sum(shape.numel() for shape in shapes(network))
-    if flat.ndim != 2 or flat.shape[1] != width:
-        raise ParameterError(f"the prefix in {folder} is {tuple(flat.shape)}; this model takes n x {width}")
-    return flat
+    return soft_prompt.read(folder, network, 2 * sum(shape.numel() for shape in shapes(network)))
 
 
 METHOD = PrefixTuning()

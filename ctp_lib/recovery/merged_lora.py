@@ -18,19 +18,17 @@ from ctp_lib.model import loading
 from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.learning import asked, learn
-from ctp_lib.settings.learning import Loss, TrainingSpec
+from ctp_lib.settings.learning import TunedSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import SPEC, Count
 from ctp_lib.settings.study import Study
 
 
-@dataclass(**SPEC)
-class MergedLoraSpec:
+@dataclass(**SPEC, kw_only=True)
+class MergedLoraSpec(TunedSpec):
     """The rank in every matrix, and how it is learned."""
 
     rank: Count
-    training: TrainingSpec
-    loss: Loss = "next-token"
 
 
 class Masked(nn.Module):

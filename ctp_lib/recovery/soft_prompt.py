@@ -74,22 +74,18 @@ class Prompt(Learned):
 
     def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
         """Write a PEFT ``PROMPT_TUNING`` adapter: ``adapter_config.json`` and one fp32 tensor in safetensors."""
-        from peft import PromptTuningConfig, TaskType  # slow to import, and only this needs it
+        from peft import PromptTuningConfig  # slow to import, and only this needs it
 
-        vectors = self.vectors.cpu().float().contiguous()
+        heads, layers = network.config.num_attention_heads, network.config.num_hidden_layers
+        sizes = {"token_dim": self.vectors.shape[1], "num_attention_heads": heads, "num_layers": layers}
+        self.write(folder, base, PromptTuningConfig, **sizes)
+
+    def write(self, folder: Path, base: ModelSpec, kind: type, **sizes: int) -> None:
+        """Write the vectors as a PEFT adapter, which a config of ``kind`` describes."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({WEIGHTS_NAME: vectors}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        PromptTuningConfig(
-            task_type=TaskType.CAUSAL_LM,
-            base_model_name_or_path=base.source,
-            revision=base.revision,
-            inference_mode=True,
-            num_virtual_tokens=vectors.shape[0],
-            token_dim=vectors.shape[1],
-            num_transformer_submodules=1,
-            num_attention_heads=network.config.num_attention_heads,
-            num_layers=network.config.num_hidden_layers,
-        ).save_pretrained(folder)
+        save_file({WEIGHTS_NAME: self.vectors.cpu().float().contiguous()}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        made = {"base_model_name_or_path": base.source, "revision": base.revision, "num_virtual_tokens": len(self.vectors)}
+        kind(task_type="CAUSAL_LM", inference_mode=True, num_transformer_submodules=1, **made, **sizes).save_pretrained(folder)
 
 
 class PromptTuning(Method):
@@ -117,13 +113,13 @@ class PromptTuning(Method):
         return Prompt(read(folder, network))
 
 
-def read(folder: Path, network: PreTrainedModel) -> Tensor:
-    """The vectors of an adapter, n x hidden, fp32, where ``network`` lies."""
+def read(folder: Path, network: PreTrainedModel, width: int | None = None) -> Tensor:
+    """The vectors of an adapter, n x hidden (or another ``width``), fp32, where ``network`` lies."""
     try:
         vectors = load_file(folder / WEIGHTS_FILE, device=str(network.device))[WEIGHTS_NAME]
     except (OSError, SafetensorError, KeyError) as error:
         raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prompt ({error}); train it again") from None
-    width = network.get_input_embeddings().weight.shape[1]
+    width = width or network.get_input_embeddings().weight.shape[1]
     if vectors.ndim != 2 or vectors.shape[1] != width:
         raise ParameterError(f"the prompt in {folder} is {tuple(vectors.shape)}; this model takes n x {width}")
     return vectors

@@ -8,7 +8,6 @@ on if this process dies, and the next one takes them over.
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -26,12 +25,13 @@ import pydantic.dataclasses
 import submitit
 from dvc.lock import LockError
 from dvc.repo import Repo
+from filelock import FileLock, Timeout
 from pydantic import Field
 from ruamel.yaml import YAML, YAMLError
 from submitit.helpers import Checkpointable
 
 from ctp_lib.run import locks
-from ctp_lib.settings import study
+from ctp_lib.settings import paths, study
 from ctp_lib.settings.spec import SPEC, Count, ParameterError, Positive, first_line, one_sentence, require
 
 JOBS, RESOURCES = ".jobs", "cluster.yaml"
@@ -227,35 +227,29 @@ class Engine:
 
     def _remember(self) -> None:
         known = {name: [job.job_id, self.tried[name]] for name, job in self.running.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / "running.json.partial"
-        partial.write_text(json.dumps(known))
-        partial.replace(self.folder / "running.json")
+        with paths.replacing(self.folder / "running.json") as incoming:
+            incoming.write_text(json.dumps(known))
 
     def _adopt(self) -> None:
         """Take over what an engine that died has sent to SLURM."""
-        for name, job, tried in self._left():
-            self.running[name], self.tried[name] = job, tried
-            self._told(name, f"job {job.job_id} is taken over")
-
-    def _left(self) -> Iterator[tuple[str, submitit.Job, int]]:
         path, executor = self.folder / "running.json", self.executor()
-        if path.exists() and executor.cluster == "slurm":
-            for name, (job_id, tried) in json.loads(path.read_text()).items():
-                if name in self.graph and name not in self.done:
-                    yield name, submitit.SlurmJob(folder=executor.folder, job_id=job_id, tasks=[0]), tried
+        left = json.loads(path.read_text()) if path.exists() and executor.cluster == "slurm" else {}
+        for name, (job_id, tried) in left.items():
+            if name in self.graph and name not in self.done:
+                self.running[name] = submitit.SlurmJob(folder=executor.folder, job_id=job_id, tasks=[0])
+                self.tried[name] = tried
+                self._told(name, f"job {job_id} is taken over")
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Raise :class:`ParameterError` where another process is sending the stages of this project already."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "engine.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ParameterError("another `make repro ON=...` is at work in this folder; wait for it, or stop it") from None
-        yield
+    try:
+        with FileLock(folder / "engine.lock", timeout=0):
+            yield
+    except Timeout:
+        raise ParameterError("another `make repro ON=...` is at work in this folder; wait for it, or stop it") from None
 
 
 def memory_needed(settings: study.Study) -> float:
