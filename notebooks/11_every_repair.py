@@ -139,6 +139,7 @@ found = claim.outcomes(table, margin)
 full = alone[alone.level == "full"].ppl.item()
 for sentence in claim.advice(found, alone, full):
     print(sentence)
+tables.write_text(claim.by_perplexity(table, alone), paths.table(settings, "every_repair", model).with_suffix(".md"))
 flat(found[["level", "name", "point", "bytes_added", "ppl", "beyond", "nearer", "outcome"]]).round(3)
 
 # %% [markdown]

@@ -145,7 +145,9 @@ def test_the_gradient_of_a_prompt_that_is_read_once_is_that_of_one_in_every_row(
     )  # longer than a sliding window
     for once in (False, True):
         prompt = vectors.clone().requires_grad_()
-        nll = likelihood.token_nll(network, windows, likelihood.PromptCache(network, prompt, learned=True) if once else prompt)
+        nll = likelihood.token_nll(
+            network, windows, likelihood.PromptCache(network, prompt, with_gradient=True) if once else prompt
+        )
         nll.mean().backward()
         found.append((nll.detach(), prompt.grad))
     (nll, gradient), (nll_once, gradient_once) = found

@@ -97,7 +97,7 @@ def advice(found: pd.DataFrame, alone: pd.DataFrame, full: float) -> list[str]:
         }
         before = f"{level} takes the perplexity from {number(full)} to {number(rows.ppl_alone.iloc[0])}."
         repairs = [f"{budget}: {_lowest(of)}." for budget, of in budgets.items()]
-        said.append(" ".join([before, *repairs, *_better(level, alone, stored)]))
+        said.append(" ".join([before, *repairs, *_better(level, alone)]))
     return said
 
 
@@ -111,8 +111,25 @@ def _lowest(rows: pd.DataFrame) -> str:
     return found if len(known) else f"no repair is established ({row.outcome}); the lowest is {found}"
 
 
-def _better(level: str, alone: pd.DataFrame, stored: pd.Series) -> list[str]:
-    """Whether another way to compress as far does better without a repair."""
+def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame) -> str:
+    """For a page, a line a level: the best size of every repair, from the lowest perplexity, and the best control; in brackets the bytes
+    that each adds, in per cent of the compressed model. ``alone`` as in :func:`advice`.
+    """
+    ppl, stored, lines = alone.set_index("level").ppl, alone.set_index("level").stored_bytes, []
+    for level, rows in table[table.best].sort_values("ppl").groupby("level", sort=False):
+        told = [
+            f"{name} {number(own)} (+{added / stored[level]:.0%})"
+            for name, own, added in zip(rows["name"], rows.ppl, rows.bytes_added, strict=True)
+        ]
+        repairs = ", ".join(one for one, control in zip(told, rows.control, strict=True) if not control)
+        before = f"**{level}**: {number(ppl['full'])} uncompressed, {number(ppl[level])} without a repair. {repairs}"
+        lines.append(" ".join([f"{before}; best control: {told[list(rows.control).index(True)]}.", *_better(level, alone)]))
+    return "\n\n".join(lines)
+
+
+def _better(level: str, alone: pd.DataFrame) -> list[str]:
+    """The best other way to compress with at most a fifth more bytes, if it beats ``level`` without a repair; ``alone`` as in :func:`advice`."""
+    stored = alone.set_index("level").stored_bytes
     same = Level.parse(level).family
     others = alone[[Level.parse(other).family == same and other != level for other in alone.level]]
     others = others[(others.stored_bytes <= 1.2 * stored[level]) & (others.ppl < alone.set_index("level").ppl[level])].sort_values(
@@ -121,7 +138,9 @@ def _better(level: str, alone: pd.DataFrame, stored: pd.Series) -> list[str]:
     if others.empty:
         return []
     best = others.iloc[0]
-    return [f"{best.level} without a repair has {number(best.ppl)}, with {best.stored_bytes / stored[level]:.2f} times the bytes."]
+    return [
+        f"{best.level} without a repair has perplexity {number(best.ppl)}, with {best.stored_bytes / stored[level]:.2f} times the bytes."
+    ]
 
 
 def dept(table: pd.DataFrame, margin: float) -> Verdict:

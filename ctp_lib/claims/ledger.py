@@ -128,19 +128,8 @@ def repairs(folder: Path) -> str:
 
 
 def compared(folder: Path) -> str:
-    """The best size of every repair on the first model of a recorded run, a line per level, from the lowest perplexity to that of the best
-    control.
-    """
-    table = pd.read_csv(next((folder / "every_repair").glob("*.csv"))).query("best").sort_values("ppl")
-    lines = []
-    for level, rows in table.groupby("level", sort=False):
-        control = rows[rows.control].iloc[0]
-        found = [
-            f"{row.name_} {style.number(row.ppl)}" for row in rows[~rows.control].rename(columns={"name": "name_"}).itertuples()
-        ]
-        best = f"best control ({control['name']}) {style.number(control.ppl)}"
-        lines.append(f"**{level}**, alone {style.number(control.ppl_alone)}: {', '.join(found)}; {best}.")
-    return "\n\n".join(lines)
+    """All repairs of the first model of a recorded run, as notebook 11 puts it."""
+    return next((folder / "every_repair").glob("*.md")).read_text(encoding="utf-8").strip()
 
 
 def in_readme(text: str, settings: Study) -> str:
@@ -153,7 +142,8 @@ def in_readme(text: str, settings: Study) -> str:
     table = as_markdown([claim for claim in own if claim["outcome"] != UNMEASURED], runs)
     if missing := [claim["claim"] for claim in own if claim["outcome"] == UNMEASURED]:
         table += f"\n\nNot measured by this study: {', '.join(missing)}."
-    blocks = {"ledger": table, "compared": compared(folder), "repairs": repairs(paths.recorded(settings, REAL))}
+    real = paths.recorded(settings, REAL)
+    blocks = {"ledger": table, "compared": compared(folder), "compared-real": compared(real), "repairs": repairs(real)}
     for name, found in blocks.items():
         block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
         text = block.sub(lambda _, found=found: found + "\n", text)

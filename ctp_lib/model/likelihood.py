@@ -67,9 +67,9 @@ def stitched(model: PreTrainedModel, windows: Tensor, prompt: Tensor | None) -> 
     return torch.cat([prompt.to(embedded).expand(len(windows), *prompt.shape), embedded], dim=1)
 
 
-def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None, *, learned: bool = False) -> DynamicCache:
-    """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one. A prompt that
-    is ``learned`` gets its gradient through them.
+def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None, *, with_gradient: bool = False) -> DynamicCache:
+    """One row of keys and values of ``prompt`` (n x hidden, or these themselves) in every layer of ``model``; empty without one. Its
+    gradient goes through them ``with_gradient``.
     """
     cache = DynamicCache(config=model.config)
     if isinstance(prompt, Cache):
@@ -77,7 +77,7 @@ def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None, *, learn
         return cache
     if prompt is not None:
         embedded = prompt.to(model.get_input_embeddings().weight)[None]
-        with nullcontext() if learned else torch.inference_mode():
+        with nullcontext() if with_gradient else torch.inference_mode():
             model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
     return cache
 
@@ -85,8 +85,8 @@ def after_prompt(model: PreTrainedModel, prompt: Tensor | Cache | None, *, learn
 class PromptCache(Cache):
     """A prompt's keys and values, computed once for any number of windows; what is read behind them is not kept, as generating would."""
 
-    def __init__(self, model: PreTrainedModel, prompt: Tensor | Cache, *, learned: bool = False):
-        super().__init__(layers=after_prompt(model, prompt, learned=learned).layers)
+    def __init__(self, model: PreTrainedModel, prompt: Tensor | Cache, *, with_gradient: bool = False):
+        super().__init__(layers=after_prompt(model, prompt, with_gradient=with_gradient).layers)
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
         """The prompt's keys and values, the same in every row, with those of the windows behind them."""

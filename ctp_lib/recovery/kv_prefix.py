@@ -49,7 +49,7 @@ class KvPrefix(Prompt):
 
         layers = shapes(network)
         sizes = {"token_dim": layers[0].numel(), "num_attention_heads": layers[0][0], "num_layers": len(layers)}
-        self.write(folder, base, PrefixTuningConfig, **sizes)
+        self._as_adapter(folder, base, PrefixTuningConfig, **sizes)
 
 
 class PrefixTuning(Method):

@@ -78,10 +78,9 @@ class Prompt(Learned):
 
         heads, layers = network.config.num_attention_heads, network.config.num_hidden_layers
         sizes = {"token_dim": self.vectors.shape[1], "num_attention_heads": heads, "num_layers": layers}
-        self.write(folder, base, PromptTuningConfig, **sizes)
+        self._as_adapter(folder, base, PromptTuningConfig, **sizes)
 
-    def write(self, folder: Path, base: ModelSpec, kind: type, **sizes: int) -> None:
-        """Write the vectors as a PEFT adapter, which a config of ``kind`` describes."""
+    def _as_adapter(self, folder: Path, base: ModelSpec, kind: type, **sizes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({WEIGHTS_NAME: self.vectors.cpu().float().contiguous()}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         made = {"base_model_name_or_path": base.source, "revision": base.revision, "num_virtual_tokens": len(self.vectors)}
@@ -103,7 +102,7 @@ class PromptTuning(Method):
         if settings.training.recompute:
             loading.recompute_activations(network)
         once = settings.training.batch_windows > 1 and not settings.training.recompute  # its positions are the same for all windows
-        before = (lambda: PromptCache(network, prompt(), learned=True)) if once else prompt
+        before = (lambda: PromptCache(network, prompt(), with_gradient=True)) if once else prompt
         run = learn(prompt, network, text, settings, teacher, seed, prompt=before, checkpoint=checkpoint, label=label)
         assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
         return Prompt(prompt(), run)
