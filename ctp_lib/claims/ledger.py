@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ctp_lib.claims import style
+from ctp_lib.recovery.random_prefix import METHOD as RANDOM
+from ctp_lib.recovery.sink import METHOD as SINK
 from ctp_lib.results import cells
 from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.study import Study
@@ -118,8 +120,11 @@ def _reach(cell: dict[str, Any]) -> str:
 
 
 def repairs(folder: Path) -> str:
-    """What was put on the first model of a recorded run, by level, as a table for a page: perplexity, and KL to the uncompressed model."""
+    """What was put on the first model of a recorded run, by level, as a table for a page: perplexity, and KL to the uncompressed model. Two
+    controls are left to the figure.
+    """
     table = pd.read_csv(next((folder / "repair").glob("*.csv")))
+    table = table[~table.subject.isin([SINK.label, RANDOM.label])]
     table["cell"] = [f"{style.number(row.ppl)} ({row.kl:.2f})" for row in table.itertuples()]
     rows = table.pivot(index="subject", columns="level", values="cell").fillna("-")
     rows = rows.loc[table.subject.drop_duplicates(), table.level.drop_duplicates()]
