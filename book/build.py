@@ -21,8 +21,8 @@ SHOWN = re.compile("s75(-soft_prompt)?$")
 """Of several cells of one kind, the book shows this one."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PAGES = {
-    "Use it": ["docs/your_own", "docs/cluster"],
-    "How it works": ["docs/house", "docs/robustness", "results/benchmarks/README"],
+    "Use it": ["docs/your_own", "docs/cluster", "docs/data"],
+    "How it works": ["docs/house", "CONTRIBUTING", "docs/robustness", "results/benchmarks/README", "CHANGELOG"],
 }
 
 
