@@ -204,6 +204,9 @@ def _more_logits(network: PreTrainedModel, settings: Study) -> int:
 def available(settings: Study) -> int:
     """Bytes of memory that a model may take where it is computed."""
     device = loading.device(settings.device)
+    if settings.device == loading.SPREAD:
+        cards = sum(torch.cuda.mem_get_info(card)[0] for card in range(torch.cuda.device_count()))
+        return cards + psutil.virtual_memory().available
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
     if device.type == "mps":

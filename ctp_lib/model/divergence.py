@@ -41,7 +41,7 @@ class Teacher:
         path = self.folder / f"{name}.safetensors"
         if path.exists():
             try:
-                return tensor_file.load(path)[0]["states"].to(self.network.device, self.network.dtype), head
+                return tensor_file.load(path)[0]["states"].to(head.linear.weight.device, self.network.dtype), head
             except ParameterError:
                 path.unlink()  # damaged, so it is made again
         rows = predicting_rows(self.network, windows, None)[0]
@@ -80,8 +80,8 @@ def nll_and_divergence(
 ) -> tuple[Tensor, Tensor]:
     """What :func:`ctp_lib.model.likelihood.token_nll` and :func:`token_divergence` give, of one pass through ``model``."""
     known, knows = teacher.predicts(windows)
-    targets = windows.to(model.device)[:, 1:].flatten()
     rows, head = predicting_rows(model, windows, prompt)
+    targets = windows[:, 1:].flatten().to(rows.device)
     nll, divergence = (torch.empty(len(rows), dtype=torch.float32, device=rows.device) for _ in range(2))
     at_once = likelihood.ROWS_AT_ONCE[rows.device.type]
     for part in (slice(first, first + at_once) for first in range(0, len(rows), at_once)):
@@ -100,7 +100,7 @@ def _log_probabilities(known: Tensor, knows: Head | None, part: slice) -> Tensor
 def _divergence_of_chunk(
     known: Tensor, knows: Head | None, logits: Tensor, part: slice, slope: bool
 ) -> tuple[Tensor, Tensor | None]:
-    wanted, found = _log_probabilities(known, knows, part), logits.log_softmax(1)
+    wanted, found = _log_probabilities(known, knows, part).to(logits.device), logits.log_softmax(1)
     likely = wanted.exp()
     divergence = wanted.sub_(found).mul_(likely).sum(1)
     return divergence, found.exp_().sub_(likely) if slope else None

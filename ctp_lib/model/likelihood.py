@@ -34,8 +34,8 @@ def token_nll(model: PreTrainedModel, windows: Tensor, prompt: Tensor | PromptCa
     ``windows`` are int64 ids, number x length; ``prompt`` is n x hidden, or its keys and values where it gets no gradient. The first token
     is context only, also where a prompt could predict it: with and without a prompt the same tokens are scored.
     """
-    targets = windows.to(model.device)[:, 1:].flatten()
     rows, head = predicting_rows(model, windows, prompt)
+    targets = windows[:, 1:].flatten().to(rows.device)
     if head is None:
         nll = cross_entropy(rows, targets, reduction="none")
     else:
@@ -55,7 +55,7 @@ def predicting_rows(model: PreTrainedModel, windows: Tensor, prompt: Tensor | Pr
     if head is None:
         rows = model(**read, logits_to_keep=length).logits[:, :-1].float()
     else:
-        rows = _unwrapped(model).get_decoder()(**read).last_hidden_state[:, -length:-1]
+        rows = _unwrapped(model).get_decoder()(**read).last_hidden_state[:, -length:-1].to(head.linear.weight.device)
     return rows.flatten(0, 1), head
 
 
@@ -135,12 +135,14 @@ _heads: weakref.WeakKeyDictionary[nn.Module, tuple[nn.Module | None, Head | None
 
 
 def frozen_head(model: PreTrainedModel) -> Head | None:
-    """How the last hidden states of ``model`` become logits; None where its head is trained, or does more than :class:`Head`."""
+    """How the last hidden states of ``model`` become logits; None where its head is trained, lies on disk, or does more than :class:`Head`."""
     base = _unwrapped(model)
     layer, head = _heads.get(base, (None, None))
     if layer is None or layer is not base.get_output_embeddings():  # an adapter, or another vocabulary, puts a new layer there
         layer, head = _heads[base] = base.get_output_embeddings(), _find_head(base)
-    return None if head is None or any(weight.requires_grad for weight in head.linear.parameters()) else head
+    if head is None or head.linear.weight.is_meta:  # on disk until it is needed
+        return None
+    return None if any(weight.requires_grad for weight in head.linear.parameters()) else head
 
 
 def _find_head(model: PreTrainedModel) -> Head | None:

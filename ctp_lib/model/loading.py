@@ -1,8 +1,11 @@
 """A causal LM and its tokenizer, from a hub id or a folder."""
 
+import atexit
 import functools
 import hashlib
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,9 @@ from ctp_lib.settings.spec import ParameterError, first_line
 
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 """Any of these makes a tokenizer; from none, transformers would make an empty one."""
+
+SPREAD = "spread"
+"""In place of a device: all GPUs, then main memory, then disk."""
 
 disable_progress_bar()  # a bar for every file read would bury the one that counts
 
@@ -60,9 +66,16 @@ def as_chat(tokenizer: PreTrainedTokenizerBase, said: str) -> torch.Tensor:
         ) from None
 
 
-def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.device | str = "cpu") -> PreTrainedModel:
+def load_model(
+    spec: ModelSpec,
+    compressed: Path | None = None,
+    *,
+    on: torch.device | str = "cpu",
+    most: dict[int | str, int | str] | None = None,
+) -> PreTrainedModel:
     """The model in ``spec.dtype``, frozen and in evaluation mode, ``on`` a device; from the folder ``compressed`` when that is given.
 
+    ``on`` :data:`SPREAD`, accelerate spreads its layers over all GPUs, then main memory, then disk; ``most`` bytes of each, where it is said.
     Only safetensors are read, and code that comes with a model is never run; :class:`ParameterError` when the model does not load.
     """
     source, name = compressed or folder(spec), str(compressed or spec.source)
@@ -75,7 +88,12 @@ def load_model(spec: ModelSpec, compressed: Path | None = None, *, on: torch.dev
         shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
         if outside := sorted(shard for shard in shards if Path(shard).name != shard):
             raise ParameterError(f"{index} names {outside[0]}, outside of its folder; take this model from elsewhere")
-    return read(spec, source, name, "; delete this folder and compress again" if compressed else "").to(on)
+    remedy = "; delete this folder and compress again" if compressed else ""
+    if on != SPREAD:
+        return read(spec, source, name, remedy).to(on)
+    scratch = tempfile.mkdtemp(prefix="ctp-layers-")  # where accelerate puts what fits nowhere else
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return read(spec, source, name, remedy, device_map="auto", max_memory=most, offload_folder=scratch)
 
 
 def read(spec: ModelSpec, source: Path | None, name: str, remedy: str = "", **how: Any) -> PreTrainedModel:
@@ -133,8 +151,16 @@ def check_same_prompts_fit(one: ModelSpec, other: ModelSpec) -> None:
         raise ParameterError(f"{have}; a prompt only fits a model of the same width")
 
 
+def place(wanted: str) -> torch.device | str:
+    """Where :func:`load_model` puts a network that is computed, by ``device`` of ``params.yaml``."""
+    return SPREAD if wanted == SPREAD else device(wanted)
+
+
 def device(wanted: str) -> torch.device:
-    """``device`` of ``params.yaml``, ``auto`` the GPU if there is one, else the CPU; :class:`ParameterError` when this machine lacks it."""
+    """``device`` of ``params.yaml``, ``auto`` the GPU if there is one, else the CPU; :class:`ParameterError` when this machine lacks it. A model
+    that is ``spread`` begins on it.
+    """
+    wanted = "auto" if wanted == SPREAD else wanted
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if present[name])
@@ -169,8 +195,12 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
 def fingerprint(model: PreTrainedModel) -> str:
     """A digest of sums over every weight: equal models have it in common, a change of one weight shows."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
+    digest, weights = hashlib.sha256(), model.state_dict()
+    if any(weight.is_meta for weight in weights.values()):  # they lie on disk
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+        weights = get_state_dict_offloaded_model(model)
+    for name, weight in sorted(weights.items()):
         weight = (weight.cpu() if weight.is_mps else weight).double()  # a Mac's GPU has no fp64
         digest.update(f"{name} {weight.sum().item()!r} {weight.square().sum().item()!r}".encode())
     return digest.hexdigest()

@@ -36,7 +36,7 @@ class Bench:
     @cached_property
     def network(self) -> PreTrainedModel:
         """The compressed model, frozen, where it is computed."""
-        network = saved.load(self.study, self.model, self.level, on=loading.device(self.study.device))
+        network = saved.load(self.study, self.model, self.level, on=loading.place(self.study.device))
         longest = self.study.evaluation.window + self.study.soft_prompt.prompt_tokens
         loading.check_fit(network, self.tokenizer, longest)
         likelihood.check_prompt_cache(network)
@@ -48,7 +48,7 @@ class Bench:
         spec = self.study.model(self.model)
         made_by = [saved.source(spec), digests.code([Path(divergence.__file__)])]
         kept = paths.known(self.study, self.model) / digests.short(made_by)
-        return Teacher(loading.load_model(spec, on=loading.device(self.study.device)), kept)
+        return Teacher(loading.load_model(spec, on=loading.place(self.study.device)), kept)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

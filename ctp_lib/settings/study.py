@@ -55,7 +55,7 @@ class Study:
 
     root: Path
     seed: int
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: Literal["auto", "cpu", "cuda", "mps", "spread"]
     models: Mapping[str, ModelSpec]
     study: RunSpec
     corpora: CorporaSpec
