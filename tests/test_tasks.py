@@ -171,6 +171,26 @@ def test_a_prompt_computed_once_scores_as_lm_eval_behind_peft(family, at_once, t
         assert nll == pytest.approx(theirs, abs=1e-4) and greedy == likeliest
 
 
+@pytest.mark.parametrize("at_once", [200, 4000], ids=["few at once", "all at once"])
+def test_a_passage_that_questions_share_is_read_once_and_changes_nothing(network, tokenizer, at_once, monkeypatch):
+    draw, requests, read = random.Random(0), [], []
+    for _ in range(3):
+        passage = draw.choices(range(3, 300), k=60)
+        requests += [(("", ""), passage + draw.choices(range(3, 300), k=k), draw.choices(range(3, 300), k=4)) for k in (0, 5, 9, 9)]
+    draw.shuffle(requests)
+    decoder = network.get_decoder()
+    handle = decoder.register_forward_pre_hook(lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True)
+    lm = StitchedLM(Subject(network), tokenizer, max_length=100, tokens_at_once=at_once)
+    found = lm._loglikelihood_tokens(requests, disable_tqdm=True)
+    handle.remove()
+    assert sum(read) < 0.6 * sum(len(context) + len(answer) for _, context, answer in requests)
+    for (nats, greedy), (_, context, answer) in zip(found, requests, strict=True):
+        with torch.inference_mode():
+            logits = network(torch.tensor([context + answer])).logits[0, len(context) - 1 : -1].double().log_softmax(1)
+        assert nats == pytest.approx(logits.gather(1, torch.tensor(answer)[:, None]).sum().item(), abs=1e-3)
+        assert greedy == (logits.argmax(1).tolist() == answer)
+
+
 def test_a_task_of_ones_own_is_asked(network, tokenizer, tmp_path):
     small_study.write_task(tmp_path, ["sum", "axis"])
     (score,) = zero_shot.evaluate(

@@ -25,6 +25,9 @@ WRITTEN = 32  # tokens, where a task does not say how many
 ALIKE = 0.75
 """Contexts that go through the model together are no shorter than this share of the longest: what they lack in common, each answer repeats."""
 
+SHARED = 0.5
+"""Contexts with this share in common, such as a passage, go through the model as one, and what they differ in goes with each answer."""
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -72,7 +75,8 @@ class StitchedLM(HFLM):
         with tqdm(total=len(requests), disable=disable_tqdm, desc="requests", unit="request", mininterval=1.0) as bar:
             for numbers, part in self._subject.routed([torch.tensor(context) for _, context, _ in requests]):
                 prefix = after_prompt(part.network, part.prompt)
-                for together in self._batches(_questions({number: requests[number] for number in numbers}, self.max_length)):
+                asked = _questions({number: requests[number] for number in numbers}, self.max_length, self._tokens_at_once)
+                for together in self._batches(asked):
                     rows = [row for question in together for row in question.rows]
                     for row, answer in zip(rows, _score(part.network, prefix, together), strict=True):
                         found[row.number] = answer
@@ -130,8 +134,9 @@ def _score(model: PreTrainedModel, prefix: Cache, questions: Sequence[_Question]
     return _likelihoods(model, cache, [_Row(row.number, row.fed[common:], row.scored) for _, row in rows])
 
 
-def _questions(requests: Mapping[int, Request], max_length: int) -> list[_Question]:
-    """Requests, by their number, by what stands before their answer; too long ones lose tokens at their beginning, as in lm-eval.
+def _questions(requests: Mapping[int, Request], max_length: int, tokens_at_once: int) -> list[_Question]:
+    """Requests, by their number, by what stands before their answer, or by most of it, while they have no more than ``tokens_at_once``; too long
+    ones lose tokens at their beginning, as in lm-eval.
 
     Raises :class:`ParameterError` for an answer that has no tokens, or more than ``max_length``.
     """
@@ -145,7 +150,17 @@ def _questions(requests: Mapping[int, Request], max_length: int) -> list[_Questi
             )
         whole = (context + answer)[-(max_length + 1) :]
         by_context[tuple(whole[: -len(answer)])].append(_Row(number, whole[:-1], answer))
-    return [_Question(context, rows) for context, rows in by_context.items()]
+    questions: list[_Question] = []
+    for context in sorted(by_context):  # so that those with the same beginning follow each other
+        own, last = _Question(context, by_context[context]), questions[-1] if questions else _Question((), [])
+        differ = (number for number, (one, other) in enumerate(zip(last.context, context, strict=False)) if one != other)
+        beginning = context[: next(differ, min(len(last.context), len(context)))]
+        both = _Question(beginning, [*last.rows, *own.rows])
+        if len(beginning) >= SHARED * len(context) and both.longest * len(both.rows) <= tokens_at_once:
+            questions[-1] = both
+        else:
+            questions.append(own)
+    return questions
 
 
 def _rows(cache: Cache, rows: list[int]) -> Cache:
