@@ -51,7 +51,7 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
 def _scales(row: Sequence[Axes]) -> None:
     for axis in row[:2]:
         axis.set_xscale("symlog", linthresh=1)
-        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value / 1000:g}k")
     row[2].set_xscale("log", subs=[1, 2, 5])
     row[2].xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
     row[2].xaxis.set_major_formatter("{x:g}")

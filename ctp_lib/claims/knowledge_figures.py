@@ -91,7 +91,8 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
     axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({of})")
     axes[1].set(xlabel="bits a weight", title="quantised")
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[1].invert_xaxis()
+    few, many = axes[1].get_xlim()
+    axes[1].set_xlim(many + 0.5, few - 0.5)
     seaborn.despine(figure)
     return figure
 
