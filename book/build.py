@@ -55,11 +55,17 @@ def executed(source: Path, study: str) -> list[str]:
 
 def for_readers(cells: list[dict[str, Any]], folder: Path) -> None:
     """Fold the code away, give each picture the words before it for those who do not see it, and drop the link to this very page, and bars."""
+
+    def to_executed(match: re.Match[str]) -> str:
+        found = sorted((folder.parent / match[2]).glob("*.ipynb"))
+        return f"[{match[1]}](../{match[2]}/{found[0].name})" if found else match[1]
+
     said = ""
     for cell in cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            cell["source"] = re.sub(r"(?m)^\[With its tables and figures\]\(.*$", "", text)
+            text = re.sub(r"(?m)^\[With its tables[^]]*\]\(.*$", "", text)
+            cell["source"] = re.sub(r"\[([^]]+)\]\((\w+)\.ipynb\)", to_executed, text)
             said = " ".join(re.sub(r"[#*`\[\]]|\(\S*\)", "", text).split())[:300] or said
         elif cell["cell_type"] == "code":
             tags = cell["metadata"].get("tags", [])

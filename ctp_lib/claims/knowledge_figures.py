@@ -8,7 +8,7 @@ import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MultipleLocator
 
 from ctp_lib.claims import style
 from ctp_lib.claims.knowledge import MATCHES, known, over_relations
@@ -90,7 +90,7 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
     of = ", ".join(voted) or "no relation votes: mean over all"
     axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({of})")
     axes[1].set(xlabel="bits a weight", title="quantised")
-    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[1].xaxis.set_major_locator(MultipleLocator(1))
     few, many = axes[1].get_xlim()
     axes[1].set_xlim(many + 0.5, few - 0.5)
     seaborn.despine(figure)
