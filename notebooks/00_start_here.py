@@ -21,7 +21,7 @@
 # it came, the compressed one, and the compressed one behind a learned prompt.
 #
 # The model is SmolLM2-135M-Instruct, which pip brings. The prompt was learned before, on the documentation of Python packages. The first run
-# reads that documentation and compresses the model; that takes about three minutes on two cores. Later runs take half a minute.
+# reads that documentation and compresses the model; that takes some minutes. Later runs take less than one.
 #
 # [With its tables](../results/recorded/smollm2_pilot/runs/00_start_here/smollm2-w3.ipynb), as last recorded.
 

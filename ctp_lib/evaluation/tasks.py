@@ -100,10 +100,9 @@ def write_configuration(told: Mapping[str, Any], folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     """At once, and only where it is not there already: another stage may be reading it."""
-    with paths.in_turn(path.parent):
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            with paths.replacing(path) as incoming:
-                incoming.write_text(text, encoding="utf-8")
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        with paths.in_turn(path.parent), paths.replacing(path) as incoming:
+            incoming.write_text(text, encoding="utf-8")
 
 
 def _configuration(name: str, data: Path, one_text: bool) -> dict[str, Any]:

@@ -45,17 +45,22 @@ def folder(spec: ModelSpec) -> Path:
     """The folder of the GGUF file of ``spec``, imported if need be; :class:`ParameterError` when it is missing, another, or imports wrongly."""
     local, goal = spec.root / spec.source, spec.root / "models" / "imported" / models.slug(spec.source)
     said = {"source": spec.source, "package": spec.package, "sha256": spec.sha256 or _sha256(local)}
-    with paths.in_turn(goal):
-        if cells.known(goal / MANIFEST, said):
-            cells.check_files(goal / MANIFEST)
-            return goal
-        with _file(spec) as file:
-            found = _sha256(file)
-            require(found == said["sha256"], f"the sha256 of {spec.source}", found, f"{said['sha256']}, as models says")
-            with paths.replacing(goal) as incoming:
-                _import(file, incoming)
-                cells.write_manifest(incoming, MANIFEST, {"model": spec.source}, identity=said)
+    if not cells.known(goal / MANIFEST, said):
+        with paths.in_turn(goal):
+            if not cells.known(goal / MANIFEST, said):
+                _fetch(spec, goal, said)
+                return goal
+    cells.check_files(goal / MANIFEST)
     return goal
+
+
+def _fetch(spec: ModelSpec, goal: Path, said: dict[str, Any]) -> None:
+    with _file(spec) as file:
+        found = _sha256(file)
+        require(found == said["sha256"], f"the sha256 of {spec.source}", found, f"{said['sha256']}, as models says")
+        with paths.replacing(goal) as incoming:
+            _import(file, incoming)
+            cells.write_manifest(incoming, MANIFEST, {"model": spec.source}, identity=said)
 
 
 @contextmanager

@@ -51,11 +51,10 @@ def smaller(settings: Study, model: str) -> dict[str, Any] | None:
         return None
     bench = Bench(settings, settings.knowledge.smaller[model], Level())
     path, subject = paths.knowledge(settings, model, Level(), "smaller"), bench.lesson(NONE.name, settings.seed).identity
-    stored = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
-    return {**_obtain(bench, NONE.name, path, subject), "stored_bytes": stored}
+    return _obtain(bench, NONE.name, path, subject, sized=True)
 
 
-def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, Any]:
+def _obtain(bench: Bench, method: str, path: Path, subject: Any, *, sized: bool = False) -> dict[str, Any]:
     settings, spec = bench.study, bench.study.knowledge
     wanted = {
         "subject": digests.short(subject),
@@ -71,7 +70,7 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
     if (known := cells.known(path, wanted)) is not None:
         return known
     asking.prepare(settings, spec.tasks, spec.items)
-    made: dict[str, list[dict[str, Any]]] = {"facts": [], "summaries": [], "tasks": []}
+    made: dict[str, Any] = {"facts": [], "summaries": [], "tasks": []}
     for seed, learned in _learned(bench, method):
         about = {"seed": seed, "trainable_parameters": learned.parameters}
         with learned.on(bench.network) as network:
@@ -83,6 +82,8 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
             scores = asking.scores(bench, learned, spec.tasks, spec.items)
             made["tasks"] += [{**about, **score.record()} for score in scores]
     cell = {"model": bench.model, "level": str(bench.level), "method": method}
+    if sized:  # every other cell's level has been described already
+        made["stored_bytes"] = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
     return cells.write(path, cell, identity=wanted, **made)
 
 
