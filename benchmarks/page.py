@@ -118,6 +118,11 @@ def main() -> None:
         "measured where it is installed, which the study does not ask for; of a whole model its rounds include reading it and packing the "
         "result. What was tried for those that miss a goal, and what stands in their way: [NOTES](../../benchmarks/NOTES.md).",
     ]
+    if "time_to_quality" in found:
+        shapes = found["time_to_quality"]["shapes"]
+        style.save(recipe_page.draw_times(shapes), FIGURES, "time_to_quality")
+        parts += ["## Time to quality", "![validation loss against seconds](../../figures/benchmarks/time_to_quality.png)"]
+        parts += recipe_page.timed(shapes)
     if "recipe" in found:
         parts += ["## Quality for the money", *_recipes(found["recipe"]["shapes"])]
     if "search" in found:

@@ -26,11 +26,11 @@ def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
     return lambda: candidate.step(batch, optimizer)
 
 
-def peft_model(model: PreTrainedModel, shape: Shape) -> torch.nn.Module:
+def peft_model(model: PreTrainedModel, vectors: int) -> torch.nn.Module:
     """PEFT's prompt tuning from the same start as ours, the first tokens of the vocabulary."""
-    adapted = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=shape.prompt))
+    adapted = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=vectors))
     with torch.no_grad():
-        adapted.prompt_encoder["default"].embedding.weight.copy_(model.get_input_embeddings().weight[: shape.prompt])
+        adapted.prompt_encoder["default"].embedding.weight.copy_(model.get_input_embeddings().weight[:vectors])
     return adapted
 
 
@@ -41,7 +41,7 @@ def labels_of(windows: torch.Tensor) -> torch.Tensor:
 
 def peft_loop(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
     """PEFT in a plain loop."""
-    adapted, batch = peft_model(model, shape), shape.windows().to(shape.device)
+    adapted, batch = peft_model(model, shape.prompt), shape.windows().to(shape.device)
     optimizer = torch.optim.AdamW([weight for weight in adapted.parameters() if weight.requires_grad], lr=LEARNING_RATE)
 
     def step() -> torch.Tensor:
@@ -56,7 +56,7 @@ def peft_loop(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
 
 def peft_trainer(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
     """PEFT under transformers' Trainer, one step a call: what its loop does for each, without what it sets up for a training."""
-    adapted, batch = peft_model(model, shape), shape.windows()
+    adapted, batch = peft_model(model, shape.prompt), shape.windows()
     arguments = TrainingArguments(
         tempfile.mkdtemp(), per_device_train_batch_size=shape.batch, max_steps=1_000_000, learning_rate=LEARNING_RATE,
         lr_scheduler_type="linear", report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,

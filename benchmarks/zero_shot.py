@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -69,7 +68,7 @@ def harness(model: PreTrainedModel, shape: Shape) -> Callable[[], list[float]]:
     """lm-eval's HFLM over PEFT's model, with as many tokens at once as ours."""
     rows = TOKENS_AT_ONCE[shape.device] // (CONTEXT + ANSWER)
     asked, words = requests(shape), tokenizer()
-    adapted = peft_model(model, replace(shape, prompt=_prompt(shape)))
+    adapted = peft_model(model, _prompt(shape))
 
     def score() -> list[float]:
         lm = HFLM(adapted, tokenizer=words, batch_size=rows, max_length=_window(shape), backend="causal")
