@@ -26,15 +26,9 @@ SHELL := bash
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Stages are numbered as they go by. (Not by awk: some read a pipe in blocks, and show a stage when it is long over.)
-NUMBERED := { stages=$$(dvc stage list --name-only | wc -l); seen=" "; count=0; while IFS= read -r line; do \
-	case $$line in "Running stage '"*|"Stage '"*) name=$${line\#*\'}; name=$${name%%\'*}; \
-	case $$seen in *" $$name "*) ;; *) seen="$$seen$$name "; count=$$((count + 1));; esac; printf '[%d of %d] ' $$count $$stages;; esac; \
-	printf '%s\n' "$$line"; done; }
-
-repro: .venv/installed ## a whole study, every table and figure: the one that params.yaml names, or make repro STUDY=laptop; ON=slurm sends jobs
+repro: .venv/installed ## a whole study, every table and figure: the one that params.yaml names, or make repro STUDY=laptop; with ON=slurm as jobs
 	@python -m ctp_lib.run.graph $(STUDY)
-	@$(if $(ON),python -m ctp_lib.run.engine --on $(ON),dvc repro | $(NUMBERED))
+	@python -m ctp_lib.run.engine $(if $(ON),--on $(ON))
 
 check: .venv/installed ## can a study run here, and what does it take? make check [STUDY=...] [MODEL=a name, a folder, a hub id]
 	@python -m ctp_lib.run.graph $(STUDY)

@@ -12,17 +12,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import networkx as nx
 import psutil
 import pytest
 import submitit
+import torch
 
-from ctp_lib.run import engine, locks
+from ctp_lib.run import engine, locks, needs
 from ctp_lib.settings.spec import ParameterError
 
 STAGES = {"first": [], "left": ["first"], "right": ["first"], "other": [], "last": ["left", "right"]}
 COMMAND = "echo {name} >> log && {does} && cat {deps} > {name}.txt && echo {name} >> {name}.txt"
+
+SLEEP = 4321  # seconds, a number that no other process has
 
 
 def project(folder: Path, **does: str) -> Path:
@@ -135,11 +139,11 @@ NEEDS = "{gpus: 1, cpus: 4, memory_gb: auto, minutes: 240}"
 def test_a_stage_asks_for_what_the_file_says(tmp_path):
     path = tmp_path / "cluster.yaml"
     shutil.copy(Path(__file__).parent.parent / "cluster.yaml", path)
-    told = engine.cluster(path, GRAPH)
-    assert engine.submitted(told, "learn@a-w3", 5.5) == {"timeout_min": 240, "mem_gb": 5.5, "cpus_per_task": 4, "gpus_per_node": 1}
-    assert "gpus_per_node" not in engine.submitted(told, "corpora", 5.5)
+    told = needs.cluster(path, GRAPH)
+    assert needs.submitted(told, "learn@a-w3", 5.5) == {"timeout_min": 240, "mem_gb": 5.5, "cpus_per_task": 4, "gpus_per_node": 1}
+    assert "gpus_per_node" not in needs.submitted(told, "corpora", 5.5)
     path.write_text(f"default: {NEEDS}\nslurm: {{partition: a100}}\n")
-    assert engine.submitted(engine.cluster(path, GRAPH), "learn@a-w3", 1.0)["slurm_partition"] == "a100"
+    assert needs.submitted(needs.cluster(path, GRAPH), "learn@a-w3", 1.0)["slurm_partition"] == "a100"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_a_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, text, said):
     if text is not None:
         path.write_text(text)
     with pytest.raises(ParameterError, match=re.escape(said)):
-        engine.cluster(path, GRAPH)
+        needs.cluster(path, GRAPH)
 
 
 def test_a_job_asks_for_its_own_and_not_for_what_the_last_one_did(tmp_path, monkeypatch):
@@ -223,12 +227,57 @@ def test_a_job_that_has_to_stop_leaves_nothing_running(tmp_path):
     assert job.wait(timeout=30) == 3 and not psutil.wait_procs(started, timeout=10)[1]
 
 
+def test_a_failure_says_why_and_a_bar_how_far(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(
+        project(tmp_path, right="(echo 'learn:  50%|##  | 2/4 [00:01<00:01]' >&2; echo 'too little text; take more' >&2; exit 1)")
+    )
+    with pytest.raises(ParameterError, match="right failed, see"):
+        an_engine(tmp_path).run(poll=0.1)
+    assert re.search(r"right: failed: too little text; take more \(.*_log.err\)", capsys.readouterr().out)
+    log = tmp_path / "log.err"
+    log.write_text(
+        "submitit INFO - starting\n\rlearn:  10%|#         | 8/80 [00:05<01:05]\rlearn:  20%|##        | 16/80 [00:10<01:00]\ndone\n"
+    )
+    assert engine.progress(log) == "learn:  20% 16/80 [00:10<01:00]" and engine.why(log).startswith("done")
+    assert engine.progress(tmp_path / "none") == "" and engine.why(tmp_path / "none") == f"see {tmp_path / 'none'}"
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_nothing_behind_and_goes_on_later(tmp_path, told):
+    """A terminal tells every process of its group; whoever stops one process tells that one."""
+    project(tmp_path, left=f"sleep $(test -f again && echo 0 || echo {SLEEP})")
+    run = (
+        "import os, sys; from pathlib import Path; from test_engine import an_engine, engine\n"
+        "from ctp_lib.settings.spec import one_sentence\n"
+        "@one_sentence()\ndef go():\n    with engine.stopped():\n        an_engine(Path.cwd()).run(poll=0.1)\ngo()"
+    )
+    around = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    begun = subprocess.Popen(
+        [sys.executable, "-c", run], cwd=tmp_path, env=around, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until(lambda: (tmp_path / "log").exists() and "left" in ran(tmp_path))
+    os.killpg(begun.pid, told) if told == signal.SIGINT else os.kill(begun.pid, told)
+    _, said = begun.communicate(timeout=30)
+    assert begun.returncode == 1 and said.strip() == "stopped; the same command goes on from here"
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(SLEEP) in (one.info["cmdline"] or [])]
+    (tmp_path / "again").touch()
+    subprocess.run([sys.executable, "-c", run], cwd=tmp_path, env=around, check=True)
+    assert clean(tmp_path) and ran(tmp_path).count("first") == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "device", "number"), [(2, 9, "cpu", 2), (1, 9, "cpu", 1), (8, 7, "cpu", 1), (8, 99, "cuda", 1)]
+)
+def test_two_stages_run_together_where_there_is_room(monkeypatch, cores, free, device, number):
+    monkeypatch.setattr(needs.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(needs, "memory_needed", lambda settings: 4.0)
+    monkeypatch.setattr("ctp_lib.machine.preflight.available", lambda settings: free * 10**9)
+    monkeypatch.setattr("ctp_lib.model.loading.device", lambda name: torch.device(device))
+    assert needs.together(SimpleNamespace(device="auto")) == number
+
+
 def test_two_engines_do_not_work_in_one_folder(tmp_path):
-    with (
-        engine.alone(tmp_path),
-        pytest.raises(ParameterError, match="another `make repro ON=...` is at work"),
-        engine.alone(tmp_path),
-    ):
+    with engine.alone(tmp_path), pytest.raises(ParameterError, match="another `make repro` is at work"), engine.alone(tmp_path):
         pass
 
 

@@ -1,4 +1,4 @@
-"""``python -m ctp_lib.run.engine --on local|slurm``: the graph of the study, several stages at a time.
+"""``python -m ctp_lib.run.engine [--on slurm]``: the graph of the study, several stages at a time.
 
 DVC says what is left to do, submitit does it, here or as jobs of SLURM. Nothing else is scheduled: a stage is sent when all that it depends on
 is done, as ``dvc repro --single-item``, so DVC's own locks and records hold, and ``dvc status`` is clean in the end. A job that is preempted or
@@ -8,57 +8,43 @@ on if this process dies, and the next one takes them over.
 
 import argparse
 import contextlib
+import functools
+import itertools
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import networkx as nx
 import psutil
-import pydantic.dataclasses
 import submitit
 from dvc.lock import LockError
 from dvc.repo import Repo
 from filelock import FileLock, Timeout
-from pydantic import Field
-from ruamel.yaml import YAML, YAMLError
 from submitit.helpers import Checkpointable
 
-from ctp_lib.run import locks
+from ctp_lib.run import locks, needs
 from ctp_lib.settings import paths, study
-from ctp_lib.settings.spec import SPEC, Count, ParameterError, Positive, first_line, one_sentence, require
+from ctp_lib.settings.spec import ParameterError, first_line, one_sentence, require
 
-JOBS, RESOURCES = ".jobs", "cluster.yaml"
+JOBS = ".jobs"
+PROGRESS = "%|"
+"""What a line of a progress bar holds."""
+CLEAR = "\r\x1b[K"
+TAIL = 8_000  # bytes of a log that are looked at
 TRIES = 5
 """A stage whose job vanishes so many times counts as failed."""
 TIMEOUTS = 10
 """So often a job that ran out of its minutes goes back into the queue."""
 A_MONTH = 60 * 24 * 30  # minutes: here, nothing stops a job
-
-
-@pydantic.dataclasses.dataclass(**SPEC)
-class Needs:
-    """What a stage asks of SLURM. ``auto`` memory is what preflight counts."""
-
-    gpus: Annotated[int, Field(ge=0)]
-    cpus: Count
-    memory_gb: Positive | Literal["auto"]
-    minutes: Count
-
-
-@pydantic.dataclasses.dataclass(**SPEC)
-class Cluster:
-    """``cluster.yaml``: the ``default`` of all stages, what some have in its place, and what else sbatch is told."""
-
-    default: Needs
-    stages: Mapping[str, Mapping[str, Any]] | None = None
-    slurm: Mapping[str, Any] | None = None
 
 
 class Cell(Checkpointable):
@@ -117,38 +103,6 @@ def stages(root: Path) -> tuple[nx.DiGraph, set[str]]:
     return graph, done
 
 
-def cluster(path: Path, graph: nx.DiGraph) -> Cluster:
-    """``cluster.yaml``. Raises :class:`ParameterError` for one that is not there or cannot be read, and for stages that the graph has not."""
-    if not path.exists():
-        raise ParameterError(f"{path} is not there; it says what a stage asks of SLURM")
-    try:
-        told = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ParameterError(f"{path.name} cannot be read: {first_line(error)}") from None
-    require(isinstance(told, dict) and "default" in told, path.name, told, "sections, with default among them")
-    found, known = study.with_settings(Cluster, told, f"{path.name}: "), {name.partition("@")[0] for name in graph}
-    for name in found.stages or {}:
-        require(name in known, f"{path.name}: stages", name, f"one of {', '.join(sorted(known))}")
-        needed(found, name, path.name)
-    return found
-
-
-def needed(told: Cluster, stage: str, source: str = RESOURCES) -> Needs:
-    """What ``stage`` asks for: its own, else the default."""
-    own = (told.stages or {}).get(stage.partition("@")[0], {})
-    default = {name: getattr(told.default, name) for name in Needs.__dataclass_fields__}
-    return study.with_settings(Needs, {**default, **own}, f"{source}: {stage}: ")
-
-
-def submitted(told: Cluster, stage: str, memory_gb: float) -> dict[str, Any]:
-    """The same in submitit's words; ``auto`` memory is ``memory_gb``."""
-    asked = needed(told, stage)
-    memory = memory_gb if asked.memory_gb == "auto" else asked.memory_gb
-    common = {"timeout_min": asked.minutes, "mem_gb": memory, "cpus_per_task": asked.cpus}
-    common |= {"gpus_per_node": asked.gpus} if asked.gpus else {}
-    return common | {f"slurm_{name}": value for name, value in (told.slurm or {}).items()}
-
-
 @dataclass
 class Engine:
     """Sends ``graph``'s stages, but those that are ``done``, as jobs: ``at_once`` at a time, each with ``threads``, with files in ``folder``.
@@ -173,6 +127,7 @@ class Engine:
             for name in self._ready()[: max(0, self.at_once - len(self.running))]:
                 self._send(name)
             time.sleep(poll)
+            self._show()
             for name in [name for name, job in self.running.items() if self._ended(job)]:
                 self._settle(name, self.running.pop(name))
         if self.failed:
@@ -187,7 +142,8 @@ class Engine:
         executor = self.executor()
         try:
             executor.update_parameters(name=name.replace("@", "-"), **self.asked.get(name, {}))
-            self.running[name] = executor.submit(Cell(name, self.threads))
+            with _deaf():
+                self.running[name] = executor.submit(Cell(name, self.threads))
         except (
             Exception
         ) as error:  # submitit names parameters that it does not know in several ways, and sbatch refuses by its exit code
@@ -205,7 +161,7 @@ class Engine:
                 self._told(name, "done")
             else:
                 self.failed[name] = str(job.paths.stderr)
-                self._told(name, f"failed, see {job.paths.stderr}")
+                self._told(name, f"failed: {why(job.paths.stderr)}")
         elif self.tried.get(name, 1) >= TRIES:
             self.failed[name] = f"{job.paths.stderr} (it vanished {TRIES} times)"
         else:
@@ -223,7 +179,13 @@ class Engine:
         return gone and not queued.stdout.strip() and not job.paths.result_pickle.exists()
 
     def _told(self, name: str, what: str) -> None:
-        print(f"[{len(self.done)} of {len(self.graph)}] {name}: {what}", flush=True)
+        print(f"{CLEAR if sys.stdout.isatty() else ''}[{len(self.done)} of {len(self.graph)}] {name}: {what}", flush=True)
+
+    def _show(self) -> None:
+        """On a terminal, the progress bars of what runs, in one line that is written over."""
+        if sys.stdout.isatty():
+            bars = [f"{name}: {bar}" for name, job in self.running.items() if (bar := progress(job.paths.stderr))]
+            print(CLEAR + " | ".join(bars)[: shutil.get_terminal_size().columns - 1], end="", flush=True)
 
     def _remember(self) -> None:
         known = {name: [job.job_id, self.tried[name]] for name, job in self.running.items()}
@@ -241,6 +203,53 @@ class Engine:
                 self._told(name, f"job {job_id} is taken over")
 
 
+def progress(log: Path) -> str:
+    """The state of the last progress bar in a job's ``log``, without the bar itself: its label, share, rate and time left."""
+    lines = [line for line in said(log) if PROGRESS in line]
+    return re.sub(r"\|.*?\|", "", lines[-1]) if lines else ""
+
+
+def why(log: Path) -> str:
+    """What a job that failed said last, before submitit's own report, and where the rest is."""
+    lines = itertools.takewhile(lambda line: not line.startswith("submitit ERROR"), said(log))
+    told = [line for line in lines if PROGRESS not in line and not line.startswith(("ERROR: failed to reproduce", "submitit"))]
+    return f"{told[-1]} ({log})" if told else f"see {log}"
+
+
+def said(log: Path) -> list[str]:
+    """The last lines of a log, also those that were written over."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        return [line.strip() for line in re.split(r"[\r\n]+", file.read().decode("utf-8", "replace")) if line.strip()]
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started meanwhile does not hear Ctrl-C, which this process answers for all."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def stopped() -> Iterator[None]:
+    """Where this process is told to stop, what it started on this machine stops too, and :class:`ParameterError` says how to go on."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ParameterError("stopped; the same command goes on from here") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for one in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Raise :class:`ParameterError` where another process is sending the stages of this project already."""
@@ -249,15 +258,7 @@ def alone(folder: Path) -> Iterator[None]:
         with FileLock(folder / "engine.lock", timeout=0):
             yield
     except Timeout:
-        raise ParameterError("another `make repro ON=...` is at work in this folder; wait for it, or stop it") from None
-
-
-def memory_needed(settings: study.Study) -> float:
-    """Gigabytes of the largest piece of work of any model, a quarter more, and three for Python and its packages."""
-    from ctp_lib.machine import preflight
-
-    needed = [preflight.needs(preflight.on_shapes(settings.model(name)), settings) for name in settings.study.models]
-    return round(3 + 1.25 * max(size for one in needed for size in one.memory.values()) / 1e9, 1)
+        raise ParameterError("another `make repro` is at work in this folder; wait for it, or stop it") from None
 
 
 @one_sentence()
@@ -265,24 +266,31 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.engine", description="Run the study, several stages at a time.")
     parser.add_argument("--on", choices=["local", "slurm"], default="local")
-    parser.add_argument("--at-once", type=int, help="stages at a time: two here, a hundred jobs on SLURM, unless said")
+    parser.add_argument(
+        "--at-once", type=int, help="stages at a time; unless said, as many as there is room for, or a hundred jobs on SLURM"
+    )
     asked, settings = parser.parse_args(), study.load()
-    local, folder = asked.on == "local", settings.root / JOBS
-    at_once = (2 if local else 100) if asked.at_once is None else asked.at_once
-    require(at_once >= 1, "--at-once", at_once, "1 or more")
+    local, folder, at_once = asked.on == "local", settings.root / JOBS, asked.at_once
+    require(at_once is None or at_once >= 1, "--at-once", at_once, "1 or more")
     require(local or shutil.which("sbatch") is not None, "ON", asked.on, "local; SLURM's sbatch is not here")
-    with alone(folder):
+    with alone(folder), stopped():
         graph, done = stages(settings.root)
-        needs = {name: {"timeout_min": A_MONTH} for name in graph}
+
+        def run(what: nx.DiGraph, at_once: int, each: Mapping[str, Mapping[str, Any]]) -> None:
+            executor = functools.partial(submitit.AutoExecutor, folder=folder, cluster=asked.on, slurm_max_num_timeout=TIMEOUTS)
+            threads = max(1, (os.cpu_count() or 1) // at_once) if local else None
+            Engine(what, done, executor, folder, at_once, threads, each).run(poll=0.2 if local else 5.0)
+
         if not local:
-            told, memory = cluster(settings.root / RESOURCES, graph), memory_needed(settings)
-            needs = {name: submitted(told, name, memory) for name in graph}
-
-        def executor() -> submitit.Executor:
-            return submitit.AutoExecutor(folder=folder, cluster=asked.on, slurm_max_num_timeout=TIMEOUTS)
-
-        threads = max(1, (os.cpu_count() or 1) // at_once) if local else None
-        Engine(graph, done, executor, folder, at_once, threads, needs).run(poll=0.2 if local else 5.0)
+            told, memory = needs.cluster(settings.root / needs.RESOURCES, graph), needs.memory_needed(settings)
+            run(graph, at_once or 100, {name: needs.submitted(told, name, memory) for name in graph})
+            return
+        forever = {name: {"timeout_min": A_MONTH} for name in graph}
+        if at_once is None:  # what there is room for is known when the models are here and have been checked
+            checks = [name for name in graph if name.startswith("preflight")]
+            first = {*checks, *(before for name in checks for before in nx.descendants(graph, name))}
+            run(graph.subgraph(first), 1, forever)
+        run(graph, at_once or needs.together(settings), forever)
 
 
 if __name__ == "__main__":
