@@ -18,7 +18,7 @@
 #
 # A language model gets smaller if each of its weights is rounded to 3 bits. It also gets worse. The paper *Compress, Then Prompt* says: learn a
 # few vectors, put them before the input, and much of the lost quality comes back. Here you see all three models side by side: the model as
-# it came, the compressed one, and the compressed one behind a learned prompt.
+# shipped, the compressed model, and the compressed model with a learned prompt.
 #
 # The model is SmolLM2-135M-Instruct, which pip brings. The prompt was learned before, on the documentation of Python packages. The first run
 # reads that documentation and compresses the model; that takes some minutes. Later runs take less than one.
@@ -60,8 +60,8 @@ print(f"{model}: {whole.network.num_parameters():,} parameters")
 
 # %% [markdown]
 # ## What a soft prompt is
-# A table of numbers: some vectors, each as long as the embedding of a word. They stand before the embeddings of the input, as if they were
-# words. Nothing else changes. The vocabulary's nearest word to each vector says little about what it does.
+# A table of numbers: some vectors, each as long as the embedding of a word. They are put before the embeddings of the input, as if they were
+# words. Nothing else changes. For each vector, the nearest word of the vocabulary says little about what the vector does.
 
 # %%
 prompt = registry(settings).get(PROMPT.name).load(paths.shipped_prompt(settings, model, compressed.level), compressed.network)
@@ -70,8 +70,8 @@ print(f"{len(prompt.vectors)} vectors of {prompt.vectors.shape[1]} numbers, {pro
 print("nearest words of the first ten:", [tokenizer.decode(word) for word in words[:10]])
 
 # %% [markdown]
-# ## The same beginnings
-# Each model goes on with each beginning. Change them, and run the cell again.
+# ## The same beginnings for all three
+# Each model continues each beginning. Change the beginnings, and run the cell again.
 
 # %%
 beginnings = {
@@ -99,7 +99,7 @@ for name, (bench, learned) in writers.items():
 pd.DataFrame(wrote).T
 
 # %% [markdown]
-# How likely each model finds the right ending: the probability of one of its tokens (their geometric mean).
+# How likely each model finds the right ending: the geometric mean of the probabilities of its tokens.
 
 # %%
 likely = {beginning + ending: {} for beginning, ending in beginnings.items()}
@@ -112,7 +112,7 @@ for name, (bench, learned) in writers.items():
 pd.DataFrame(likely).T.map("{:.1%}".format)
 
 # %% [markdown]
-# ## On text like that which the prompt was learned on
+# ## On the kind of text that the prompt was learned on
 # The perplexity on four windows of documentation that no model here has seen: the lower, the better.
 
 # %%

@@ -72,4 +72,4 @@ layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]]
 # Bits a weight when packed. Codes, mask, scales and zero points are all counted.
 
 # %%
-print(f"{level}: {found['bits_per_weight']:.3f} bits a weight, {16 / found['bits_per_weight']:.2f} times smaller than 16 bits")
+print(f"{level}: {found['bits_per_weight']:.3f} bits per weight, {16 / found['bits_per_weight']:.2f} times smaller than 16 bits")

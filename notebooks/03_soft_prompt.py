@@ -43,8 +43,8 @@ bench.lesson(method, settings.soft_prompt.seeds[0]).settings
 
 # %% [markdown]
 # ## Learn
-# Only the prompt gets a gradient. The model's weights are frozen. The recipe chooses the loss: `paper` uses next-token NLL, `distilled`
-# uses the divergence from the uncompressed model's predictions. Distillation learns more per token, so it needs about a tenth as many. The
+# Only the prompt gets a gradient. The model's weights are frozen. The recipe chooses the loss: `paper` uses next-token NLL, `distilled` uses
+# the divergence from the uncompressed model's predictions. Distillation learns more per token, so it needs about a tenth as many tokens. The
 # uncompressed model has no better model to learn from, so its own prompt always uses next-token NLL.
 #
 # A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved at once as a PEFT adapter, which
@@ -56,10 +56,10 @@ pd.DataFrame({seed: {"parameters": found.parameters, "bytes": found.bytes} for s
 
 # %% [markdown]
 # ## How it learned
-# Validation NLL while training, a line a seed.
+# Validation NLL while training, one line per seed.
 
 # %%
 curves = [pd.DataFrame(found.run.curve).assign(seed=seed) for seed, found in learned.items() if found.run]
 if curves:
     by_seed = pd.concat(curves).pivot(index="tokens", columns="seed", values="validation_nll")
-    by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats a token)")
+    by_seed.plot(xlabel="tokens seen", ylabel="validation NLL (nats per token)")

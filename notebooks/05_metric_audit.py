@@ -59,7 +59,7 @@ cells.write(paths.question(settings, "metric_audit", model), {"model": model}, p
 pd.DataFrame(untrained)[["prompt_tokens", "ppl", "ppl_released"]].round(2)
 
 # %% [markdown]
-# ## Learned prompts beside them
+# ## Learned prompts, for comparison
 # The comparison of notebook 10 has prompts of several lengths. We take those.
 
 # %%

@@ -59,7 +59,7 @@ cells.write(paths.question(settings, "written_prompts", model), {"model": model}
 
 # %% [markdown]
 # ## Helped and hurt
-# `helped` is the share of items that the text helps. `lead` is how much lower NLL is with the hard prompt than with a neutral text, in nats a
+# `helped` is the share of items that the text helps. `lead` is how much lower NLL is with the hard prompt than with a neutral text, in nats per
 # token, on the same items. Its interval allows for other items and other neutral texts.
 
 # %%
@@ -85,7 +85,7 @@ shown = {"helped most": change.nsmallest(spec.show).index, "hurt most": change.n
 for title, numbers in shown.items():
     for number in numbers:
         context, right = items[number, : spec.context], items[number, spec.context :]
-        print(f"=== {title}: {change[number]:+.2f} nats a token\n{tokenizer.decode(context)}\n--- right\n{tokenizer.decode(right)}")
+        print(f"=== {title}: {change[number]:+.2f} nats per token\n{tokenizer.decode(context)}\n--- right\n{tokenizer.decode(right)}")
         for writer, subject in writers.items():
             print(f"--- {writer}\n{write_on(subject, tokenizer, context, spec.continuation)}")
 

@@ -66,8 +66,8 @@ for level in map(Level.parse, spec.levels):
 cells.write(paths.question(settings, "cross_dataset", model), {"model": model}, perplexity=rows)
 
 # %% [markdown]
-# ## Everything on everything
-# `gain` is how much lower NLL is than without a prompt, in nats a token, on the same windows.
+# ## Every prompt on every corpus
+# `gain` is how much lower NLL is than without a prompt, in nats per token, on the same windows.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))

@@ -30,7 +30,7 @@
 # The last one is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
 #
 # If you can reach the Hugging Face Hub, put `openbookqa`, `hellaswag`, `piqa` or `mmlu_high_school_european_history` into `tasks.names` of
-# your profile. For tasks of your own, set `tasks.folder` to a folder with their lm-eval YAML.
+# your study. For tasks of your own, set `tasks.folder` to a folder with their lm-eval YAML.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09_cross_task/reference.ipynb), as last recorded.
 
@@ -74,8 +74,8 @@ cells.write(paths.question(settings, "cross_task", model), {"model": model}, tas
 
 # %% [markdown]
 # ## With and without
-# `gain` is the difference of the shares of right answers, and `cost` what compression took of them. Intervals allow for other items and,
-# with a prompt, other seeds.
+# `gain` is how much the prompt raises the share of right answers, and `cost` is how much compression lowers it. Intervals allow for other items
+# and, with a prompt, other seeds.
 
 # %%
 table = claim.table(rows)

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Knowledge or fluency?
 #
-# LLM-KICK (Jaiswal et al. 2023) says that perplexity hides what compression destroys: knowledge falls first, while reading from a given
-# passage holds. A learned prompt lowers perplexity. Does it bring *knowledge* back, or fluency alone?
+# LLM-KICK (Jaiswal et al. 2023) says that perplexity hides what compression destroys: knowledge is lost first, while the model can still read
+# an answer from a given passage. A learned prompt lowers perplexity. Does it bring *knowledge* back, or fluency alone?
 #
 # We ask for the same facts in three ways. *Closed book*: the question alone. *In context*: a passage states the fact among three others.
 # *Counterfactual*: the passage gives each of the four subjects the answer of another one. There, the passage's answer counts as right, and
@@ -54,8 +54,8 @@ margins = settings.margins
 
 # %% [markdown]
 # ## The questions
-# The first item of each relation: from memory, then against a passage. A star marks the right choice, and a bar
-# stands before the text that is scored.
+# The first item of each relation: from memory, then with a passage that contradicts it. A star marks the right choice, and a bar marks where
+# the scored text begins.
 
 # %%
 for relation in settings.knowledge.relations:
@@ -77,8 +77,8 @@ table = claim.table(cells.rows(asked, "facts"))
 flat(table.drop(columns=["chosen", "judged", "chance"])).round(3)
 
 # %% [markdown]
-# ## What could be seen
-# `change` is the change in the share of right answers, by compression or by a repair. A true change as large as `detected` would be found
+# ## How small a change could be detected
+# `change` is the change in the share of right answers, by compression or by a repair. The test would find a true change as large as `detected`
 # with a power of 80 %.
 
 # %%

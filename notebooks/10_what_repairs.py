@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Which repairs better: a soft prompt, or LoRA with as many parameters?
+# # Which repair is better: a soft prompt, or LoRA with as many parameters?
 #
 # Claim C8: on the same compressed model, a soft prompt has fewer trainable parameters than LoRA and lower perplexity, even on other
 # corpora. The paper's LoRA has rank 32 on queries and values. For LLaMA-2-13B at 3 bits on C4 it reports 6.75 with a prompt (0.5 million

@@ -77,8 +77,8 @@ swept.pivot(index=["level", "method", "point"], columns="learning_rate", values=
 
 # %% [markdown]
 # ## Every repair
-# `point` is the size. `bytes_added` is what the repair adds on disk. `seconds` are those of one training, without the sweep. `read` and
-# `write` are the seconds to read a window and to write a token behind it; `alone` is the compressed model without a repair. `beyond` is the
+# `point` is the size. `bytes_added` is what the repair adds on disk. `seconds` is the time of one training, without the sweep. `read` and
+# `write` are the seconds to read a window and to write one token after it; `alone` is the compressed model without a repair. `beyond` is the
 # gain over the best control in nats per token. `silent` says why a method is not measured.
 
 # %%
@@ -117,7 +117,7 @@ asked.pivot_table(index=["level", "method"], columns="task", values="value", sor
 style.save(figures.by_position(table, none, settings), paths.figures(settings, model), "11c_by_position")
 
 # %% [markdown]
-# ## Carried elsewhere
+# ## At other levels and on other corpora
 # What each repair gains at the level where it was learned, at other levels, and on other corpora. The paper says that prompts transfer. If so,
 # prompts should lose less here than the other repairs, which are made for one set of weights.
 
@@ -132,14 +132,15 @@ style.save(figures.carried(elsewhere), paths.figures(settings, model), "11b_carr
 # %% [markdown]
 # ## Which repair for which damage
 # For each method, the size that is best on validation. A repair is established where its outcome is *supported*. With one seed, no trained
-# method can be.
+# method can be established.
 
 # %%
 found = claim.outcomes(table, margin)
 full = alone[alone.level == "full"].ppl.item()
 for sentence in claim.advice(found, alone, full):
     print(sentence)
-tables.write_text(claim.by_perplexity(table, alone), paths.table(settings, "every_repair", model).with_suffix(".md"))
+page = claim.by_perplexity(table, alone, settings.model(model).as_it_came)
+tables.write_text(page, paths.table(settings, "every_repair", model).with_suffix(".md"))
 flat(found[["level", "name", "point", "bytes_added", "ppl", "beyond", "nearer", "outcome"]]).round(3)
 
 # %% [markdown]

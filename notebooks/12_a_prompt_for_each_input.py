@@ -16,14 +16,14 @@
 # %% [markdown]
 # # A prompt for each input?
 #
-# IDP (Hoang et al. 2023, later "Do Compressed LLMs Forget Knowledge?") learns several prompts. All of them stand before an input, and the
-# one that receives the highest mean attention from the input's tokens is kept. Its authors report 1.24 % better results on average over nine
-# tasks. Its reviewers asked for controls: is the choice better than a random one, or than the prompt that is best on validation for all
-# inputs? And does the choice also help the *uncompressed* model?
+# IDP (Hoang et al. 2023, later "Do Compressed LLMs Forget Knowledge?") learns several prompts. All of them are put before an input, and the one
+# that receives the highest mean attention from the input's tokens is kept. Its authors report 1.24 % better results on average over nine tasks.
+# Its reviewers asked for controls: is the choice better than a random one, or than the prompt that is best on validation for all inputs? And
+# does the choice also help the *uncompressed* model?
 #
 # Here the pool has all prompts that the study learned and that fit together into the model's context: those of this level, and of other
-# lengths, corpora and levels. An input chooses by its first tokens, and only the tokens behind them are scored. The oracle
-# takes the prompt that is best for each input; no other choice from this pool can beat it.
+# lengths, corpora and levels. The first tokens of an input choose its prompt, and only the tokens after them are scored. The oracle takes the
+# prompt that is best for each input; no other choice from this pool can beat it.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/12_a_prompt_for_each_input/reference-s75.ipynb), as last recorded.
 
@@ -56,7 +56,7 @@ totals.agg(chosen=("chosen", "sum"), nll=("nll", "mean"), best_single=("best_sin
 
 # %% [markdown]
 # ## Treatments
-# `gain` is over the same model without a prompt, `lead` over the best single prompt, both in nats a token.
+# `gain` is over the same model without a prompt, `lead` over the best single prompt, both in nats per token.
 
 # %%
 table = claim.table(found["rows"])

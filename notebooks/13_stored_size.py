@@ -40,8 +40,8 @@ levels = {str(level): reached.obtain(settings, model, level)["reached"] for leve
 recovery = c2_c3_recovery.table(scored, levels, evaluated_on=settings.soft_prompt.corpus)
 
 # %% [markdown]
-# ## Bits a weight, and bytes all told
-# `times_smaller` compares the compressed matrices with 16 bits a weight. `megabytes` also counts embeddings and norms, which are not
+# ## Bits per weight, and total bytes
+# `times_smaller` compares the compressed matrices with 16 bits per weight. `megabytes` also counts embeddings and norms, which are not
 # compressed.
 
 # %%

@@ -83,7 +83,7 @@ cells.write(paths.question(settings, "another_model", model), {"prompt_of": mode
 
 # %% [markdown]
 # ## What the prompts give
-# `gain` is how much lower NLL is than without a prompt, in nats a token, with the ends of its 95 % interval.
+# `gain` is how much lower NLL is than without a prompt, in nats per token, with the ends of its 95 % interval.
 
 # %%
 table = claim.table(rows)

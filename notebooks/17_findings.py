@@ -67,7 +67,7 @@ for name in ("1_perplexity_by_level", "8_metric_audit", "6_prompt_or_lora", "4_c
 # %% [markdown]
 # ## What this scale can say, and what it cannot
 #
-# Some findings hardly depend on model size: what the released metric counts, and how many bits a weight takes. The size of the recovery
+# Some findings hardly depend on model size: what the released metric counts, and how many bits per weight takes. The size of the recovery
 # does depend on it. The reference model has four million parameters and knows only documentation. A model of seven billion loses different
 # things to compression, so the shares recovered here are no estimate for it. No study gives an outcome for C10, whether the result holds
 # for other model families. To look into it, add such models to `params.yaml` and compare their tables.

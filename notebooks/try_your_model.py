@@ -51,16 +51,16 @@ settings = trial.fit(settings, minutes)
 
 # %% [markdown]
 # ## Learn and score
-# What was done before is not done again, so a run that was stopped goes on.
+# Finished work is not repeated, so a run that was stopped continues.
 
 # %%
 scored = trial.scored(settings)
 
 # %% [markdown]
-# ## What came of it
-# `gain` is in nats a token, with an interval over documents (95 % for all rows together). A repair is compared with the compressed model
-# alone, and the compressed model with the uncompressed one, so it is normally below zero. Above zero is better. `kl` is the divergence from
-# the uncompressed model: a repair brings it down.
+# ## Results
+# `gain` is in nats per token, with an interval over documents (95 % for all rows together). A repair is compared with the compressed model
+# alone. The compressed model is compared with the uncompressed one, so its `gain` is normally below zero. Above zero is better. `kl` is the
+# divergence from the uncompressed model: a repair brings it down.
 
 # %%
 found = trial.table(settings)

@@ -1,11 +1,11 @@
 """What was measured, as a mean and the independent draws that it varies with: documents, items of a task, seeds.
 
 A mean over documents and seeds varies with both: its variance is the sum of the variances of the two margins, over their numbers (crossed
-random effects; the interaction is counted twice, which errs on the safe side). Each source reaches as far as Student's t with its own
-degrees of freedom says, and the reaches add as their squares. So a few seeds give wide intervals, and one seed gives none. (One t for the
-sum, after Satterthwaite, is too narrow where three seeds matter most: 0.93 in place of 0.95 by the simulation in the tests.)
+random effects; the interaction is counted twice, which errs on the safe side). For each source, Student's t gives a half-width with its own
+degrees of freedom, and the squares of the half-widths add up. So a few seeds give wide intervals, and one seed gives none. (One t for the sum,
+after Satterthwaite, is too narrow where three seeds matter most: 0.93 in place of 0.95 by the simulation in the tests.)
 
-The last bits of a sum depend on the processor, and training makes much of them: with AVX2 in place of AVX-512 the gains of the embedded study
+The last bits of a sum depend on the processor, and training amplifies them: with AVX2 in place of AVX-512 the gains of the embedded study
 moved by 0.0016 nats (one standard deviation), and a seed moves them by 0.0017. So another machine counts as one more draw of a seed.
 """
 

@@ -111,9 +111,9 @@ def _lowest(rows: pd.DataFrame) -> str:
     return found if len(known) else f"no repair is established ({row.outcome}); the lowest is {found}"
 
 
-def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame) -> str:
+def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame, uncompressed: str) -> str:
     """For a page, a line a level: the best size of every repair, from the lowest perplexity, and the best control; in brackets the bytes
-    that each adds, in per cent of the compressed model. ``alone`` as in :func:`advice`.
+    that each adds, in per cent of the compressed model. ``alone`` as in :func:`advice`; ``uncompressed`` says what `full` is called.
     """
     ppl, stored, lines = alone.set_index("level").ppl, alone.set_index("level").stored_bytes, []
     for level, rows in table[table.best].sort_values("ppl").groupby("level", sort=False):
@@ -122,24 +122,19 @@ def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame) -> str:
             for name, own, added in zip(rows["name"], rows.ppl, rows.bytes_added, strict=True)
         ]
         repairs = ", ".join(one for one, control in zip(told, rows.control, strict=True) if not control)
-        before = f"**{level}**: {number(ppl['full'])} uncompressed, {number(ppl[level])} without a repair. {repairs}"
+        before = f"**{level}**: {number(ppl['full'])} {uncompressed}, {number(ppl[level])} compressed. {repairs}"
         lines.append(" ".join([f"{before}; best control: {told[list(rows.control).index(True)]}.", *_better(level, alone)]))
     return "\n\n".join(lines)
 
 
 def _better(level: str, alone: pd.DataFrame) -> list[str]:
     """The best other way to compress with at most a fifth more bytes, if it beats ``level`` without a repair; ``alone`` as in :func:`advice`."""
-    stored = alone.set_index("level").stored_bytes
-    same = Level.parse(level).family
-    others = alone[[Level.parse(other).family == same and other != level for other in alone.level]]
-    others = others[(others.stored_bytes <= 1.2 * stored[level]) & (others.ppl < alone.set_index("level").ppl[level])].sort_values(
-        "ppl"
-    )
-    if others.empty:
-        return []
-    best = others.iloc[0]
+    here, others = alone[alone.level == level].iloc[0], alone[alone.level != level]
+    others = others[(others.stored_bytes <= 1.2 * here.stored_bytes) & (others.ppl < here.ppl)].sort_values("ppl")
     return [
-        f"{best.level} without a repair has perplexity {number(best.ppl)}, with {best.stored_bytes / stored[level]:.2f} times the bytes."
+        f"For comparison: {other.level} without a repair has perplexity {number(other.ppl)}, "
+        f"and takes {other.stored_bytes / here.stored_bytes:.2f} times the bytes of {level}."
+        for other in others.head(1).itertuples()
     ]
 
 

@@ -10,12 +10,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
 from ctp_lib.claims import style
 from ctp_lib.recovery.base import registry
 from ctp_lib.recovery.none import METHOD as NONE
-from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
 
@@ -26,7 +24,7 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
     figure, axes = plt.subplots(
         len(levels), 3, figsize=(15, 4.2 * len(levels) + 1.2), squeeze=False, sharey="row", layout="constrained"
     )
-    full = alone[alone.level == "full"].ppl.item()
+    full, others = alone[alone.level == "full"].ppl.item(), 0
     for row, level in zip(axes, levels, strict=True):
         rows, here = table[table.level == level], alone[alone.level == level].iloc[0]
         slower = (rows["read"] / rows["read, alone"] + rows["write"] / rows["write, alone"]) / 2
@@ -34,7 +32,7 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
         _points(row[0], rows, rows.bytes_added / 1e3, settings)
         _points(row[1], rows, rows.seconds.where(rows.trained, 0.0), settings)
         _points(row[2], rows, slower, settings)
-        _compressed_otherwise(row[0], alone, here)
+        others += _compressed_otherwise(row[0], alone, here)
         for axis in row:
             axis.axhline(here.ppl, color=NONE.colour, linestyle="--")
             axis.axhline(full, color=style.UNCOMPRESSED, linestyle=":")
@@ -43,7 +41,7 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
     labels = ("kilobytes added", "seconds to learn (0: not trained)", "times the seconds to read and write")
     for axis, label in zip(axes[-1], labels, strict=True):
         axis.set_xlabel(label)
-    _legend(figure, table, settings, uncompressed)
+    _legend(figure, table, settings, uncompressed, beside=others > 0)
     seaborn.despine(figure)
     return figure
 
@@ -52,22 +50,21 @@ def _scales(row: Sequence[Axes]) -> None:
     for axis in row[:2]:
         axis.set_xscale("symlog", linthresh=1)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value / 1000:g}k")
-    row[2].set_xscale("log", subs=[1, 2, 5])
-    row[2].xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
-    row[2].xaxis.set_major_formatter("{x:g}")
-    row[2].xaxis.set_minor_locator(NullLocator())
 
 
-def _compressed_otherwise(axis: Axes, alone: pd.DataFrame, here: Any) -> None:
-    """What other methods make of the model in about as many bytes, without a repair: by how many more, in kilobytes, and its perplexity."""
-    family = Level.parse(here.level).family
-    same = [Level.parse(other).family == family and other != here.level for other in alone.level]
-    others = alone[same].assign(more=alone[same].stored_bytes - here.stored_bytes)
-    for other in others[(others.more.abs() <= 0.3 * here.stored_bytes) & (others.ppl <= 2 * here.ppl)].itertuples():
-        place = other.more / 1e3, other.ppl
+def _compressed_otherwise(axis: Axes, alone: pd.DataFrame, here: Any) -> int:
+    """Draw what other ways to compress make of the model without a repair, where they take at most 1.3 times the bytes and lead to at most twice
+    the perplexity: by kilobytes more, and perplexity; how many there are.
+    """
+    others = alone[(alone.level != here.level) & (alone.stored_bytes <= 1.3 * here.stored_bytes) & (alone.ppl <= 2 * here.ppl)]
+    for other in others.itertuples():
+        fewer = 1 - other.stored_bytes / here.stored_bytes
+        place = max(0.0, other.stored_bytes - here.stored_bytes) / 1e3, other.ppl
         axis.plot(*place, "D", color=style.NEUTRAL, markersize=7)
-        axis.annotate(other.level, place, xytext=(7, 3), textcoords="offset points", fontsize=9, color=style.NEUTRAL)
+        said = f"{other.level}, {fewer:.0%} fewer bytes" if fewer > 0.005 else other.level
+        axis.annotate(said, place, xytext=(7, 3), textcoords="offset points", fontsize=9, color=style.NEUTRAL)
     axis.margins(x=0.1)
+    return len(others)
 
 
 def _points(axis: Axes, rows: pd.DataFrame, across: pd.Series, settings: Study) -> None:
@@ -82,7 +79,7 @@ def _points(axis: Axes, rows: pd.DataFrame, across: pd.Series, settings: Study) 
         )
 
 
-def _legend(figure: Figure, table: pd.DataFrame, settings: Study, uncompressed: str) -> None:
+def _legend(figure: Figure, table: pd.DataFrame, settings: Study, uncompressed: str, *, beside: bool) -> None:
     lines = [
         Line2D([], [], color=style.UNCOMPRESSED, linestyle=":", label=uncompressed),
         Line2D([], [], color=NONE.colour, linestyle="--", label="nothing learned"),
@@ -92,7 +89,8 @@ def _legend(figure: Figure, table: pd.DataFrame, settings: Study, uncompressed: 
         mark = {"marker": "x" if own.control else "o", "markeredgewidth": 2 if own.control else 1}
         said = own.label.removeprefix("compressed + ") + (" (control)" if own.control else "")
         lines.append(Line2D([], [], color=own.colour, linestyle="", label=said, **mark))
-    lines.append(Line2D([], [], color=style.NEUTRAL, linestyle="", marker="D", label="compressed in another way"))
+    if beside:
+        lines.append(Line2D([], [], color=style.NEUTRAL, linestyle="", marker="D", label="compressed in another way"))
     figure.legend(handles=lines, loc="outside right center", frameon=False)
 
 

@@ -1,4 +1,4 @@
-"""Repair or adaptation? A repair brings a compressed model nearer to itself uncompressed; an adaptation to the text lowers its NLL alone."""
+"""Repair or adaptation? A repair brings a compressed model nearer to the uncompressed one; an adaptation to the text lowers its NLL alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

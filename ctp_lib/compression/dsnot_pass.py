@@ -1,8 +1,8 @@
 """Which weights DSnoT (Zhang et al. 2023) prunes in place of others, from a mask that is there; no weight changes its value.
 
 A pruned row gives, on a mean input, less than the dense one by the sum of its pruned weights times that input: the expected error. In every
-cycle a row grows the pruned weight back that brings the error most towards zero for the variance of its input (equation 5), and prunes the kept
-one of the least Wanda score whose loss does the same (equation 6).
+cycle, a row restores the pruned weight that moves the error most towards zero, relative to the variance of its input (equation 5). It then
+prunes the kept weight with the lowest Wanda score whose removal also moves the error towards zero (equation 6).
 """
 
 import torch

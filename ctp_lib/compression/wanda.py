@@ -1,4 +1,4 @@
-"""Wanda (Sun et al. 2023): weights go by their size times the norm of their input, row by row; none is changed."""
+"""Wanda (Sun et al. 2023): weights are pruned by their size times the norm of their input, row by row; none of the others is changed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a model is worth, with or without something that repairs it: perplexity, continuations, tasks."""
+"""How good a model is, with or without a repair: perplexity, continuations, tasks."""

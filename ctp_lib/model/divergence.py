@@ -1,4 +1,4 @@
-"""How far a compressed model is from itself uncompressed: a loss that compression has at hand, and that tells more of every token.
+"""How far a compressed model's predictions are from the uncompressed model's: a loss that says more about every token than the plain one.
 
 The plain loss knows one next token; the uncompressed model, as a teacher, knows how likely each would have been (Hinton et al. 2015, at
 temperature 1). That is the same for every level, seed and method, so it is computed once.

@@ -1,7 +1,7 @@
 """A GGUF file as a model: imported once into a plain folder, in fp32, and checked, since a conversion can go wrong without a word.
 
-transformers reads and dequantises the file. What it gets wrong and can be told from the file (the special tokens) is put right; what else is
-wrong is refused.
+transformers reads and dequantises the file. An error that can be recognised from the file (in the special tokens) is corrected. A file with any
+other error is refused.
 """
 
 import functools

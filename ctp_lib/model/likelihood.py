@@ -1,8 +1,8 @@
 """The NLL of every real token, with or without a prompt before it, without holding the logits of all tokens at once.
 
 Logits of four windows of 1,024 tokens, of a vocabulary of 32,000, take half a gigabyte in fp32, their softmax and its gradient as much again.
-A frozen head needs none of it kept: the gradient by what enters the head is known as soon as the logits are, so it is computed with them,
-some rows at a time. (torch's ``linear_cross_entropy`` does so too, but in the dtype of its input: in bf16 a mean was wrong by 0.06 nats.)
+With a frozen head, none of this has to be kept: the gradient with respect to the head's input is computed together with the logits, some rows
+at a time. (torch's ``linear_cross_entropy`` does so too, but in the dtype of its input: in bf16 a mean was wrong by 0.06 nats.)
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A compressed model is packed by compressed-tensors where it lies on a grid, and dense otherwise. A learned prompt is a PEFT adapter; or it is
 baked into its model: the n vectors become n rows more of the embedding, ``<prompt_0>`` and so on, which the tokenizer writes before every text
-and every chat. The prompt comes first, as it was learned: a tokenizer that begins texts with a special token puts that behind it.
+and every chat. The prompt comes first, as it was learned: if the tokenizer begins texts with a special token, that token comes after the
+prompt.
 """
 
 import shutil
@@ -56,7 +57,7 @@ from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained("path/to/the/compressed/model")
 model = PeftModel.from_pretrained(model, "path/to/this/folder")
 ```
-It was learned on the base model **compressed to {level}**, and belongs before that one; the files here are the prompt alone."""
+It was learned on the base model **compressed to {level}**, so use it with that model; this folder holds the prompt alone."""
 BAKED = """\
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,4 +1,4 @@
-"""The paper's first observation (section 3.1): a sentence before the input that tells the model what has become of it."""
+"""The paper's first observation (section 3.1): a sentence before the input that tells the model that its weights contain errors."""
 
 from collections.abc import Mapping
 from typing import Any

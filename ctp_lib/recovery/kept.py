@@ -1,4 +1,4 @@
-"""What was learned as tensors by name: kept in one file, and for methods that change weights put in their place and taken back."""
+"""Learned tensors by name: kept in one file, and, for methods that change weights, put in place of the weights and taken out again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a method is taught: with which settings, on which text, below which teacher; and what the result depends on."""
+"""How a method is trained: with which settings, on which text, with which teacher; and what the result depends on."""
 
 from __future__ import annotations
 

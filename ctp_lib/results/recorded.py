@@ -1,8 +1,9 @@
 """Runs that are kept: all that a study made but weights and text, with its settings, machine and date; and another run beside a kept one.
 
 ``python -m ctp_lib.results.recorded keep`` keeps the present study's under ``results/recorded/<study>`` and ``figures/recorded/<study>``, which
-are committed. ``compare`` says whether a run's tables and outcomes agree with those. Two processors round in other ways, and training amplifies
-the last bit: how much is expected stands in ``tolerance.json``, which ``compare --tolerate`` writes, the widest differences of such a run.
+are committed. ``compare`` says whether a run's tables and outcomes agree with those. Two processors round differently, and training amplifies
+the last bit. ``tolerance.json`` says how large a difference is expected. ``compare --tolerate`` writes it: the widest differences of such a
+run.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Tensors on disk that no library reads but ours: states of a training, of the uncompressed model. With a digest, so that damage shows."""
+"""Tensors on disk that only this library reads: states of a training, and of the uncompressed model. With a digest, so that damage is found."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """``python -m ctp_lib.run.graph [STUDY]``: choose a study, and write its names as paths for ``dvc.yaml``.
 
-DVC takes no name apart: a dot in one is a step into a section, and a level such as ``62.5%`` is no file name on every system. So the
-names of the study that ``params.yaml`` chooses stand once more in ``graph.yaml``, as paths.
+DVC reads a dot in a name as a step into a section, and a level such as ``62.5%`` is not a valid file name on every system. So ``graph.yaml``
+repeats the names of the study that ``params.yaml`` chooses, as paths.
 """
 
 import argparse
