@@ -116,6 +116,7 @@ class Engine:
     at_once: int
     threads: int | None = None
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    of: int = 0  # all stages of the study, where `graph` has only the first
     running: dict[str, submitit.Job] = field(default_factory=dict)
     tried: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -179,7 +180,9 @@ class Engine:
         return gone and not queued.stdout.strip() and not job.paths.result_pickle.exists()
 
     def _told(self, name: str, what: str) -> None:
-        print(f"{CLEAR if sys.stdout.isatty() else ''}[{len(self.done)} of {len(self.graph)}] {name}: {what}", flush=True)
+        print(
+            f"{CLEAR if sys.stdout.isatty() else ''}[{len(self.done)} of {self.of or len(self.graph)}] {name}: {what}", flush=True
+        )
 
     def _show(self) -> None:
         """On a terminal, the progress bars of what runs, in one line that is written over."""
@@ -279,7 +282,7 @@ def main() -> None:
         def run(what: nx.DiGraph, at_once: int, each: Mapping[str, Mapping[str, Any]]) -> None:
             executor = functools.partial(submitit.AutoExecutor, folder=folder, cluster=asked.on, slurm_max_num_timeout=TIMEOUTS)
             threads = max(1, (os.cpu_count() or 1) // at_once) if local else None
-            Engine(what, done, executor, folder, at_once, threads, each).run(poll=0.2 if local else 5.0)
+            Engine(what, done, executor, folder, at_once, threads, each, of=len(graph)).run(poll=0.2 if local else 5.0)
 
         if not local:
             told, memory = needs.cluster(settings.root / needs.RESOURCES, graph), needs.memory_needed(settings)
