@@ -71,7 +71,7 @@ lock: .venv/installed ## rebuild requirements.txt from pyproject.toml; versions 
 
 record: .venv/installed ## keep what the last run made, under results/recorded and figures/recorded; its ledger in the README
 	python -m ctp_lib.results.recorded keep
-	python -m ctp_lib.claims.ledger
+	python -m ctp_lib.claims.readme
 
 compare: .venv/installed ## your run beside the recorded one: do the tables agree, and every outcome?
 	python -m ctp_lib.results.recorded compare

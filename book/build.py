@@ -16,7 +16,7 @@ import explorer
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "book"
-STUDIES = {"embedded": "The small model", "smollm2_pilot": "A real language model"}
+STUDIES = {"smollm2_pilot": "A real language model", "embedded": "The small model"}
 SHOWN = re.compile("s75(-soft_prompt)?$")
 """Of several cells of one kind, the book shows this one."""
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -27,6 +27,7 @@ from ctp_lib.claims import (
     ledger,
     metric_audit,
     paper,
+    readme,
     repair,
     transfer,
 )
@@ -428,6 +429,25 @@ def test_the_ledger_for_people_and_for_machines(tmp_path):
     assert claims[0]["low"] < claims[0]["estimate"] < claims[0]["high"] and claims[0]["voted"] == ["4bit", "2bit"]
     page = ledger.page(json.loads(json.dumps(claims)), settings)
     assert "| Helps in all 2 cells | +0.280" in page and "**supported**" in page and "4bit +0.060 [" in page
+
+
+def test_readme_shows_what_was_recorded():
+    """README holds the tables of the recorded runs as they are, and every outcome has its badge."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.filled(text, study.load(ROOT / "params.yaml")) == text
+    for outcome in readme.COLOURS:
+        assert (ROOT / readme.BADGES / f"{outcome}.svg").read_text(encoding="utf-8") == readme.badge(outcome)
+
+
+def test_a_row_of_readme_has_the_outcome_in_every_run():
+    def claim(name, outcome, headline="h"):
+        return {name: {"claim": name, "question": f"{name} says", "headline": headline, "outcome": outcome, "notebook": "04"}}
+
+    small = {**claim("C1", "undecided"), **claim("C2", "not measured"), **claim("C3", "not measured")}
+    told = readme.ledger({"smollm2_pilot": claim("C2", "supported", "Helps"), "embedded": small})
+    link = "[![supported](docs/badges/supported.svg)](results/recorded/smollm2_pilot/runs/04) Helps"
+    assert f"| C2 | C2 says | {link} | - |" in told and "| C1 | C1 says | - | [![undecided]" in told
+    assert told.endswith("Not measured: C3.") and "| C3" not in told
 
 
 def test_every_claim_says_which_rows_it_is_judged_by():

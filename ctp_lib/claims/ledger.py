@@ -1,29 +1,13 @@
-"""All verdicts of a study: as data, as a table and as a page.
-
-``python -m ctp_lib.claims.ledger`` writes the table of the recorded run :data:`SHOWN` into the README, and what repairs the real model of
-:data:`REAL`.
-"""
+"""All verdicts of a study: as data, as a table and as a page."""
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ctp_lib.claims import style
-from ctp_lib.recovery.random_prefix import METHOD as RANDOM
-from ctp_lib.recovery.sink import METHOD as SINK
 from ctp_lib.results import cells
-from ctp_lib.settings import models, paths, study
+from ctp_lib.settings import models, paths
 from ctp_lib.settings.study import Study
-
-SHOWN = "embedded"
-"""The recorded run whose ledger the README shows."""
-UNMEASURED = "not measured"
-REAL = "smollm2_pilot"
-"""The recorded run of a real model, whose repairs the README shows."""
-
 
 ROWS = {
     "C1": ["written_prompts/{}.json"], "C2": ["scores/{}"], "C3": ["scores/{}"], "C4": ["stored_size/{}.csv", "scores/{}", "cross_task/{}.json"],
@@ -117,45 +101,3 @@ def _part(part: dict[str, Any]) -> str:
 
 def _reach(cell: dict[str, Any]) -> str:
     return f"{cell['estimate']:+.3f}" + ("" if cell["low"] is None else f" [{cell['low']:+.3f}, {cell['high']:+.3f}]")
-
-
-def repairs(folder: Path) -> str:
-    """What was put on the first model of a recorded run, by level, as a table for a page: perplexity, and KL to the uncompressed model. Two
-    controls are left to the figure.
-    """
-    table = pd.read_csv(next((folder / "repair").glob("*.csv")))
-    table = table[~table.subject.isin([SINK.label, RANDOM.label])]
-    table["cell"] = [f"{style.number(row.ppl)} ({row.kl:.2f})" for row in table.itertuples()]
-    rows = table.pivot(index="subject", columns="level", values="cell").fillna("-")
-    rows = rows.loc[table.subject.drop_duplicates(), table.level.drop_duplicates()]
-    lines = [["", *rows.columns], ["---"] * (len(rows.columns) + 1), *([row.Index, *row[1:]] for row in rows.itertuples())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def compared(folder: Path) -> str:
-    """All repairs of the first model of a recorded run, as notebook 11 puts it."""
-    return next((folder / "every_repair").glob("*.md")).read_text(encoding="utf-8").strip()
-
-
-def in_readme(text: str, settings: Study) -> str:
-    """The README ``text`` with the ledger and the comparison of the recorded run, and the repairs of the real model, in their places."""
-    folder = paths.recorded(settings, SHOWN)
-    claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-    model = claims[0]["model"]
-    runs = f"{folder.relative_to(settings.root).as_posix()}/runs"
-    own = [claim for claim in claims if claim["model"] == model]
-    table = as_markdown([claim for claim in own if claim["outcome"] != UNMEASURED], runs)
-    if missing := [claim["claim"] for claim in own if claim["outcome"] == UNMEASURED]:
-        table += f"\n\nNot measured by this study: {', '.join(missing)}."
-    real = paths.recorded(settings, REAL)
-    blocks = {"ledger": table, "compared": compared(folder), "compared-real": compared(real), "repairs": repairs(real)}
-    for name, found in blocks.items():
-        block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
-        text = block.sub(lambda _, found=found: found + "\n", text)
-    return text
-
-
-if __name__ == "__main__":
-    project = study.load()
-    readme = project.root / "README.md"
-    readme.write_text(in_readme(readme.read_text(encoding="utf-8"), project), encoding="utf-8")
