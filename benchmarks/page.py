@@ -59,7 +59,6 @@ def rows(found: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def ratios(table: pd.DataFrame) -> Figure:
     """How many times faster ours is than each peer; the bar's ends are the quartiles of the rounds, a tick marks the goal."""
-    style.use()
     figure, axis = plt.subplots(figsize=(11, 0.9 + 0.42 * len(table)), layout="constrained")
     places = range(len(table))
     axis.barh(places, table.faster, color=PROMPT.colour, alpha=0.85, height=0.62)
@@ -140,7 +139,7 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield (
         "A prompt on the study's own model by the paper's recipe, and by `distilled` with a tenth of its tokens. The paper takes "
         f"{published:,} steps for a model of seven billion weights; here its recipe has the length that is said, whole with warm-up and decay. "
-        "Mean NLL on test, in nats a token, at the step that was best on validation. A token costs `distilled` a third to a half more: the "
+        "Mean NLL on test, in nats per token, at the step that was best on validation. A token costs `distilled` a third to a half more: the "
         "uncompressed model reads it too. The last column has the prompts of the study itself, whose steps are as many as half an hour holds."
     )
     default = _default_prompts(settings)

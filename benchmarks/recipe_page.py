@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from benchmarks import time_to_quality
-from ctp_lib.claims import style
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
@@ -39,7 +38,7 @@ def curves(record: Mapping[str, Any]) -> pd.DataFrame:
 
 def ends(record: Mapping[str, Any]) -> pd.DataFrame:
     """A row a level, on test: mean NLL by recipe at its best step, the tokens that each was given, and ``lead``, ours minus the paper's in
-    nats a token over the same seeds, with the least and the most of them.
+    nats per token over the same seeds, with the least and the most of them.
     """
     runs = pd.DataFrame(record["runs"])[["recipe", "level", "seed", "tokens", "test", "test_none"]]
     wide = runs.pivot(index=["level", "seed"], columns="recipe", values=["test", "tokens", "test_none"]).dropna()
@@ -62,7 +61,6 @@ def ends(record: Mapping[str, Any]) -> pd.DataFrame:
 
 def draw(record: Mapping[str, Any]) -> Figure:
     """A panel a level: a thin line a seed, a thick one their mean; dotted, where the paper's recipe ends."""
-    style.use()
     found = curves(record)
     levels = list(dict.fromkeys(found.level))
     figure, axes = plt.subplots(1, len(levels), figsize=(4.4 * len(levels), 4.2), layout="constrained", squeeze=False)
@@ -130,7 +128,6 @@ def _times(faster: float) -> str:
 
 def draw_times(shapes: Mapping[str, Mapping[str, Any]]) -> Figure:
     """A panel a model and level: validation NLL against seconds, a line a seed; dotted, the best of PEFT."""
-    style.use()
     figure, axes = plt.subplots(1, len(shapes), figsize=(4.8 * len(shapes), 4.2), layout="constrained", squeeze=False)
     for axis, (name, record) in zip(axes[0], shapes.items(), strict=True):
         for number, (theirs, ours) in enumerate(time_to_quality.pairs(record).values()):
@@ -139,7 +136,7 @@ def draw_times(shapes: Mapping[str, Mapping[str, Any]]) -> Figure:
                 curve = pd.DataFrame(run["curve"])
                 axis.plot(curve.seconds, curve.validation_nll, color=colour, label=None if number else label)
         axis.set(xlabel="seconds of training", title=name)
-    axes[0][0].set_ylabel("validation NLL (nats a token)")
+    axes[0][0].set_ylabel("validation NLL (nats per token)")
     axes[0][0].legend()
     seaborn.despine(figure)
     return figure
@@ -148,7 +145,7 @@ def draw_times(shapes: Mapping[str, Mapping[str, Any]]) -> Figure:
 def searched(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Of each search a table: validation NLL by loss and rate, and by length at the best of both."""
     yield (
-        "Validation NLL in nats a token, over as many steps as are said, one window each; one seed. The loss and the rate were tried together, "
+        "Validation NLL in nats per token, over as many steps as are said, one window each; one seed. The loss and the rate were tried together, "
         "the length at the best of them."
     )
     for name, record in shapes.items():

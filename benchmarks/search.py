@@ -83,7 +83,7 @@ def main() -> None:
     )
     for row in rows:
         print(
-            f"{row['vectors']:4} vectors, rate {row['rate']:6g}, {row['loss']:12} validation {row['validation_nll']:.4f} nats a token"
+            f"{row['vectors']:4} vectors, rate {row['rate']:6g}, {row['loss']:12} validation {row['validation_nll']:.4f} nats per token"
         )
     print(f"best: {best.prompt_tokens} vectors, rate {best.training.learning_rate:g}, {best.loss}")
 

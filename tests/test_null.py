@@ -172,7 +172,7 @@ CLAIMS: dict[str, Callable[[World, float, float], Outcome]] = {
     "C1": c1, "C2": c2, "C3": c3, "C5": c5, "C6": c6, "C7": c7, "C8": c8, "C11": c11,
 }  # fmt: skip
 SEEN = {"C1": 0.06, "C2": 0.05, "C3": 0.05, "C5": 0.06, "C6": 0.05, "C7": 0.09, "C8": 0.05, "C11": 0.05}
-"""An effect that is far from small, in nats a token (C7: 18 points)."""
+"""An effect that is far from small, in nats per token (C7: 18 points)."""
 
 
 def outcomes(claim: str, gain: float, edge: float, **spread: float) -> dict[str, float]:

@@ -98,7 +98,7 @@ def test_a_model_that_answers_nan_is_not_given_a_figure(model):
 
 
 def test_bits_per_byte_by_hand():
-    # 2 nats a token, 4 bytes a token
+    # 2 nats per token, 4 bytes a token
     assert bits_per_byte(Perplexity((1.0, 3.0), 10, 0), 4.0) == pytest.approx(0.5 / math.log(2))
 
 

@@ -44,7 +44,7 @@ def prepare(settings, level: Level) -> torch.nn.Module:
 
 @pytest.mark.parametrize("level", ["4bit", "2bit", "3bit/g8", "50%+4bit"])
 def test_a_published_model_holds_what_was_scored(project, level):
-    """transformers alone opens it, bits a weight are those of the level, and what is no grid point of the model is refused."""
+    """transformers alone opens it, bits per weight are those of the level, and what is no grid point of the model is refused."""
     asked = Level.parse(level)
     network = prepare(project, asked)
     folder = folders.compressed_model(project, "own", asked)

@@ -58,7 +58,7 @@ def test_the_sentences_follow_from_the_table(base):
     cost, gains, use = trial.advice(settled, table)
     assert cost == "Compression: 50% takes the perplexity from 10.0 to 40.0; 3bit takes the perplexity from 10.0 to 30.0."
     assert (
-        "50%, compressed + soft prompt: perplexity 20.0, a clear gain (+0.700 nats a token, +0.600 to +0.800; KL 0.400 to 0.200)."
+        "50%, compressed + soft prompt: perplexity 20.0, a clear gain (+0.700 nats per token, +0.600 to +0.800; KL 0.400 to 0.200)."
         in gains
     )
     assert "50%, compressed + LoRA: perplexity 39.0, undecided (+0.000 nats" in gains

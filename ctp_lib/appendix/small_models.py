@@ -103,7 +103,6 @@ def train(
 
 def training_curve(curve: list[dict[str, float]], tokens_per_byte: float, *, name: str) -> Figure:
     """The training of the model ``name``: bits per byte on held-out text against million tokens seen."""
-    style.use()
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     table = pd.DataFrame(curve, dtype=float)
     seen, bits = table.tokens / 1e6, table[["training_loss", "validation_nll"]] * tokens_per_byte / math.log(2)

@@ -11,7 +11,7 @@ from ctp_lib.recovery.none import METHOD as NONE
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row another model, level and prompt_kind (own, stitched, untrained): perplexity, and in nats a token the estimates of the ``gain``
+    """One row another model, level and prompt_kind (own, stitched, untrained): perplexity, and in nats per token the estimates of the ``gain``
     over no prompt and of what it gives ``beyond_untrained`` vectors.
     """
     found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}

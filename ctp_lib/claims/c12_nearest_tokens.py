@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctp_lib.claims import style
 from ctp_lib.claims.estimate import Estimate
 from ctp_lib.claims.verdict import Verdict, judge
 
@@ -122,7 +121,6 @@ def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verd
 
 def figure(table: pd.DataFrame) -> Figure:
     """How alike the learned prompts are; ``table`` holds mean cosines of their vectors, named on both sides."""
-    style.use()
     figure, axis = plt.subplots(figsize=(9.5, 8), layout="constrained")
     seaborn.heatmap(
         table,

@@ -53,7 +53,7 @@ def answers(bench: Bench, name: str) -> list[dict[str, Any]]:
 
 def table(changes: pd.DataFrame) -> pd.DataFrame:
     """One row a level and prompt: share of items helped, mean change in NLL, for the prompt and for the neutral texts, and the estimate of
-    ``lead``: how much lower NLL is behind the prompt than behind a neutral text, in nats a token. It varies with items and neutral texts.
+    ``lead``: how much lower NLL is behind the prompt than behind a neutral text, in nats per token. It varies with items and neutral texts.
 
     ``changes`` has level, prompt, text (hard prompt or neutral), number (of the neutral text), item, change.
     """
@@ -71,7 +71,7 @@ def table(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(changes: pd.DataFrame) -> dict[str, Estimate]:
-    """What every compressed level costs on the items without any text before them, in nats a token."""
+    """What every compressed level costs on the items without any text before them, in nats per token."""
     alone = changes.drop_duplicates(["level", "item"]).pivot(index="level", columns="item", values="alone")
     found = {level: of_runs([alone.loc[level]], "items", None) for level in alone.index}
     return {level: cost - found["full"] for level, cost in found.items() if level != "full"}
@@ -96,16 +96,15 @@ def verdict(table: pd.DataFrame, costs: Mapping[str, Estimate], margin: float) -
 def figure(changes: pd.DataFrame) -> Figure:
     """How each item's right continuation changes behind a written prompt, beside a neutral text of equal length.
 
-    ``changes`` has level, prompt, text (hard prompt or neutral) and change in nats a token.
+    ``changes`` has level, prompt, text (hard prompt or neutral) and change in nats per token.
     """
-    style.use()
     drawn, axis = plt.subplots(figsize=(11, 4.4), layout="constrained")
     colours = {"hard prompt": HARD_PROMPT.colour, "neutral": style.NEUTRAL}
     seaborn.boxplot(changes, x="level", y="change", hue="text", palette=colours, ax=axis, width=0.7, fliersize=2, linewidth=1.2)
     axis.axhline(0, color=style.UNCOMPRESSED, linewidth=1)
     axis.set(
         xlabel="compression level",
-        ylabel="change in NLL (nats a token)\nbelow zero it helps",
+        ylabel="change in NLL (nats per token)\nbelow zero it helps",
         title="How a text put first changes the prediction of a document",
     )
     axis.legend(title=None, frameon=False)

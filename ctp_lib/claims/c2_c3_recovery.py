@@ -29,7 +29,7 @@ def table(
 ) -> pd.DataFrame:
     """One row a level of ``reached``: perplexity without and with what ``method`` learned, exact and as released, and what it recovers.
 
-    Figures with it are means over seeds, ``seeds_low`` and ``seeds_high`` the extremes of the exact one. Estimates in nats a token:
+    Figures with it are means over seeds, ``seeds_low`` and ``seeds_high`` the extremes of the exact one. Estimates in nats per token:
     ``cost`` of compression, ``gain`` over nothing learned, ``above_full`` over the uncompressed model, and ``nearer``, by how much the
     divergence from that model falls.
     """
@@ -97,7 +97,6 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Stu
 
     ``table`` has the columns of ``perplexity.csv`` for one model.
     """
-    style.use()
     rows = table[table.evaluated_on == evaluated_on]
     full = rows[(rows.level == "full") & (rows.method == NONE.name)].ppl.item()
     present = {title: levels for families, title in PANELS.items() if (levels := _levels(rows, families))}
@@ -125,7 +124,6 @@ def curves_by_level(table: pd.DataFrame) -> Figure:
 
     ``table``: ``curve.csv``.
     """
-    style.use()
     levels = list(table.level.drop_duplicates())
     columns = 3
     lines = -(-len(levels) // columns)

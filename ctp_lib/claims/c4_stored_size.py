@@ -18,7 +18,7 @@ from ctp_lib.settings.levels import Level
 
 
 def table(reached: Mapping[str, Mapping[str, Any]], recovered: pd.DataFrame, bytes_added: int) -> pd.DataFrame:
-    """One row a level: bits a weight, times smaller than 16 bits, megabytes of the whole model, with the prompt's own, and perplexity."""
+    """One row a level: bits per weight, times smaller than 16 bits, megabytes of the whole model, with the prompt's own, and perplexity."""
     table = pd.DataFrame(
         {
             "level": level,
@@ -53,7 +53,7 @@ def verdict(
               silent=without_cost(asked.cost_of_half.to_dict(), 0.0), unfinished=still),
     )  # fmt: skip
     figures = "; ".join(
-        f"{row.Index} is {row.times_smaller:.2f} times smaller ({row.bits_per_weight:.2f} bits a weight with mask, scales and zero points); "
+        f"{row.Index} is {row.times_smaller:.2f} times smaller ({row.bits_per_weight:.2f} bits per weight with mask, scales and zero points); "
         f"a prompt gives back {row.recovered:.0%}"
         for row in joint.itertuples()
     )
@@ -68,7 +68,6 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
 
     ``table`` has level, megabytes, ppl_none, ppl, with the prompt's own bytes in ``megabytes_with_prompt``.
     """
-    style.use()
     full = table[table.level == "full"].iloc[0]
     top = style.ceiling([*table.ppl_none, *table.ppl], full.ppl_none)
     table = table.assign(ppl_none=table.ppl_none.clip(upper=top), ppl=table.ppl.clip(upper=top))

@@ -41,7 +41,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
     ) if part.estimate is not None]  # fmt: skip
     if local.estimate is not None:
         means.append(f"a direct one elsewhere {-local.estimate:+.3f}")
-    return Verdict("C5", says, headline, parts, f"means in nats a token: {', '.join(means)}", "07_cross_dataset")
+    return Verdict("C5", says, headline, parts, f"means in nats per token: {', '.join(means)}", "07_cross_dataset")
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
@@ -49,7 +49,6 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
 
     ``table`` is that of :func:`ctp_lib.claims.transfer.transfer_table` over (trained_on, level, evaluated_on).
     """
-    style.use()
     cells = flat(table.drop(columns=["cost", "runs"])).reset_index()
     levels, corpora = list(cells.level.drop_duplicates()), list(cells.evaluated_on.drop_duplicates())
     figure, axes = plt.subplots(
@@ -72,5 +71,7 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     )
     for axis in axes[1:]:
         axis.set_ylabel("")
-    figure.suptitle("What the prompt gives (nats a token, above zero it helps), and the share of the lost perplexity that is back")
+    figure.suptitle(
+        "What the prompt gives (nats per token, above zero it helps), and the share of the lost perplexity that is back"
+    )
     return figure

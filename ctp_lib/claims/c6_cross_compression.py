@@ -52,10 +52,9 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
 
 def figure(table: pd.DataFrame, levels: Sequence[str]) -> Figure:
     """What the prompt of each level gives at every other. ``table`` is that of ``transfer_table`` over (trained_at_level, level)."""
-    style.use()
     gains = table.gain.map(_mean).unstack("level").loc[list(levels), list(levels)]
     figure, axis = plt.subplots(figsize=(9.5, 6.8), layout="constrained")
-    style.heat(axis, gains, gains.abs().max().max(), title="What the prompt gives (nats a token, above zero it helps)")
+    style.heat(axis, gains, gains.abs().max().max(), title="What the prompt gives (nats per token, above zero it helps)")
     axis.set(xlabel="used at", ylabel="learned at")
     return figure
 

@@ -79,7 +79,6 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
 
 def figure(table: pd.DataFrame) -> Figure:
     """Accuracy with and without a prompt, a panel a task; ``table`` is that of :func:`table`."""
-    style.use()
     names = list(table.index.get_level_values("task").unique())
     theirs = ["HellaSwag", "OpenBookQA"]
     panels = len(names) + len(theirs)

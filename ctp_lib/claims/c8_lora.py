@@ -60,7 +60,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def nearest_lora(table: pd.DataFrame) -> pd.DataFrame:
     """Every prompt beside the LoRA of nearest size at the same level, on the same corpus: ``lead`` estimates how much lower the prompt's NLL
-    is, in nats a token.
+    is, in nats per token.
     """
     prompts, loras = (table[table.method == method] for method in (PROMPT.name, LORA.name))
     pairs = prompts.merge(loras, on=["level", "evaluated_on"], suffixes=("", "_lora"))
@@ -90,7 +90,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
     equal = nearest_lora(table)
     equal = equal[equal.evaluated_on == broad]
     leads = "; ".join(f"{row.level}, {row.point}: {row.lead.mean:+.3f}" for row in equal.itertuples())
-    figures = f"the prompt's lead over the LoRA of nearest size, nats a token: {leads}"
+    figures = f"the prompt's lead over the LoRA of nearest size, nats per token: {leads}"
     return Verdict("C8", C8, parts[0].told("Beats LoRA", "does not beat LoRA"), parts, figures, "10_what_repairs")
 
 
@@ -106,7 +106,6 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     Every panel spans the same shares of what its level has with nothing learned, so that a height means the same in all. ``table`` is that of
     :func:`table` on one corpus.
     """
-    style.use()
     points = {PROMPT.name: "soft prompt, by its vectors", LORA.name: "LoRA, by rank@modules"}
     colours = {method.name: method.colour for method in (PROMPT, LORA)}
     levels = list(table.level.drop_duplicates())

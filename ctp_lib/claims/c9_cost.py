@@ -53,7 +53,6 @@ def verdict(steps: pd.DataFrame, transfer: pd.DataFrame, margin: float) -> Verdi
 
 def figure(table: pd.DataFrame) -> Figure:
     """One training step on the same batch: seconds, and bytes of activations kept. ``table`` has method, by, seconds, activation_bytes."""
-    style.use()
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
     colours = [registry().get(name).colour if name else style.UNCOMPRESSED for name in table.by]
     for axis, values, label, form in (

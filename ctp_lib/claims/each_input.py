@@ -19,7 +19,7 @@ PUBLISHED = "published: 1.24 % better on average over nine tasks (Hoang et al. 2
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a (level, evaluated_on, treatment): perplexity without a prompt and with, the ``gain`` over none and the ``lead`` over the best
-    single prompt, as estimates in nats a token; ``runs`` are the rows behind it, a seed each.
+    single prompt, as estimates in nats per token; ``runs`` are the rows behind it, a seed each.
     """
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -58,7 +58,6 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
     """The gain of each treatment over no prompt, a panel a network, a group a corpus."""
-    style.use()
     levels: Sequence[str] = list(table.level.drop_duplicates())
     figure, axes = plt.subplots(
         1, len(levels), figsize=(6.4 * len(levels) + 1, 4.2), squeeze=False, sharey=True, layout="constrained"
@@ -72,7 +71,7 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
         for bars in axis.containers:
             axis.bar_label(bars, fmt="{:+.2f}", padding=2, fontsize=8)
         axis.axhline(0, color=style.NEUTRAL, linewidth=1)
-        axis.set(title=uncompressed if level == "full" else level, xlabel="", ylabel="gain over no prompt (nats a token)")
+        axis.set(title=uncompressed if level == "full" else level, xlabel="", ylabel="gain over no prompt (nats per token)")
     axes[0][-1].legend(title="", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     seaborn.despine(figure)
     return figure

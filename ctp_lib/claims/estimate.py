@@ -116,7 +116,7 @@ def of_runs(values: Sequence[Sequence[float]], units: str, runs: str | None, clu
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]], column: str = "window_nll", *, over_seeds: bool = True) -> Estimate:
-    """The mean NLL (or, by ``column``, divergence) of one cell's rows, a row a seed, in nats a token; :func:`gain` says what is asked of them.
+    """The mean NLL (or, by ``column``, divergence) of one cell's rows, a row a seed, in nats per token; :func:`gain` says what is asked of them.
 
     Rows of one corpus share their documents, whatever was scored on them; rows of one method and the same seeds share those.
     """
@@ -135,7 +135,7 @@ def gain(
     *,
     over_seeds: bool = True,
 ) -> Estimate:
-    """How much lower NLL is in ``treated`` than in ``control``, in nats a token: above zero, the treatment helps.
+    """How much lower NLL is in ``treated`` than in ``control``, in nats per token: above zero, the treatment helps.
 
     Without ``over_seeds`` it is about these very weights, not about others that would be learned in the same way. Raises :class:`ValueError`
     when some of it was scored on other text.

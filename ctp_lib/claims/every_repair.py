@@ -198,7 +198,7 @@ def eora(table: pd.DataFrame, margin: float) -> Verdict:
 
 
 def alone(settings: Study, none: Iterable[Mapping[str, Any]], stored: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Every compressed model as it is, on the broad corpus: level, method of compression, bits a weight, bytes, perplexity, KL."""
+    """Every compressed model as it is, on the broad corpus: level, method of compression, bits per weight, bytes, perplexity, KL."""
     broad = settings.soft_prompt.corpus
     rows = [row for row in none if row["evaluated_on"] == broad]
     return pd.DataFrame(
@@ -217,7 +217,7 @@ def carried(
     none: Iterable[Mapping[str, Any]],
     broad: str,
 ) -> pd.DataFrame:
-    """What the best size of every method gains, in nats a token, where it was learned (``home``), at other levels and on other corpora.
+    """What the best size of every method gains, in nats per token, where it was learned (``home``), at other levels and on other corpora.
 
     Index (level at which it was learned, name); a column a place.
     """

@@ -19,7 +19,6 @@ from ctp_lib.settings.study import Study
 
 def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
     """Perplexity against bytes added, seconds to learn, and the time to read and write (times that of the model alone): a row per level."""
-    style.use()
     levels = list(table.level.drop_duplicates())
     figure, axes = plt.subplots(
         len(levels), 3, figsize=(15, 4.2 * len(levels) + 1.2), squeeze=False, sharey="row", layout="constrained"
@@ -96,7 +95,6 @@ def _legend(figure: Figure, table: pd.DataFrame, settings: Study, uncompressed: 
 
 def carried(table: pd.DataFrame) -> Figure:
     """What each method gains where it was learned and elsewhere, a panel a level; ``table`` is that of :func:`every_repair.carried`."""
-    style.use()
     levels = list(table.index.unique("level"))
     height = max(len(table.loc[level]) for level in levels)
     figure, axes = plt.subplots(
@@ -107,14 +105,13 @@ def carried(table: pd.DataFrame) -> Figure:
         gains = table.loc[level].dropna(axis=1, how="all").rename(columns=lambda name: name.replace("_", "\n"))
         notes = gains.map(lambda value: "" if np.isnan(value) else f"{value:+.2f}").to_numpy()
         seaborn.heatmap(gains, ax=axis, cmap="PuOr_r", vmin=-bound, vmax=bound, annot=notes, fmt="", cbar=False, linewidths=0.5)
-        axis.set(title=f"learned at {level}: gain in nats a token", xlabel="", ylabel="")
+        axis.set(title=f"learned at {level}: gain in nats per token", xlabel="", ylabel="")
         axis.tick_params(axis="both", rotation=0)
     return figure
 
 
 def by_position(table: pd.DataFrame, none: Sequence[Mapping[str, Any]], settings: Study) -> Figure:
     """What the best size of each method gains in every part of a window, a panel a level."""
-    style.use()
     alone = {row["level"]: row["part_nll"] for row in none if row["evaluated_on"] == settings.soft_prompt.corpus}
     levels = list(table.level.drop_duplicates())
     figure, axes = plt.subplots(1, len(levels), figsize=(5.6 * len(levels) + 3, 4.4), squeeze=False, layout="constrained")
@@ -126,7 +123,7 @@ def by_position(table: pd.DataFrame, none: Sequence[Mapping[str, Any]], settings
             axis.plot(ends, np.array(alone[level]) - parts, ":" if own.control else "o-", color=own.colour, label=label)
         axis.axhline(0, color=NONE.colour, linestyle="--")
         axis.set(title=level, xlabel="position in the window (tokens, end of each eighth)")
-    axes[0][0].set_ylabel("gain (nats a token)")
+    axes[0][0].set_ylabel("gain (nats per token)")
     axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     seaborn.despine(figure)
     return figure

@@ -28,7 +28,6 @@ def arrows(table: pd.DataFrame, settings: Study, uncompressed: str) -> Figure:
     """Memory on the x axis, reading on the y axis, a panel per relation, a point per level; an arrow leads from a compressed model to the
     repaired one.
     """
-    style.use()
     relations = list(table.index.unique("relation"))
     figure, axes = plt.subplots(1, len(relations), figsize=(6.2 * len(relations) + 1.5, 5.2), squeeze=False, layout="constrained")
     shown = table.assign(value=[100 * found.mean for found in table.accuracy]).value
@@ -66,7 +65,6 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
 
     The mean over the relations that vote, or over all where none does; patterns such as 2:4 stand apart as crosses, upright for reading.
     """
-    style.use()
     voted = known(table)
     accuracy = over_relations(table, voted or list(table.index.unique("relation")), "accuracy").xs(NONE.name, level="method")
     levels = [level for level in map(Level.parse, settings.knowledge.levels) if level.family in ("pruned", "quantised")]
@@ -77,19 +75,20 @@ def by_level(table: pd.DataFrame, settings: Study) -> Figure:
         least = 100 * MATCHES * accuracy[form, "full"].mean
         for axis in axes:
             axis.axhline(least, color=style.UNCOMPRESSED, linestyle=line, linewidth=1)
-        place = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 9}
-        axes[0].annotate(f"95 % of uncompressed, {said}", (0.01, least), **place)
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9, "bbox": style.READABLE}
+        axes[0].annotate(f"95 % of uncompressed, {said}", (0.25, least), **place)
         for (method, group), colour in colours.items():
             own = [one for one in levels if (one.method, one.group) == (method, group)]
             label = f"{compressors(settings).get(method).label}{f', groups of {group}' if group else ''}, {said}"
             _method(axes, accuracy[form], own, colour, line, label)
     for axis in axes:
         axis.axhline(100 / CHOICES, color=style.NEUTRAL, linestyle=":", linewidth=1)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False, fontsize=9)
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=4, fontsize=9)
     of = ", ".join(voted) or "no relation votes: mean over all"
     axes[0].set(xlabel="weights pruned, %", ylabel="% right", title=f"pruned ({of})")
-    axes[1].set(xlabel="bits a weight", title="quantised")
+    axes[1].set(xlabel="bits per weight", title="quantised")
     axes[1].xaxis.set_major_locator(MultipleLocator(1))
     few, many = axes[1].get_xlim()
     axes[1].set_xlim(many + 0.5, few - 0.5)
@@ -105,7 +104,7 @@ def _method(axes: Sequence[Axes], accuracy: pd.Series, levels: Sequence[Level], 
     _line(axes[0], [(0, accuracy["full"]), *pruned] if pruned else [], colour, line, label)
     crosses = [(100 * one.sparsity, accuracy[str(one)]) for one in patterns]
     _line(axes[0], crosses, colour, "", "", "X" if line == "-" else "P")
-    for one, (across, found) in zip(patterns, crosses, strict=True):
+    for one, (across, found) in zip(patterns, crosses if line == "-" else [], strict=line == "-"):
         place = {"xytext": (8, -4), "textcoords": "offset points", "fontsize": 9, "color": colour}
         axes[0].annotate(str(one), (across, 100 * found.mean), **place)
     bits = [(one.bits, accuracy[str(one)]) for one in own if one.family == "quantised"]

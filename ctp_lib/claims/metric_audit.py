@@ -52,7 +52,6 @@ def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float
 
     ``ours`` has prompt_tokens, prompt (learned or untrained), ppl, ppl_released; ``theirs`` the paper's rows with ``exact``.
     """
-    style.use()
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.4), layout="constrained")
     for prompt, colour in (("untrained", style.NEUTRAL), ("learned", PROMPT.colour)):
         rows = ours[ours.prompt == prompt].sort_values("prompt_tokens")

@@ -22,7 +22,7 @@ def table(
     stitched: Iterable[Mapping[str, Any]],
     compared: Iterable[Mapping[str, Any]],
 ) -> pd.DataFrame:
-    """One row a compressed level and subject, on the broad corpus: NLL and KL to the uncompressed model in nats a token, perplexity, and
+    """One row a compressed level and subject, on the broad corpus: NLL and KL to the uncompressed model in nats per token, perplexity, and
     seeds, over which the figures are means.
 
     ``scored`` are the scores of every level and method, ``stitched`` prompts at other levels, ``compared`` sizes and rates of methods.
@@ -67,7 +67,6 @@ def _best(compared: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def figure(table: pd.DataFrame, levels: Sequence[str], settings: Study) -> Figure:
     """NLL above, KL to the uncompressed model below: a column a level, a bar a subject of :func:`table`."""
-    style.use()
     look = {method.label: method.colour for name in (NONE.name, *settings.methods) for method in [registry(settings).get(name)]}
     shown, subjects = [level for level in levels if level in table.index], list(table.index.unique("subject"))
     size = (3.4 + 2.5 * len(shown), 1.2 + 0.7 * len(subjects))
@@ -80,7 +79,7 @@ def figure(table: pd.DataFrame, levels: Sequence[str], settings: Study) -> Figur
         ):
             colours = [look.get(name, LORA.colour if name.startswith(LORA.label) else style.UNCOMPRESSED) for name in subjects]
             axis.bar_label(axis.barh(subjects, value, color=colours), fmt="{:.2f}", padding=3, fontsize=10)
-            axis.set(xlabel=f"{label} (nats a token)")
+            axis.set(xlabel=f"{label} (nats per token)")
             axis.margins(x=0.2)
             axis.grid(visible=False)
         axes[0][column].set_title(level)

@@ -1,4 +1,4 @@
-"""The look of every figure: one colour a method, the paper's in grey, and files without a date.
+"""The look of every figure, set by importing this: one colour per method, the paper's in grey, and files without a date.
 
 Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is written.
 """
@@ -24,11 +24,8 @@ DESTROYED = 1000
 READABLE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 """Behind a number that a line may cross."""
 
-
-def use() -> None:
-    """Set the look of all figures."""
-    seaborn.set_theme(context="notebook", style="ticks", rc={"axes.grid": True, "axes.grid.axis": "y", "grid.alpha": 0.35})
-    plt.rcParams.update({"svg.hashsalt": "compress-then-prompt", "svg.fonttype": "path", "figure.dpi": 110, "savefig.dpi": 160})
+seaborn.set_theme(context="notebook", style="ticks", rc={"axes.grid": True, "axes.grid.axis": "y", "grid.alpha": 0.35})
+plt.rcParams.update({"svg.hashsalt": "compress-then-prompt", "svg.fonttype": "path", "figure.dpi": 110, "savefig.dpi": 160})
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

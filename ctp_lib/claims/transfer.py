@@ -15,7 +15,7 @@ def transfer_table(
     """What every prompt does at every level: index (``by``, level, evaluated_on), without the last where only one corpus is asked for.
 
     Prompts of other ``seeds`` are left out. ``by`` names where a prompt was learned, ``trained_on`` or ``trained_at_level``. ``gain`` is what
-    it gives over the same model without a prompt, ``cost`` what compression took, both as estimates in nats a token; ``runs`` are the rows
+    it gives over the same model without a prompt, ``cost`` what compression took, both as estimates in nats per token; ``runs`` are the rows
     behind it.
     """
     none: dict[tuple[str, str], Mapping[str, Any]] = {}

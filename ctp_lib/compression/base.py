@@ -52,7 +52,7 @@ class Method(ABC):
         return None
 
     def stored(self, weights: Mapping[str, Tensor], others: int, level: Level, model: ModelSpec) -> tuple[float, int]:
-        """Bits a weight that compressed matrices (by name, rows x columns) take when packed, all told; and the bits of the whole file, with
+        """Bits per weight that compressed matrices (by name, rows x columns) take when packed, all told; and the bits of the whole file, with
         the ``others``, parameters that are not compressed.
         """
         from ctp_lib.compression import storage

@@ -16,7 +16,7 @@ from ctp_lib.settings.study import Study
 
 
 def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
-    """The cell of a compressed model: ``reached`` has bits a weight, bytes, and a row a matrix. It is made if it is not there."""
+    """The cell of a compressed model: ``reached`` has bits per weight, bytes, and a row a matrix. It is made if it is not there."""
     path = paths.reached(settings, model, level)
     wanted = {"base": saved.make(settings, model, level), "code": digests.code([Path(__file__)])["modules"]}
     found = cells.known(path, wanted)

@@ -21,7 +21,7 @@ TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192, "mps": 8192}  # real tokens that go
 
 @dataclass(frozen=True)
 class Perplexity:
-    """The mean NLL over the window - 1 scored tokens of each window, in nats a token, and, if asked for, that of KL(uncompressed || model).
+    """The mean NLL over the window - 1 scored tokens of each window, in nats per token, and, if asked for, that of KL(uncompressed || model).
 
     ``part_nll`` is that over all windows of each of their :data:`PARTS`.
     """
@@ -39,7 +39,7 @@ class Perplexity:
 
     @property
     def nll(self) -> float:
-        """Mean NLL over all ``tokens_scored`` real tokens, in nats a token."""
+        """Mean NLL over all ``tokens_scored`` real tokens, in nats per token."""
         return math.fsum(self.window_nll) / self.windows
 
     @property

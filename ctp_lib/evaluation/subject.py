@@ -35,7 +35,7 @@ class Subject:
 
 @torch.inference_mode()
 def continuation_nll(subject: Subject, items: Tensor, continuation: int) -> Tensor:
-    """Mean NLL in nats a token of the last ``continuation`` tokens of each of ``items`` (int64, number x length): fp64, one value an item."""
+    """Mean NLL in nats per token of the last ``continuation`` tokens of each of ``items`` (int64, number x length): fp64, one value an item."""
     found = torch.empty(len(items), dtype=torch.float64)
     for rows, part in subject.routed(items):
         before = None if part.prompt is None else PromptCache(part.network, part.prompt)

@@ -139,7 +139,7 @@ def _fields(file: Path) -> dict[str, Any]:
 
 
 def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], file: Path) -> None:
-    """Refuse a folder that reads text otherwise than the file, or does not predict it, which fewer than four bits a weight need not do."""
+    """Refuse a folder that reads text otherwise than the file, or does not predict it, which fewer than four bits per weight need not do."""
     wrong = _wrong_tokens(tokenizer, fields)
     ids = tokenizer(PARAGRAPH, add_special_tokens=False, return_tensors="pt")["input_ids"]
     with torch.inference_mode():

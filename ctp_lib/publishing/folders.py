@@ -157,7 +157,7 @@ def _protocol(settings: Study, model: str, level: Level) -> str:
         how = f"calibrated on {spec.windows} windows of {spec.window} tokens of *{spec.corpus}*"
         how += f" (dampening {spec.dampening:g}, seed {settings.seed})"
     bits = reached.obtain(settings, model, level)["reached"]["bits_per_weight"]
-    return f"{method_for(level, registry(settings)).label}, {how}; {bits:.3f} bits a weight when packed, mask, scales and zero points counted."
+    return f"{method_for(level, registry(settings)).label}, {how}; {bits:.3f} bits per weight when packed, mask, scales and zero points counted."
 
 
 def _save_packed(network: PreTrainedModel, dense: PreTrainedModel, level: Level, folder: Path) -> None:

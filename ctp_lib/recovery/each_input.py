@@ -62,7 +62,7 @@ def _prompts(bench: Bench, seed: int) -> Iterator[tuple[str, Tensor]]:
 
 @dataclass(frozen=True)
 class Scored:
-    """``nll`` of every prompt on every input (prompts x inputs), ``alone`` that without one, nats a token; ``attention`` (inputs x prompts)."""
+    """``nll`` of every prompt on every input (prompts x inputs), ``alone`` that without one, nats per token; ``attention`` inputs x prompts."""
 
     nll: Tensor
     alone: Tensor

@@ -31,7 +31,7 @@ Optimizers = list[torch.optim.Optimizer]
 
 @dataclass
 class TrainingRun:
-    """What a training did. ``curve``, a row a validation: step, tokens, training_loss (None at first), validation_nll, in nats a token."""
+    """What a training did. ``curve``, a row a validation: step, tokens, training_loss (None at first), validation_nll, in nats per token."""
 
     curve: list[dict[str, float | None]] = field(default_factory=list)
     best_step: int = 0
@@ -73,7 +73,7 @@ def train(
 ) -> TrainingRun:
     """Train ``module`` and leave it at the step with the lowest validation NLL.
 
-    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar, a mean in nats a token.
+    ``batch(step)`` are int64 token ids, ``batch_windows`` x window; ``loss`` of some or all of its windows is a scalar mean in nats per token.
     ``validate()`` gives the validation NLL, every ``validate_every`` steps and after the last. A ``checkpoint`` of the same spec and
     ``identity`` (JSON values: seed, base, data) is taken up, also a finished one: the caller deletes it, once what was trained is saved.
     Raises :class:`FloatingPointError` when the loss is no longer finite.

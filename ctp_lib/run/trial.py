@@ -126,7 +126,7 @@ def scored(study: Study) -> list[dict[str, Any]]:
 
 
 def table(study: Study) -> pd.DataFrame:
-    """One row a level and method: perplexity, what it gains in NLL (nats a token; a level alone, over the uncompressed model) with the ends
+    """One row a level and method: perplexity, what it gains in NLL (nats per token; a level alone, over the uncompressed model) with the ends
     of its interval over documents (95 % for all rows together), bytes of the whole and added, seconds of learning.
     """
     (model,), rows = study.study.models, {}
@@ -171,9 +171,7 @@ def advice(study: Study, found: pd.DataFrame) -> list[str]:
         for subject, row in found.loc[level].drop(index=alone).iterrows():
             clear = "a clear gain" if row.low > margin else "clearly worse" if row.high < -margin else "no gain that matters"
             clear = "undecided" if row.high > margin >= row.low else clear
-            interval = (
-                f"{row.gain:+.3f} nats a token, {row.low:+.3f} to {row.high:+.3f}; KL {found.kl[level, alone]:.3f} to {row.kl:.3f}"
-            )
+            interval = f"{row.gain:+.3f} nats per token, {row.low:+.3f} to {row.high:+.3f}; KL {found.kl[level, alone]:.3f} to {row.kl:.3f}"
             said.append(f"{level}, {subject}: perplexity {row.ppl:.1f}, {clear} ({interval}).")
     useful = found[(found.index.get_level_values("subject") == alone) | (found.low > margin)].loc[levels]
     best = useful.ppl.idxmin()
