@@ -93,12 +93,13 @@ def treated(found: Scored, best: int) -> dict[str, Tensor]:
 
 def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
     """``rows``: one per network (at ``level``, uncompressed), treatment, corpus and seed, with ``window_nll``. ``pools``: how many inputs chose
-    each prompt. It is made if it is not there.
+    each prompt. It is made if it is not there. A seed counts if each prompt of its pool was learned with it.
     """
     path, bench = paths.question(settings, "each_input", model), Bench(settings, model, level)
     reads = IDP.settings(settings, {}).reads
     reads = min(reads, settings.evaluation.window // 2)
-    seeds = settings.soft_prompt.seeds
+    direct = settings.cross_dataset
+    seeds = [seed for seed in settings.soft_prompt.seeds if str(level) not in direct.levels or seed in direct.seeds]
     pools = {seed: pool(bench, seed, reads) for seed in seeds}
     wanted = {
         "prompts": digests.short(
