@@ -54,10 +54,11 @@ ADAPTER = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-model = AutoModelForCausalLM.from_pretrained("path/to/the/compressed/model")
+model = AutoModelForCausalLM.from_pretrained("path/to/the/model")
 model = PeftModel.from_pretrained(model, "path/to/this/folder")
 ```
-It was learned on the base model **compressed to {level}**, so use it with that model; this folder holds the prompt alone."""
+It was learned on the base model, **{made}**, so use it with that model; this folder holds the prompt alone. The study that made it writes
+the model too: `python -m ctp_lib.publishing model` with the model's name and the level."""
 BAKED = """\
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -103,16 +104,18 @@ class Page:
         data = ModelCardData(base_model=on_a_hub, library_name=self.library, pipeline_tag="text-generation", tags=tags)
         origin = f"`{spec.source}`" + (f", revision `{commit or spec.revision}`" if commit or spec.revision else "")
         return (
-            f"---\n{data.to_yaml()}\n---\n# {self.title}\n\nBase model: {origin}, compressed to {self.level}.\n\n## How it was made\n\n"
+            f"---\n{data.to_yaml()}\n---\n# {self.title}\n\nBase model: {origin}, {_made(self.level)}.\n\n## How it was made\n\n"
             f"{self.protocol}\n\n## What was measured\n\nExact perplexity on held-out text, in windows of {self.rows[0]['window']} tokens: "
             f"with and without a prompt the same tokens are scored.\n\n{self._table()}\n\n## How to open it\n\n{self.use}\n"
         )
 
     def _table(self) -> str:
         """Perplexity by corpus: the uncompressed model, the level by itself, and, where the rows have one, with what was learned."""
-        scored = {"uncompressed": self._alone(Level()), str(self.level): self._alone(self.level)}
+        whole = self.settings.model(self.model).as_it_came
+        here = whole if self.level.family == "full" else str(self.level)
+        scored = {whole: self._alone(Level()), here: self._alone(self.level)}
         if self.rows[0]["method"] != NONE.name:
-            scored[f"{self.level}, with the prompt"] = self.rows
+            scored[f"{here}, with the prompt"] = self.rows
         found = {name: {row["evaluated_on"]: f"{row['ppl']:.2f}" for row in rows} for name, rows in scored.items()}
         lines = [
             ["corpus", *found],
@@ -123,6 +126,10 @@ class Page:
 
     def _alone(self, level: Level) -> list[dict[str, Any]]:
         return scores.obtain(self.settings, self.model, level, NONE.name)["perplexity"]
+
+
+def _made(level: Level) -> str:
+    return "as it came" if level.family == "full" else f"compressed to {level}"
 
 
 def compressed_model(settings: Study, model: str, level: Level) -> Path:
@@ -213,12 +220,16 @@ def _page(settings: Study, model: str, level: Level, seed: int, kind: str, *, ti
     training, tokens = recipe["training"], recipe["prompt_tokens"]
     protocol = (
         f"{tokens} vectors, started from {'the first' if recipe['initialisation'] == 'first' else 'random'} entries of the vocabulary, "
-        f"learned for {training['steps']} steps of {training['batch_windows']} windows of {rows[0]['window']} tokens of "
+        f"learned for {training['steps']} steps, each on {_windows(training['batch_windows'])} of {rows[0]['window']} tokens of "
         f"*{recipe['corpus']}* (AdamW, learning rate {training['learning_rate']:g}, seed {seed}) by {LOSSES[recipe['loss']]}; the step that "
         "was best on validation."
     )
-    opened = use.format(level=level, tokens=tokens)
+    opened = use.format(made=_made(level), tokens=tokens)
     return Page(settings, model, level, f"-{kind}-{seed}", title, library, protocol, opened, rows)
+
+
+def _windows(number: int) -> str:
+    return "one window" if number == 1 else f"{number} windows"
 
 
 @torch.no_grad()
