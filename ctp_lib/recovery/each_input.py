@@ -52,9 +52,8 @@ def _prompts(bench: Bench, seed: int) -> Iterator[tuple[str, Tensor]]:
             yield point, contest.learned(point, rate, seed if seed in contest.seeds else contest.seeds[0]).vectors
     direct, others = settings.cross_dataset, [name for name in settings.corpora.sources if name != settings.soft_prompt.corpus]
     for corpus in others if level in direct.levels else []:
-        drawn = seed if seed in direct.seeds else direct.seeds[0]
-        goal = paths.learned_for(settings, "direct", bench.model, bench.level, corpus, seed=drawn)
-        yield f"of {corpus}", bench.learned(PROMPT.name, drawn, corpus=corpus, goal=goal).vectors
+        goal = paths.learned_for(settings, "direct", bench.model, bench.level, corpus, seed=seed)
+        yield f"of {corpus}", bench.learned(PROMPT.name, seed, corpus=corpus, goal=goal).vectors
     for other in (level for level in settings.levels if level.family != "full" and level != bench.level):
         away = Bench(settings, bench.model, other)
         yield f"of {other}", away.learned(PROMPT.name, seed, onto=bench.network).vectors
