@@ -32,9 +32,10 @@ model = "reference"
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
 from ctp_lib.claims import c2_c3_recovery as claim
-from ctp_lib.claims import style
+from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.compression import reached
 from ctp_lib.recovery import scores
@@ -64,6 +65,9 @@ found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) 
 summary = found[claim.PROMPT.name]
 tables.write(flat(summary), paths.table(settings, "recovery", model))
 pd.concat({method: flat(table) for method, table in found.items()}, names=["method"]).round(4)
+
+# %%
+Markdown(seen.recovery(summary))
 
 # %% [markdown]
 # ## How the prompts learned

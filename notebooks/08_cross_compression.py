@@ -29,8 +29,10 @@ model = "reference"
 # %%
 from itertools import product
 
+from IPython.display import Markdown
+
 from ctp_lib.claims import c6_cross_compression as claim
-from ctp_lib.claims import style
+from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.recovery import scores
@@ -67,6 +69,9 @@ flat(table[["gain"]]).gain.unstack("level")[levels].loc[levels].round(3)
 
 # %%
 style.save(claim.figure(table, levels), paths.figures(settings, model), "4_cross_compression")
+
+# %%
+Markdown(seen.cross_compression(table))
 
 # %% [markdown]
 # ## More to less, or less to more?

@@ -35,9 +35,10 @@ model = "reference"
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
 from ctp_lib.claims import c8_lora as claim
-from ctp_lib.claims import repair, style
+from ctp_lib.claims import repair, seen, style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import comparison, scores
 from ctp_lib.results import cells, tables
@@ -74,6 +75,9 @@ flat(here.drop(columns=["evaluated_on", "runs"])).round(4)
 # %%
 style.save(claim.figure(here, settings.model(model).as_it_came), paths.figures(settings, model), "6_prompt_or_lora")
 
+# %%
+Markdown(seen.prompt_or_lora(here))
+
 # %% [markdown]
 # ## Repair, or adaptation to the text?
 # A repair brings the compressed model nearer to the uncompressed one, so the KL divergence between the two falls. An adaptation to the text
@@ -90,6 +94,9 @@ repaired.round(3)
 # %%
 shown = [level for level in settings.comparison.levels if level != "full"]
 style.save(repair.figure(repaired, shown, settings), paths.figures(settings, model), "6b_repair_or_adaptation")
+
+# %%
+Markdown(seen.repaired(repaired, shown))
 
 # %% [markdown]
 # ## Verdict on C8

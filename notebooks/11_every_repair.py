@@ -37,10 +37,11 @@ model = "reference"
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
 from ctp_lib.claims import every_repair as claim
 from ctp_lib.claims import every_repair_figures as figures
-from ctp_lib.claims import style
+from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.compression import reached
 from ctp_lib.machine.ceiling import least_seconds
@@ -128,6 +129,9 @@ elsewhere.round(3)
 
 # %%
 style.save(figures.carried(elsewhere), paths.figures(settings, model), "11b_carried")
+
+# %%
+Markdown(seen.carried(elsewhere))
 
 # %% [markdown]
 # ## Which repair for which damage

@@ -33,9 +33,10 @@ level = "75%"
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
 from ctp_lib.claims import each_input as claim
-from ctp_lib.claims import style
+from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import each_input
 from ctp_lib.settings import paths, study
@@ -64,6 +65,9 @@ flat(table.drop(columns="runs")).round(3)
 
 # %%
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "12_each_input")
+
+# %%
+Markdown(seen.each_input(table))
 
 # %% [markdown]
 # ## Verdict on IDP

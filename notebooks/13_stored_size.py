@@ -26,7 +26,9 @@
 model = "reference"
 
 # %%
-from ctp_lib.claims import c2_c3_recovery, c7_cross_task, style
+from IPython.display import Markdown
+
+from ctp_lib.claims import c2_c3_recovery, c7_cross_task, seen, style
 from ctp_lib.claims import c4_stored_size as claim
 from ctp_lib.compression import reached
 from ctp_lib.recovery import scores
@@ -51,6 +53,9 @@ table.round(3)
 
 # %%
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "7_stored_size")
+
+# %%
+Markdown(seen.sizes(table))
 
 # %% [markdown]
 # ## Verdict on C4

@@ -30,8 +30,10 @@ model = "reference"
 level = "75%"
 
 # %%
+from IPython.display import Markdown
+
 from ctp_lib.claims import c9_cost as claim
-from ctp_lib.claims import style
+from ctp_lib.claims import seen, style
 from ctp_lib.claims.transfer import transfer_table
 from ctp_lib.machine import preflight, step_cost
 from ctp_lib.recovery import scores
@@ -75,6 +77,9 @@ table.drop(columns="by").round(3)
 
 # %%
 style.save(claim.figure(table), paths.figures(settings, model), "9_cost")
+
+# %%
+Markdown(seen.step(table))
 
 # %% [markdown]
 # ## What a transferred prompt saves

@@ -1,0 +1,138 @@
+"""What to see in a figure: a sentence or two, written from its numbers. These point; what holds is for the verdicts to say."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ctp_lib.claims.estimate import Estimate, mean
+from ctp_lib.claims.style import number
+from ctp_lib.recovery.lora import METHOD as LORA
+from ctp_lib.recovery.none import METHOD as NONE
+from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+
+
+def recovery(table: pd.DataFrame) -> str:
+    """Of figure 1; ``table`` is that of :func:`c2_c3_recovery.table`."""
+    whole, rows = table.ppl_none["full"], table.drop(index="full")
+    mild, strong = rows.ppl_none.idxmin(), rows.ppl_none.idxmax()
+    gains = rows.gain.map(_mean)
+    most, least = gains.idxmax(), gains.idxmin()
+    there = [level for level, ppl in rows.ppl.items() if ppl <= whole]
+    return (
+        f"Compression takes the perplexity from {number(whole)} to {number(rows.ppl_none[mild])} at {mild}, and to "
+        f"{number(rows.ppl_none[strong])} at {strong}. The prompt lowers NLL most at {most} ({gains[most]:+.3f} nats per token: "
+        f"{number(rows.ppl_none[most])} to {number(rows.ppl[most])}) and least at {least} ({gains[least]:+.3f}). "
+        + (
+            f"With it, {_and(there)} {'reaches' if len(there) == 1 else 'reach'} the uncompressed model."
+            if there
+            else "No level reaches the uncompressed model."
+        )
+    )
+
+
+def cross_dataset(table: pd.DataFrame, broad: str) -> str:
+    """Of figure 3; ``table`` over (trained_on, level, evaluated_on)."""
+    told = []
+    for level, rows in table.gain.map(_mean).groupby(level="level", sort=False):
+        at = rows.droplevel("level")
+        others = [corpus for corpus in at.index.unique("evaluated_on") if corpus != broad]
+        gains = [f"{at[broad, corpus]:+.3f} on {corpus} (one learned there: {at[corpus, corpus]:+.3f})" for corpus in others]
+        told.append(f"{level}: the prompt of {broad} gains {_and(gains)}.")
+    return " ".join(told)
+
+
+def cross_compression(table: pd.DataFrame) -> str:
+    """Of figure 4; ``table`` over (trained_at_level, level)."""
+    gains = table.gain.map(_mean)
+    away = gains[[source != level for source, level in gains.index]]
+    if away.empty:
+        return "There is one level only, so no prompt was taken elsewhere."
+    most, least = away.idxmax(), away.idxmin()
+    return (
+        f"Taken to another level, {(away > 0).sum()} of {len(away)} prompts help. The best is that of {most[0]} at {most[1]} "
+        f"({away[most]:+.3f} nats per token; its own prompt gains {gains[most[1], most[1]]:+.3f}), the worst that of {least[0]} at {least[1]} "
+        f"({away[least]:+.3f})."
+    )
+
+
+def tasks(table: pd.DataFrame) -> str:
+    """Of figure 5; ``table`` over (task, level)."""
+    cost, gain = table.cost.map(_mean), table.gain.map(_mean)
+    costly, best, worst = cost.idxmax(), gain.idxmax(), gain.idxmin()
+    return (
+        f"Compression costs most on {costly[0]} at {costly[1]}: {100 * cost[costly]:.0f} points. The prompt changes the share of right answers "
+        f"by {100 * gain[worst]:+.0f} points ({worst[0]}, {worst[1]}) to {100 * gain[best]:+.0f} points ({best[0]}, {best[1]})."
+    )
+
+
+def prompt_or_lora(table: pd.DataFrame) -> str:
+    """Of figure 6; ``table`` has one corpus of :func:`c8_lora.table`."""
+    told = []
+    for level, rows in table.groupby("level", sort=False):
+        best = {method: own.sort_values("validation_nll").iloc[0] for method, own in rows.groupby("method")}
+        named = {"a prompt": best.get(PROMPT.name), "LoRA": best.get(LORA.name)}
+        shown = [f"{name} ({own.point}) {number(own.ppl)}" for name, own in named.items() if own is not None]
+        told.append(f"{level}: perplexity {number(rows.ppl_none.iloc[0])} without a repair; at its best size {_and(shown)}.")
+    return " ".join(told)
+
+
+def repaired(table: pd.DataFrame, levels: Sequence[str]) -> str:
+    """Of figure 6b; ``table`` is that of :func:`repair.table`."""
+    told = []
+    for level in levels:
+        rows = table.loc[level]
+        alone, prompt = rows.loc[NONE.label], rows.loc[PROMPT.label]
+        told.append(
+            f"{level}: the prompt lowers NLL by {alone.nll - prompt.nll:.3f} nats per token, and the divergence from the uncompressed model "
+            f"from {alone.kl:.3f} to {prompt.kl:.3f}."
+        )
+    return " ".join(told)
+
+
+def carried(table: pd.DataFrame) -> str:
+    """Of figure 11b; ``table`` is that of :func:`every_repair.carried`."""
+    told = []
+    for level, rows in table.groupby(level="level", sort=False):
+        at = rows.droplevel("level").dropna(axis=1, how="all")
+        for place in [place for place in at.columns if place != "home"]:
+            best = at[place].idxmax()
+            told.append(
+                f"What gains most {place} is {best} ({at.loc[best, place]:+.2f} nats per token; at {level} {at.loc[best, 'home']:+.2f})."
+            )
+    return " ".join(told)
+
+
+def each_input(table: pd.DataFrame) -> str:
+    """Of figure 12; ``table`` is that of :func:`each_input.table`."""
+    told = []
+    for level, rows in table[table.level != "full"].groupby("level", sort=False):
+        gains = {treatment: mean(list(own.gain)).mean for treatment, own in rows.groupby("treatment", sort=False)}
+        told.append(
+            f"{level}, mean over the corpora: {_and([f'{name} gains {gain:+.3f}' for name, gain in gains.items()])} nats per token."
+        )
+    return " ".join(told)
+
+
+def sizes(table: pd.DataFrame) -> str:
+    """Of figure 7; ``table`` is that of :func:`c4_stored_size.table`."""
+    full, rows = table[table.level == "full"].iloc[0], table[table.level != "full"]
+    small = rows.sort_values("megabytes").iloc[0]
+    usable = rows[rows.ppl_none <= 2 * full.ppl_none].sort_values("megabytes").head(1)
+    told = f"The smallest file is that of {small.level}: {small.megabytes:.1f} MB, perplexity {number(small.ppl_none)}."
+    for row in usable.itertuples():
+        told += f" The smallest with at most twice the uncompressed perplexity is {row.level}: {row.megabytes:.1f} MB, {number(row.ppl_none)}."
+    return told + ("" if len(usable) else " None has at most twice the uncompressed perplexity.")
+
+
+def step(table: pd.DataFrame) -> str:
+    """Of figure 9; ``table`` has method, seconds and activation_bytes."""
+    rows = [f"{row.method} {row.seconds:.2f} s and {row.activation_bytes / 1e6:.0f} MB" for row in table.itertuples()]
+    return f"A step takes, and keeps for its gradient: {'; '.join(rows)}."
+
+
+def _mean(estimate: Estimate) -> float:
+    return estimate.mean
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
