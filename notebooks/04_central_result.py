@@ -32,7 +32,6 @@ model = "reference"
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
 
 from ctp_lib.claims import c2_c3_recovery as claim
 from ctp_lib.claims import seen, style
@@ -67,7 +66,7 @@ tables.write(flat(summary), paths.table(settings, "recovery", model))
 pd.concat({method: flat(table) for method, table in found.items()}, names=["method"]).round(4)
 
 # %%
-Markdown(seen.recovery(summary))
+seen.recovery(summary)
 
 # %% [markdown]
 # ## How the prompts learned

@@ -36,8 +36,6 @@ model = "reference"
 # %%
 from itertools import product
 
-from IPython.display import Markdown
-
 from ctp_lib.claims import c5_cross_dataset as claim
 from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
@@ -80,7 +78,7 @@ flat(table[["ppl_none", "ppl", "recovered", "gain"]]).round(4)
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "3_cross_dataset")
 
 # %%
-Markdown(seen.cross_dataset(table, broad))
+seen.cross_dataset(table, broad)
 
 # %% [markdown]
 # ## Verdict on C5

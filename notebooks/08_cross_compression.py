@@ -29,8 +29,6 @@ model = "reference"
 # %%
 from itertools import product
 
-from IPython.display import Markdown
-
 from ctp_lib.claims import c6_cross_compression as claim
 from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
@@ -71,7 +69,7 @@ flat(table[["gain"]]).gain.unstack("level")[levels].loc[levels].round(3)
 style.save(claim.figure(table, levels), paths.figures(settings, model), "4_cross_compression")
 
 # %%
-Markdown(seen.cross_compression(table))
+seen.cross_compression(table)
 
 # %% [markdown]
 # ## More to less, or less to more?

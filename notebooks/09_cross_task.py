@@ -38,8 +38,6 @@
 model = "reference"
 
 # %%
-from IPython.display import Markdown
-
 from ctp_lib.claims import c7_cross_task as claim
 from ctp_lib.claims import seen, style
 from ctp_lib.claims.estimate import flat
@@ -87,7 +85,7 @@ flat(table).round(3)
 style.save(claim.figure(table), paths.figures(settings, model), "5_cross_task")
 
 # %%
-Markdown(seen.tasks(table))
+seen.tasks(table)
 
 # %% [markdown]
 # ## Verdict on C7

@@ -35,7 +35,6 @@ model = "reference"
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
 
 from ctp_lib.claims import c8_lora as claim
 from ctp_lib.claims import repair, seen, style
@@ -76,7 +75,7 @@ flat(here.drop(columns=["evaluated_on", "runs"])).round(4)
 style.save(claim.figure(here, settings.model(model).as_it_came), paths.figures(settings, model), "6_prompt_or_lora")
 
 # %%
-Markdown(seen.prompt_or_lora(here))
+seen.prompt_or_lora(here)
 
 # %% [markdown]
 # ## Repair, or adaptation to the text?
@@ -96,7 +95,7 @@ shown = [level for level in settings.comparison.levels if level != "full"]
 style.save(repair.figure(repaired, shown, settings), paths.figures(settings, model), "6b_repair_or_adaptation")
 
 # %%
-Markdown(seen.repaired(repaired, shown))
+seen.repaired(repaired, shown)
 
 # %% [markdown]
 # ## Verdict on C8

@@ -37,7 +37,6 @@ model = "reference"
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
 
 from ctp_lib.claims import every_repair as claim
 from ctp_lib.claims import every_repair_figures as figures
@@ -131,7 +130,7 @@ elsewhere.round(3)
 style.save(figures.carried(elsewhere), paths.figures(settings, model), "11b_carried")
 
 # %%
-Markdown(seen.carried(elsewhere))
+seen.carried(elsewhere)
 
 # %% [markdown]
 # ## Which repair for which damage

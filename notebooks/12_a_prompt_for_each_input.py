@@ -33,7 +33,6 @@ level = "75%"
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
 
 from ctp_lib.claims import each_input as claim
 from ctp_lib.claims import seen, style
@@ -67,7 +66,7 @@ flat(table.drop(columns="runs")).round(3)
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "12_each_input")
 
 # %%
-Markdown(seen.each_input(table))
+seen.each_input(table)
 
 # %% [markdown]
 # ## Verdict on IDP

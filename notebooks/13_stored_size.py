@@ -26,8 +26,6 @@
 model = "reference"
 
 # %%
-from IPython.display import Markdown
-
 from ctp_lib.claims import c2_c3_recovery, c7_cross_task, seen, style
 from ctp_lib.claims import c4_stored_size as claim
 from ctp_lib.compression import reached
@@ -55,7 +53,7 @@ table.round(3)
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "7_stored_size")
 
 # %%
-Markdown(seen.sizes(table))
+seen.sizes(table)
 
 # %% [markdown]
 # ## Verdict on C4

@@ -30,8 +30,6 @@ model = "reference"
 level = "75%"
 
 # %%
-from IPython.display import Markdown
-
 from ctp_lib.claims import c9_cost as claim
 from ctp_lib.claims import seen, style
 from ctp_lib.claims.transfer import transfer_table
@@ -79,7 +77,7 @@ table.drop(columns="by").round(3)
 style.save(claim.figure(table), paths.figures(settings, model), "9_cost")
 
 # %%
-Markdown(seen.step(table))
+seen.step(table)
 
 # %% [markdown]
 # ## What a transferred prompt saves

@@ -11,14 +11,21 @@ from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
 
-def recovery(table: pd.DataFrame) -> str:
+class Said(str):
+    """Words that Jupyter shows as a paragraph."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def recovery(table: pd.DataFrame) -> Said:
     """Of figure 1; ``table`` is that of :func:`c2_c3_recovery.table`."""
     whole, rows = table.ppl_none["full"], table.drop(index="full")
     mild, strong = rows.ppl_none.idxmin(), rows.ppl_none.idxmax()
     gains = rows.gain.map(_mean)
     most, least = gains.idxmax(), gains.idxmin()
     there = [level for level, ppl in rows.ppl.items() if ppl <= whole]
-    return (
+    return Said(
         f"Compression takes the perplexity from {number(whole)} to {number(rows.ppl_none[mild])} at {mild}, and to "
         f"{number(rows.ppl_none[strong])} at {strong}. The prompt lowers NLL most at {most} ({gains[most]:+.3f} nats per token: "
         f"{number(rows.ppl_none[most])} to {number(rows.ppl[most])}) and least at {least} ({gains[least]:+.3f}). "
@@ -30,7 +37,7 @@ def recovery(table: pd.DataFrame) -> str:
     )
 
 
-def cross_dataset(table: pd.DataFrame, broad: str) -> str:
+def cross_dataset(table: pd.DataFrame, broad: str) -> Said:
     """Of figure 3; ``table`` over (trained_on, level, evaluated_on)."""
     told = []
     for level, rows in table.gain.map(_mean).groupby(level="level", sort=False):
@@ -38,34 +45,34 @@ def cross_dataset(table: pd.DataFrame, broad: str) -> str:
         others = [corpus for corpus in at.index.unique("evaluated_on") if corpus != broad]
         gains = [f"{at[broad, corpus]:+.3f} on {corpus} (one learned there: {at[corpus, corpus]:+.3f})" for corpus in others]
         told.append(f"{level}: the prompt of {broad} gains {_and(gains)}.")
-    return " ".join(told)
+    return Said(" ".join(told))
 
 
-def cross_compression(table: pd.DataFrame) -> str:
+def cross_compression(table: pd.DataFrame) -> Said:
     """Of figure 4; ``table`` over (trained_at_level, level)."""
     gains = table.gain.map(_mean)
     away = gains[[source != level for source, level in gains.index]]
     if away.empty:
-        return "There is one level only, so no prompt was taken elsewhere."
+        return Said("There is one level only, so no prompt was taken elsewhere.")
     most, least = away.idxmax(), away.idxmin()
-    return (
+    return Said(
         f"Taken to another level, {(away > 0).sum()} of {len(away)} prompts help. The best is that of {most[0]} at {most[1]} "
         f"({away[most]:+.3f} nats per token; its own prompt gains {gains[most[1], most[1]]:+.3f}), the worst that of {least[0]} at {least[1]} "
         f"({away[least]:+.3f})."
     )
 
 
-def tasks(table: pd.DataFrame) -> str:
+def tasks(table: pd.DataFrame) -> Said:
     """Of figure 5; ``table`` over (task, level)."""
     cost, gain = table.cost.map(_mean), table.gain.map(_mean)
     costly, best, worst = cost.idxmax(), gain.idxmax(), gain.idxmin()
-    return (
+    return Said(
         f"Compression costs most on {costly[0]} at {costly[1]}: {100 * cost[costly]:.0f} points. The prompt changes the share of right answers "
         f"by {100 * gain[worst]:+.0f} points ({worst[0]}, {worst[1]}) to {100 * gain[best]:+.0f} points ({best[0]}, {best[1]})."
     )
 
 
-def prompt_or_lora(table: pd.DataFrame) -> str:
+def prompt_or_lora(table: pd.DataFrame) -> Said:
     """Of figure 6; ``table`` has one corpus of :func:`c8_lora.table`."""
     told = []
     for level, rows in table.groupby("level", sort=False):
@@ -73,10 +80,10 @@ def prompt_or_lora(table: pd.DataFrame) -> str:
         named = {"a prompt": best.get(PROMPT.name), "LoRA": best.get(LORA.name)}
         shown = [f"{name} ({own.point}) {number(own.ppl)}" for name, own in named.items() if own is not None]
         told.append(f"{level}: perplexity {number(rows.ppl_none.iloc[0])} without a repair; at its best size {_and(shown)}.")
-    return " ".join(told)
+    return Said(" ".join(told))
 
 
-def repaired(table: pd.DataFrame, levels: Sequence[str]) -> str:
+def repaired(table: pd.DataFrame, levels: Sequence[str]) -> Said:
     """Of figure 6b; ``table`` is that of :func:`repair.table`."""
     told = []
     for level in levels:
@@ -86,10 +93,10 @@ def repaired(table: pd.DataFrame, levels: Sequence[str]) -> str:
             f"{level}: the prompt lowers NLL by {alone.nll - prompt.nll:.3f} nats per token, and the divergence from the uncompressed model "
             f"from {alone.kl:.3f} to {prompt.kl:.3f}."
         )
-    return " ".join(told)
+    return Said(" ".join(told))
 
 
-def carried(table: pd.DataFrame) -> str:
+def carried(table: pd.DataFrame) -> Said:
     """Of figure 11b; ``table`` is that of :func:`every_repair.carried`."""
     told = []
     for level, rows in table.groupby(level="level", sort=False):
@@ -99,10 +106,10 @@ def carried(table: pd.DataFrame) -> str:
             told.append(
                 f"What gains most {place} is {best} ({at.loc[best, place]:+.2f} nats per token; at {level} {at.loc[best, 'home']:+.2f})."
             )
-    return " ".join(told)
+    return Said(" ".join(told))
 
 
-def each_input(table: pd.DataFrame) -> str:
+def each_input(table: pd.DataFrame) -> Said:
     """Of figure 12; ``table`` is that of :func:`each_input.table`."""
     told = []
     for level, rows in table[table.level != "full"].groupby("level", sort=False):
@@ -110,10 +117,10 @@ def each_input(table: pd.DataFrame) -> str:
         told.append(
             f"{level}, mean over the corpora: {_and([f'{name} gains {gain:+.3f}' for name, gain in gains.items()])} nats per token."
         )
-    return " ".join(told)
+    return Said(" ".join(told))
 
 
-def sizes(table: pd.DataFrame) -> str:
+def sizes(table: pd.DataFrame) -> Said:
     """Of figure 7; ``table`` is that of :func:`c4_stored_size.table`."""
     full, rows = table[table.level == "full"].iloc[0], table[table.level != "full"]
     small = rows.sort_values("megabytes").iloc[0]
@@ -121,13 +128,13 @@ def sizes(table: pd.DataFrame) -> str:
     told = f"The smallest file is that of {small.level}: {small.megabytes:.1f} MB, perplexity {number(small.ppl_none)}."
     for row in usable.itertuples():
         told += f" The smallest with at most twice the uncompressed perplexity is {row.level}: {row.megabytes:.1f} MB, {number(row.ppl_none)}."
-    return told + ("" if len(usable) else " None has at most twice the uncompressed perplexity.")
+    return Said(told + ("" if len(usable) else " None has at most twice the uncompressed perplexity."))
 
 
-def step(table: pd.DataFrame) -> str:
+def step(table: pd.DataFrame) -> Said:
     """Of figure 9; ``table`` has method, seconds and activation_bytes."""
     rows = [f"{row.method} {row.seconds:.2f} s and {row.activation_bytes / 1e6:.0f} MB" for row in table.itertuples()]
-    return f"A step takes, and keeps for its gradient: {'; '.join(rows)}."
+    return Said(f"A step takes, and keeps for its gradient: {'; '.join(rows)}.")
 
 
 def _mean(estimate: Estimate) -> float:
