@@ -25,8 +25,8 @@ BADGES = "docs/badges"
 def filled(text: str, settings: Study) -> str:
     """README's ``text`` with the tables of the recorded runs in their places."""
     recorded = {run: paths.recorded(settings, run) for run in RUNS}
-    blocks = {"ledger": ledger({run: _claims(folder) for run, folder in recorded.items()}), "repairs": repairs(recorded[REAL])}
-    blocks |= {f"compared-{run}": compared(folder) for run, folder in recorded.items()}
+    found = {run: _claims(folder) for run, folder in recorded.items()}
+    blocks = {"ledger": ledger(found), "repairs": repairs(recorded[REAL]), "compared": compared(recorded[REAL])}
     for name, found in blocks.items():
         block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
         text = block.sub(lambda _, found=found: found + "\n", text)
