@@ -337,7 +337,7 @@ def test_figures_have_a_point_a_level_and_an_arrow_a_repair(settings):
     texts = {text.get_text() for text in axis.texts}
     assert {"uncompressed", *spec.levels[1:]} <= texts
     figure = knowledge_figures.by_level(table, dataclasses.replace(settings, knowledge=spec))
-    labels = [text.get_text() for axis in figure.axes for text in axis.get_legend().get_texts()]
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert sorted(labels) == sorted(
         f"{name}, {form}" for name in ("SparseGPT", "Wanda", "GPTQ") for form in ("from memory", "from a passage")
     )

@@ -43,9 +43,9 @@ def ledger(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """A row a claim: its outcome and headline in every run, with a link to the notebook; below, the names of those that no run measured.
     ``found``: claims by run and name.
     """
-    claims = {
-        name: claim for run in reversed(found.values()) for name, claim in run.items()
-    }  # the small model has them all, in order
+    claims: dict[str, Mapping[str, Any]] = {}
+    for run in reversed(found.values()):  # the small model has them all, in order
+        claims |= {name: claim for name, claim in run.items() if name not in claims}
     lines = [f"| claim | statement | {' | '.join(RUNS[run] for run in found)} |", "|---" * (2 + len(found)) + "|"]
     for name, claim in claims.items():
         told = [_told(run, own.get(name)) for run, own in found.items()]
