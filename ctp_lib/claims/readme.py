@@ -26,7 +26,8 @@ def filled(text: str, settings: Study) -> str:
     """README's ``text`` with the tables of the recorded runs in their places."""
     recorded = {run: paths.recorded(settings, run) for run in RUNS}
     found = {run: _claims(folder) for run, folder in recorded.items()}
-    blocks = {"ledger": ledger(found), "repairs": repairs(recorded[REAL]), "compared": compared(recorded[REAL])}
+    blocks = {"ledger": ledger(found), "repairs": repairs(recorded[REAL])}
+    blocks["compared"] = "\n\n".join(f"{RUNS[run].capitalize()}, {compared(folder)}" for run, folder in recorded.items())
     for name, found in blocks.items():
         block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
         text = block.sub(lambda _, found=found: found + "\n", text)
