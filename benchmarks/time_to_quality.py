@@ -95,13 +95,13 @@ def updates(module: nn.Module, spec: TrainingSpec) -> Step:
 
 
 def learned(side: Side, recipe: SoftPromptSpec, seed: int, label: str) -> list[dict[str, float]]:
-    """The curve of one training: seconds of its steps so far, tokens, and the validation NLL."""
+    """The curve of one training: seconds of its steps so far, windows, and the validation NLL."""
     training, spent, curve = recipe.training, 0.0, []
     step, validate = side(recipe, seed)
     for number in range(training.steps + 1):
         if number % training.validate_every == 0 or number == training.steps:
-            tokens = number * training.batch_windows
-            curve.append({"seconds": spent, "windows": tokens, "validation_nll": validate()})
+            windows = number * training.batch_windows
+            curve.append({"seconds": spent, "windows": windows, "validation_nll": validate()})
             print(f"{label}: {spent:6.0f} s, step {number} of {training.steps}, {curve[-1]['validation_nll']:.4f} nats", flush=True)
         if number < training.steps:
             started = time.perf_counter()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ctp_lib.claims.estimate import Estimate, mean
+from ctp_lib.claims.estimate import flat, mean
 from ctp_lib.claims.style import number
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.none import METHOD as NONE
@@ -22,7 +22,7 @@ def recovery(table: pd.DataFrame) -> Said:
     """Of figure 1; ``table`` is that of :func:`c2_c3_recovery.table`."""
     whole, rows = table.ppl_none["full"], table.drop(index="full")
     mild, strong = rows.ppl_none.idxmin(), rows.ppl_none.idxmax()
-    gains = rows.gain.map(_mean)
+    gains = flat(rows[["gain"]]).gain
     most, least = gains.idxmax(), gains.idxmin()
     there = [level for level, ppl in rows.ppl.items() if ppl <= whole]
     return Said(
@@ -40,7 +40,7 @@ def recovery(table: pd.DataFrame) -> Said:
 def cross_dataset(table: pd.DataFrame, broad: str) -> Said:
     """Of figure 3; ``table`` over (trained_on, level, evaluated_on)."""
     told = []
-    for level, rows in table.gain.map(_mean).groupby(level="level", sort=False):
+    for level, rows in flat(table[["gain"]]).gain.groupby(level="level", sort=False):
         at = rows.droplevel("level")
         others = [corpus for corpus in at.index.unique("evaluated_on") if corpus != broad]
         gains = [f"{at[broad, corpus]:+.3f} on {corpus} (one learned there: {at[corpus, corpus]:+.3f})" for corpus in others]
@@ -50,7 +50,7 @@ def cross_dataset(table: pd.DataFrame, broad: str) -> Said:
 
 def cross_compression(table: pd.DataFrame) -> Said:
     """Of figure 4; ``table`` over (trained_at_level, level)."""
-    gains = table.gain.map(_mean)
+    gains = flat(table[["gain"]]).gain
     away = gains[[source != level for source, level in gains.index]]
     if away.empty:
         return Said("There is one level only, so no prompt was taken elsewhere.")
@@ -64,7 +64,8 @@ def cross_compression(table: pd.DataFrame) -> Said:
 
 def tasks(table: pd.DataFrame) -> Said:
     """Of figure 5; ``table`` over (task, level)."""
-    cost, gain = table.cost.map(_mean), table.gain.map(_mean)
+    shares = flat(table[["cost", "gain"]])
+    cost, gain = shares.cost, shares.gain
     costly, best, worst = cost.idxmax(), gain.idxmax(), gain.idxmin()
     return Said(
         f"Compression costs most on {costly[0]} at {costly[1]}: {100 * cost[costly]:.0f} points. The prompt changes the share of right answers "
@@ -135,10 +136,6 @@ def step(table: pd.DataFrame) -> Said:
     """Of figure 9; ``table`` has method, seconds and activation_bytes."""
     rows = [f"{row.method} {row.seconds:.2f} s and {row.activation_bytes / 1e6:.0f} MB" for row in table.itertuples()]
     return Said(f"A step takes, and keeps for its gradient: {'; '.join(rows)}.")
-
-
-def _mean(estimate: Estimate) -> float:
-    return estimate.mean
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,7 @@ from ctp_lib.settings import paths, study
 from ctp_lib.settings.spec import ParameterError, first_line, one_sentence, require
 
 JOBS = ".jobs"
-PROGRESS = "%|"
-"""What a line of a progress bar holds."""
+PROGRESS = "%|"  # what a line of a progress bar holds
 CLEAR = "\r\x1b[K"
 TAIL = 8_000  # bytes of a log that are looked at
 TRIES = 5
@@ -84,9 +83,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that still runs, and all that it started."""
     with contextlib.suppress(psutil.NoSuchProcess):
         own = psutil.Process(process.pid)
-        for one in [*own.children(recursive=True), own]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+        _kill([*own.children(recursive=True), own])
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def stages(root: Path) -> tuple[nx.DiGraph, set[str]]:
@@ -208,8 +211,8 @@ class Engine:
 
 def progress(log: Path) -> str:
     """The state of the last progress bar in a job's ``log``, without the bar itself: its label, share, rate and time left."""
-    lines = [line for line in said(log) if PROGRESS in line]
-    return re.sub(r"\|.*?\|", "", lines[-1]) if lines else ""
+    bars = ["", *(line for line in said(log) if PROGRESS in line)]
+    return re.sub(r"\|.*?\|", "", bars[-1])
 
 
 def why(log: Path) -> str:
@@ -248,9 +251,7 @@ def stopped() -> Iterator[None]:
         raise ParameterError("stopped; the same command goes on from here") from None
     finally:
         signal.signal(signal.SIGTERM, before)
-        for one in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+        _kill(psutil.Process().children(recursive=True))
 
 
 @contextlib.contextmanager
@@ -269,9 +270,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ctp_lib.run.engine", description="Run the study, several stages at a time.")
     parser.add_argument("--on", choices=["local", "slurm"], default="local")
-    parser.add_argument(
-        "--at-once", type=int, help="stages at a time; unless said, as many as there is room for, or a hundred jobs on SLURM"
-    )
+    parser.add_argument("--at-once", type=int, help="stages at a time; unless said, what there is room for, or 100 jobs on SLURM")
     asked, settings = parser.parse_args(), study.load()
     local, folder, at_once = asked.on == "local", settings.root / JOBS, asked.at_once
     require(at_once is None or at_once >= 1, "--at-once", at_once, "1 or more")
@@ -293,7 +292,8 @@ def main() -> None:
             checks = [name for name in graph if name.startswith("preflight")]
             first = {*checks, *(before for name in checks for before in nx.descendants(graph, name))}
             run(graph.subgraph(first), 1, forever)
-        run(graph, at_once or needs.together(settings), forever)
+        if len(done) < len(graph):  # counting memory takes seconds
+            run(graph, at_once or needs.together(settings), forever)
 
 
 if __name__ == "__main__":
