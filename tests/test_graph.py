@@ -161,7 +161,7 @@ def test_a_comment_in_every_package_runs_nothing(finished, tmp_path):
                 "ctp_lib/recovery/lora.py",
                 "1_000_003",
                 "1_000_004",
-                {"repair", "what_repairs", "every_repair", "each_input", "knowledge", "metric_audit", "cost", "preflight"},
+                {"repair", "what_repairs", "every_repair", "each_input", "facts", "knowledge", "metric_audit", "cost", "preflight"},
             ),
             marks=pytest.mark.long,
         ),
@@ -209,9 +209,9 @@ def test_what_the_reader_brings_is_a_dependency(finished, tmp_path):
     weights = after(finished, tmp_path / "weights", lambda folder: (folder / "own" / "config.json").write_text("{}"))
     assert {"compress@own-w3", "compress@a_model_1.5--b-w3"} <= weights
     other = after(finished, tmp_path / "other", lambda folder: (folder / "other" / "config.json").write_text("{}"))
-    assert kinds(other) == {"another_model", "knowledge"}, "another one, and a smaller one"
+    assert kinds(other) == {"another_model", "facts"}, "another one, and a smaller one"
     tasks = after(finished, tmp_path / "tasks", lambda folder: (folder / "tasks" / "mine.yaml").write_text("task: yours"))
-    assert kinds(tasks) == {"cross_task", "repair"}
+    assert kinds(tasks) == {"cross_task", "repair", "facts"}
 
 
 def test_another_study_and_back_runs_nothing(finished, tmp_path):

@@ -38,7 +38,7 @@ def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
 
     It is made if it is not there. All capitals may be asked, also those that the country's own name holds, as in questions that people write.
     """
-    bench, path = Bench(settings, model, level), paths.knowledge(settings, model, level, "audit")
+    bench, path = Bench(settings, model, level), paths.audited(settings, model, level)
     wanted = {
         "subject": digests.short(bench.lesson(NONE.name, settings.seed).identity),
         "written": settings.knowledge.written,

@@ -13,25 +13,21 @@ from ctp_lib.evaluation.facts_items import CHOICES, FORMS
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.evaluation.tasks import TaskScore
-from ctp_lib.recovery import asking, comparison
+from ctp_lib.recovery import asking, comparison, scores
 from ctp_lib.recovery.base import Learned, registry
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.results import cells
 from ctp_lib.settings import digests, paths
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import ParameterError
+from ctp_lib.settings.spec import ParameterError, one_sentence
 from ctp_lib.settings.study import Study
 from ctp_lib.text.documents import documents
 
 
 def of_study(settings: Study, model: str) -> list[dict[str, Any]]:
     """The cells of every level that is asked, alone, and behind repairs where those are compared."""
-    spec, found = settings.knowledge, []
-    for level in map(Level.parse, spec.levels):
-        compared = [name for at, name in settings.compared if at == level and name in spec.methods]
-        found += [obtain(settings, model, level, name) for name in (NONE.name, *compared)]
-    return found
+    return [obtain(settings, model, level, method) for level, method in settings.asked_for_facts]
 
 
 def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, Any]:
@@ -49,13 +45,12 @@ def smaller(settings: Study, model: str) -> dict[str, Any] | None:
     """The cell of the smaller model that ``model`` is compared with, uncompressed, and its ``stored_bytes``; None where there is none."""
     if model not in settings.knowledge.smaller:
         return None
-    bench = Bench(settings, settings.knowledge.smaller[model], Level())
-    path, subject = paths.knowledge(settings, model, Level(), "smaller"), bench.lesson(NONE.name, settings.seed).identity
-    return _obtain(bench, NONE.name, path, subject, sized=True)
+    return obtain(settings, settings.knowledge.smaller[model], Level(), NONE.name)
 
 
-def _obtain(bench: Bench, method: str, path: Path, subject: Any, *, sized: bool = False) -> dict[str, Any]:
+def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, Any]:
     settings, spec = bench.study, bench.study.knowledge
+    sized = bench.model not in settings.study.models  # the levels of the study's own are described already
     wanted = {
         "subject": digests.short(subject),
         "knowledge": {"items": spec.items, "written": spec.written, "relations": spec.relations, "tasks": spec.tasks},
@@ -82,7 +77,7 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any, *, sized: bool 
             scores = asking.scores(bench, learned, spec.tasks, spec.items)
             made["tasks"] += [{**about, **score.record()} for score in scores]
     cell = {"model": bench.model, "level": str(bench.level), "method": method}
-    if sized:  # every other cell's level has been described already
+    if sized:
         made["stored_bytes"] = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
     return cells.write(path, cell, identity=wanted, **made)
 
@@ -148,3 +143,14 @@ def counted(items: Sequence[Item], found: Sequence[Sequence[Choice]]) -> dict[st
         "chance": score.chance,
         "units": list(score.units),
     }
+
+
+@one_sentence()
+def main() -> None:
+    """The command line."""
+    for row in obtain(*scores.asked("ctp_lib.recovery.knowing", "Ask a model at a level for facts."))["facts"]:
+        print(f"{row['relation']}, {row['form']}, seed {row['seed']}: {row['value']:.0%} right of {row['n']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """``python -m ctp_lib.run.digests``: a file for each thing that stages depend on, so that an edit runs what it touches and nothing else.
 
-``compress/<level>``, ``learn/<method>``, ``score/<method>``, ``repair/<method>`` and ``notebooks/<name>`` hold the digests of their code and
-the versions of the packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stages depend on these, never on a folder of code
-or on the lock.
+``compress/<level>``, ``learn/<method>``, ``score/<method>``, ``repair/<method>``, ``facts/<method>`` and ``notebooks/<name>`` hold the digests
+of their code and the versions of the packages that compute; ``models/<name>`` and ``corpora`` what was brought. Stages depend on these, never
+on a folder of code or on the lock.
 """
 
 import argparse
@@ -25,6 +25,7 @@ SHARED = {
     "learn": ("recovery/bench.py",),
     "score": ("recovery/scores.py",),
     "repair": ("recovery/comparison.py",),
+    "facts": ("recovery/knowing.py",),
 }
 """What all methods share, by stage."""
 
@@ -36,6 +37,8 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
         own = compression.registry(settings).file(level.method), settings.root / "notebooks/02_compression.py"
         found[f"compress/{level.slug}"] = {"level": asdict(level), **_code("compress", *own)}
     found["score/none"] = _code("score", recovery.registry(settings).file("none"))
+    facts = {key: value for key, value in asdict(settings.knowledge).items() if key not in ("levels", "methods", "smaller")}
+    found["facts/none"] = facts | _code("facts", recovery.registry(settings).file("none"))
     for name in settings.methods:
         learned = _learned(settings, name)
         found[f"score/{name}"] = learned | _code("score", recovery.registry(settings).file(name))
@@ -43,6 +46,7 @@ def collect(settings: Study) -> dict[str, dict[str, Any]]:
     for name, repair in settings.comparison.repairs.items():
         own = {"repair": asdict(repair), "seeds": settings.comparison.seeds, "further_rates": settings.comparison.further_rates}
         found[f"repair/{name}"] = own | _code("repair", recovery.registry(settings).file(name))
+        found[f"facts/{name}"] = facts | _code("facts", recovery.registry(settings).file(name))
     for path in sorted((settings.root / "notebooks").glob("[0-9]*.py")):
         found[f"notebooks/{path.stem}"] = _notebook(settings, path)
     found["preflight"] = digests.code([LIBRARY / "machine/preflight.py"])

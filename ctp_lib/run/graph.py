@@ -55,11 +55,26 @@ def graph(settings: Study) -> dict[str, Any]:
             for model in run.models
             for level, method in settings.compared
         },
+        "facts": _facts(settings),
         "calibrated_on": settings.compression.corpus,
         "learned_on": settings.soft_prompt.corpus,
         "pairs": [models.slug(pair.model) for pair in settings.another_model.pairs],
         "reads": {models.slug(path): path for path in reads},
     }
+
+
+def _facts(settings: Study) -> dict[str, dict[str, str]]:
+    """The cells of facts, with the file that each is made ``of``; smaller models are asked as they came."""
+    name, found = settings.study.name, {}
+    for model in map(models.slug, settings.study.models):
+        for level, method in settings.asked_for_facts:
+            alone = f"models/{name}/compressed/{model}/{level.slug}/manifest.json"
+            of = alone if method == "none" else f"results/{name}/comparison/{model}/{level.slug}/{method}.json"
+            found[f"{model}-{level.slug}-{method}"] = {"model": model, "level": level.slug, "method": method, "of": of}
+    for model in map(models.slug, settings.knowledge.smaller.values()):
+        of = f"data/{name}/digests/models/{model}.json"
+        found.setdefault(f"{model}-full-none", {"model": model, "level": "full", "method": "none", "of": of})
+    return found
 
 
 def _reads(settings: Study) -> list[str]:

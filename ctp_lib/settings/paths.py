@@ -98,6 +98,11 @@ def knowledge(settings: Study, model: str, level: Level, method: str) -> Path:
     return results(settings) / "knowledge" / models.slug(model) / level.slug / f"{method}.json"
 
 
+def audited(settings: Study, model: str, level: Level) -> Path:
+    """What LLM-KICK's released metrics say of a model at a level."""
+    return results(settings) / "audited" / models.slug(model) / f"{level.slug}.json"
+
+
 def checkpoint(settings: Study, goal: Path) -> Path:
     """The state of the unfinished training of what will lie in ``goal``; gone when that is there."""
     name = "-".join(goal.relative_to(_models(settings)).parts)

@@ -142,6 +142,13 @@ class Study:
         levels, repairs = map(Level.parse, self.comparison.levels), self.comparison.repairs
         return [(level, name) for level in levels for name, spec in repairs.items() if spec.full or level.family != "full"]
 
+    @property
+    def asked_for_facts(self) -> list[tuple[Level, str]]:
+        """The levels and methods that are asked for facts: each level alone, and behind repairs where those are compared."""
+        compared, methods = self.compared, self.knowledge.methods
+        levels = map(Level.parse, self.knowledge.levels)
+        return [(level, name) for level in levels for name in ("none", *(m for m in methods if (level, m) in compared))]
+
     def prompts_by(self, recipe: str) -> SoftPromptSpec:
         """The study's prompts, learned in another way: by one of ``recipes``."""
         said = {field.name: getattr(self.recipes[recipe], field.name) for field in dataclasses.fields(RecipeSpec)}
