@@ -60,14 +60,15 @@ print(f"{model}: {whole.network.num_parameters():,} parameters")
 
 # %% [markdown]
 # ## What a soft prompt is
-# A table of numbers: some vectors, each as long as the embedding of a word. They are put before the embeddings of the input, as if they were
-# words. Nothing else changes. For each vector, the nearest word of the vocabulary says little about what the vector does.
+# A soft prompt is a table of numbers: some vectors, each as long as the embedding of a token. They are put before the embeddings of the
+# input, as if they were tokens. Nothing else changes. The cell prints the tokens nearest to the first ten vectors. Notebook 15 asks whether
+# such tokens tell what a prompt does.
 
 # %%
 prompt = registry(settings).get(PROMPT.name).load(paths.shipped_prompt(settings, model, compressed.level), compressed.network)
 words = nearest(prompt.vectors, compressed.network.get_input_embeddings().weight.detach(), "cosine")
 print(f"{len(prompt.vectors)} vectors of {prompt.vectors.shape[1]} numbers, {prompt.bytes:,} bytes")
-print("nearest words of the first ten:", [tokenizer.decode(word) for word in words[:10]])
+print("nearest tokens of the first ten:", [tokenizer.decode(word) for word in words[:10]])
 
 # %% [markdown]
 # ## The same beginnings for all three
@@ -99,7 +100,7 @@ for name, (bench, learned) in writers.items():
 pd.DataFrame(wrote).T
 
 # %% [markdown]
-# How likely each model finds the right ending: the geometric mean of the probabilities of its tokens.
+# The table shows how likely each model finds the right ending: the geometric mean of the probabilities of its tokens.
 
 # %%
 likely = {beginning + ending: {} for beginning, ending in beginnings.items()}
@@ -113,7 +114,8 @@ pd.DataFrame(likely).T.map("{:.1%}".format)
 
 # %% [markdown]
 # ## On the kind of text that the prompt was learned on
-# The perplexity on four windows of documentation that no model here has seen: the lower, the better.
+# Perplexity on four windows of documentation that the prompt was not learned from. Lower is better. With so few windows, the numbers differ
+# from those in notebook 04.
 
 # %%
 windows = whole.scored[settings.soft_prompt.corpus].windows[:4]
@@ -123,7 +125,7 @@ for name, (bench, learned) in writers.items():
 
 # %% [markdown]
 # ## What to see
-# Compression makes the model stammer, and it forgets what it knew. The prompt lowers the perplexity on documentation, and the endings of
+# Compression makes the model repeat itself and forget what it knew. The prompt lowers the perplexity on documentation, and the endings of
 # documentation get likelier. It does not bring back the capital of France, and the model now writes about functions where nobody asked for
 # them. Is that a repair, or has the model only been told what kind of text comes next? That is the question of this study.
 #

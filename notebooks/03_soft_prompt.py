@@ -21,7 +21,8 @@
 # prompt and 7.48 with one (uncompressed: 7.59).
 #
 # This notebook learns the prompt for `model` at `level` on the broad corpus. It keeps the step that is best on the *validation* split. Any
-# other `method` in `ctp_lib/recovery` can be learned in the same way, from the same text. Notebook 04 scores all of them on the test split.
+# other `method` in `ctp_lib/recovery` can be learned in the same way, from the same text. Notebook 04 scores those in the study's `methods`
+# on the test split.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/03_soft_prompt/reference-s75-soft_prompt.ipynb), as last recorded.
 
@@ -48,7 +49,7 @@ bench.lesson(method, settings.soft_prompt.seeds[0]).settings
 # uncompressed model has no better model to learn from, so its own prompt always uses next-token NLL.
 #
 # A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved at once as a PEFT adapter, which
-# `PeftModel.from_pretrained` opens. A seed that was learned before is not learned again.
+# `PeftModel.from_pretrained` opens. If a prompt was learned before, it is loaded.
 
 # %%
 learned = {seed: bench.learned(method, seed) for seed in settings.soft_prompt.seeds}

@@ -20,8 +20,8 @@
 # LLaMA-7B on C4: at 3 bits 10.74 falls to 7.48, below the uncompressed 7.59.
 #
 # Keep two things in mind. First, the perplexities here are *exact*: the same real tokens are scored with and without a prompt. The released
-# code also divides by the prompt's own positions. That makes every prompt look better, even one that learned nothing. The table gives the
-# released code's figure as `ppl_released`.
+# code also counts the prompt's positions when it averages the loss. That makes every prompt look better, even one that learned nothing. The
+# table gives the released code's figure as `ppl_released`.
 #
 # Second, the uncompressed model gets a learned prompt too. A prompt that helps every model equally repairs nothing.
 #
@@ -54,10 +54,10 @@ perplexity = pd.DataFrame(cells.rows(scored))
 style.save(claim.perplexity_by_level(perplexity, evaluated_on=broad, settings=settings), goal, "1_perplexity_by_level")
 
 # %% [markdown]
-# These are the numbers behind the figure. `recovered` is the share of the lost perplexity that the prompt gives back: (none - prompt) /
-# (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is how much lower NLL is on the
-# same windows, in nats per token. `nearer` is how much the divergence from the uncompressed model falls. The intervals allow for other
-# documents and other seeds.
+# The table below gives the numbers behind the figure. `recovered` is the share of the lost perplexity that the prompt gives back: (none -
+# prompt) / (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is how much lower NLL
+# is on the same windows, in nats per token. `nearer` is how much the divergence from the uncompressed model falls. The intervals allow for
+# other documents and other seeds.
 
 # %%
 found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) for method in settings.methods}

@@ -24,11 +24,12 @@
 # the true one as remembered. A model answers with the likeliest of four answers. Four facts share the four answers, and each is right once.
 # So a model that always prefers one answer gets one in four right.
 #
-# The facts come from packages: countries, chemical elements, and what the documentation says of functions and libraries. Each kind of fact
-# is called a *relation*. `function` and `library` are asked in the form of documentation: the model picks the name that makes a summary the
-# likeliest, or the library that makes the rest of a function's name the likeliest. A relation counts only where the uncompressed model
-# clearly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know only those
-# two. Comparing the letters of names and summaries gets 25 to 31 % of the functions right.
+# The facts come from Python packages: countries, chemical elements, and what the documentation says of functions and libraries. Each kind of
+# fact is called a *relation*. `function` and `library` are asked in the form of documentation: the model picks the name that makes a summary
+# the likeliest, or the library that makes the rest of a function's name the likeliest. A relation counts only where the uncompressed model
+# clearly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know only those two
+# relations. For comparison: a rule that only compares the letters of a name and a summary gets 25 to 31 % of the functions right (chance: 25
+# %).
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09b_knowledge/reference.ipynb), as last recorded.
 
@@ -67,9 +68,10 @@ for relation in settings.knowledge.relations:
 
 # %% [markdown]
 # ## Ask them
-# Every level is asked alone, and those of notebook 11 with repairs too. A level *matches* while it has at least 95 % of the uncompressed
-# model's right answers. `exact` is the share of items where greedy writing gives the scored text: the right answer or, for `function` and
-# `library`, what follows the right name. `remembered` is the share where the true answer is the likeliest although the passage says another.
+# Every level is asked without a repair; the levels of notebook 11 are also asked with repairs. A level *matches* if it keeps at least 95 %
+# of the uncompressed model's right answers. `exact` is the share of items where greedy decoding gives the scored text: the right answer or,
+# for `function` and `library`, what follows the right name. `remembered` is the share where the true answer is the likeliest although the
+# passage gives another.
 
 # %%
 asked = knowing.of_study(settings, model)
@@ -77,9 +79,9 @@ table = claim.table(cells.rows(asked, "facts"))
 flat(table.drop(columns=["chosen", "judged", "chance"])).round(3)
 
 # %% [markdown]
-# ## How small a change could be detected
-# `change` is the change in the share of right answers, by compression or by a repair. The test would find a true change as large as `detected`
-# with a power of 80 %.
+# ## The smallest change that can be detected
+# `change` is the change in the share of right answers, by compression or by a repair. `detected` is the smallest true change that
+# the test would find with a power of 80 %.
 
 # %%
 flat(claim.changes(table)).round(3)
@@ -93,7 +95,7 @@ style.save(figures.arrows(table, settings, settings.model(model).as_it_came), pa
 
 # %% [markdown]
 # ## How much compression is too much?
-# Right answers against the share of weights that was pruned (crosses: patterns such as 2:4), and against bits.
+# The figure shows the right answers against the share of pruned weights (crosses: patterns such as 2:4), and against bits per weight.
 
 # %%
 style.save(figures.by_level(table, settings), paths.figures(settings, model), "5c_matching")
@@ -101,7 +103,7 @@ style.save(figures.by_level(table, settings), paths.figures(settings, model), "5
 # %% [markdown]
 # ## Summaries
 # The first sentence of a documentation text serves as its summary; LLM-KICK uses CNN/DailyMail and a judge. `right`: how often the right
-# summary is the likeliest of four. `nats`: how unlikely each token of it is. ROUGE: how much of it the model writes.
+# summary is the likeliest of four. `nats` is its NLL per token. ROUGE compares it with the summary that the model generates.
 
 # %%
 summaries = claim.of_summaries(cells.rows(asked, "summaries"))
@@ -109,15 +111,15 @@ flat(summaries).round(3)
 
 # %% [markdown]
 # ## Other tasks
-# Those of `knowledge.tasks`, such as LLM-KICK's own, which need a hub or your own files.
+# These are the tasks of `knowledge.tasks`, if the study names any. LLM-KICK's own tasks need the hub, or files of yours.
 
 # %%
 pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
 
 # %% [markdown]
 # ## Small and dense, or large and sparse?
-# The share of right answers from memory, less that of a smaller model of the family (`knowledge.smaller`). For each pruning method, this is
-# printed at the mildest level that takes no more bytes than the smaller model.
+# The share of right answers from memory, minus that of a smaller uncompressed model (`knowledge.smaller`). For each pruning method, the cell
+# prints this at the mildest level that takes no more bytes than the smaller model.
 
 # %%
 levels = settings.knowledge.levels
@@ -132,7 +134,8 @@ if smaller:
 
 # %% [markdown]
 # ## An audit of the released metrics
-# LLM-KICK's released code does not count right answers alone. Here are its metrics beside exact ones, on questions about capitals.
+# LLM-KICK's released code counts some wrong answers as right, and misses some right ones. The table compares its metrics with exact ones, on
+# questions about capitals.
 
 # %%
 audited = auditing.of_study(settings, model)
@@ -141,8 +144,8 @@ kick_audit.table(audited).round(3)
 
 # %% [markdown]
 # ## Verdicts
-# Half of the facts choose the relations that vote; the other half judge the claims. Reading is judged by the misleading passages: with a true
-# passage, a remembered answer would count as read. These relations vote:
+# Half of the facts decide which relations vote. The claims are judged on the other half. Reading is judged on the misleading passages,
+# because with a true passage a remembered answer would look like reading. These relations vote:
 
 # %%
 for asked_of, form in (("memory", "closed_book"), ("reading", "counterfactual")):

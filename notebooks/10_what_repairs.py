@@ -23,9 +23,9 @@
 #
 # The paper's reviewers asked three things. Were both learning rates swept? What about a LoRA with as few parameters as the prompt? What
 # about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. Each method's learning rate is swept
-# at one of its sizes, and the best on validation is used for all sizes. LoRA's alpha is its rank, so that one rate suits all ranks.
-# A size does not vote where the best rate was
-# at an end of the sweep, where the rate was not swept at that size, or where the method was still learning when its training ended.
+# at one of its sizes, and the best on validation is used for all sizes. LoRA's alpha is its rank, so that one rate suits all ranks. A size
+# does not vote where the best rate was the lowest or highest tried, where the rate was not swept at that size, or where the method was still
+# learning when its training ended.
 # Notebook 11 compares all other repairs in the same way.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/10_what_repairs/reference.ipynb), as last recorded.

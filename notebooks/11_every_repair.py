@@ -17,18 +17,19 @@
 # # What repairs a compressed model? Every way side by side
 #
 # The paper asks whether a soft prompt repairs a compressed model. If you have such a model, you ask something else: which repair should I
-# use? This notebook compares soft prompts and LoRA with the other repairs that people use, and with controls. A control learns nothing, or
-# nothing that depends on the input. All trained methods get the same compressed models, the same text and the same number of steps; IDP
-# takes that many steps for each of its prompts. EoRA is computed from the calibration text. Each method's learning rate is swept on
-# validation, at the first of its sizes, and all its sizes use the best.
+# use? This notebook compares soft prompts and LoRA with the other repairs that people use, and with controls. Some controls learn
+# nothing: real text, random tokens. The others change all predictions in the same way, whatever the input: temperature, output bias. All
+# trained methods get the same compressed models, the same text and the same number of steps; IDP (a prompt chosen for each input) takes
+# that many steps for each of its prompts. EoRA is computed from the calibration text. For each method, the learning rate is chosen on
+# validation at its first size; all its sizes use that rate.
 #
 # Three of the methods come with a claim of their own. DePT: a shorter prompt, together with changes to the word embeddings, beats a plain
 # prompt with as many parameters. DSnoT: swapping some pruned weights with kept ones repairs a pruned model without training. EoRA: a
 # low-rank correction, computed from the compression error, repairs without training.
 #
-# A *repair* must do two things: beat the best control, and bring the model nearer to the uncompressed one, so that the KL divergence
-# between the two falls. A method that only adapts to the text does not count. A method is *not measured* where its best rate was at an end
-# of the sweep, or where it was still learning when its training ended.
+# A method counts as an *established repair* only if it does two things: beat the best control, and bring the model nearer to the uncompressed
+# one, so that the KL divergence between the two falls. A method that only adapts to the text does not count. A method is *not measured* where
+# its best rate was at an end of the sweep, or where it was still learning when its training ended.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/11_every_repair/reference.ipynb), as last recorded.
 
@@ -110,7 +111,7 @@ asked = pd.DataFrame([*answered, *cells.rows(compared, "tasks")])
 asked.pivot_table(index=["level", "method"], columns="task", values="value", sort=False).round(3)
 
 # %% [markdown]
-# ## Where in a window it gains
+# ## Where in a window a repair helps
 # A prompt that only stands in for missing context helps at the beginning of a window and not at its end.
 
 # %%
@@ -118,8 +119,8 @@ style.save(figures.by_position(table, none, settings), paths.figures(settings, m
 
 # %% [markdown]
 # ## At other levels and on other corpora
-# What each repair gains at the level where it was learned, at other levels, and on other corpora. The paper says that prompts transfer. If so,
-# prompts should lose less here than the other repairs, which are made for one set of weights.
+# The table shows what each repair gains at the level where it was learned, at other levels, and on other corpora. The paper says that prompts
+# transfer. If so, prompts should lose less here than the other repairs, which are made for one set of weights.
 
 # %%
 moved = comparison.carried(settings, model)
@@ -134,7 +135,7 @@ seen.carried(elsewhere)
 
 # %% [markdown]
 # ## Which repair for which damage
-# For each method, the size that is best on validation. A repair is established where its outcome is *supported*. With one seed, no trained
+# For each method, the size that is best on validation. A repair is established if its outcome is *supported*. With one seed, no trained
 # method can be established.
 
 # %%

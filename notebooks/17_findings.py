@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Findings
 #
-# This is the ledger: every claim that the study tests, what was measured here, and the outcome. The notebook of each experiment computed its
+# This is the ledger: every claim that the study tests, what was measured here, and the outcome. Each experiment's notebook computes the
 # outcome, by the rules in `ctp_lib/claims/verdict.py` and the margins in `params.yaml`. This page only collects them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/17_findings/reference.ipynb), as last recorded.
@@ -67,7 +67,7 @@ for name in ("1_perplexity_by_level", "8_metric_audit", "6_prompt_or_lora", "4_c
 # %% [markdown]
 # ## What this scale can say, and what it cannot
 #
-# Some findings hardly depend on model size: what the released metric counts, and how many bits per weight takes. The size of the recovery
-# does depend on it. The reference model has four million parameters and knows only documentation. A model of seven billion loses different
-# things to compression, so the shares recovered here are no estimate for it. No study gives an outcome for C10, whether the result holds
-# for other model families. To look into it, add such models to `params.yaml` and compare their tables.
+# Some findings hardly depend on the model's size: what the released metric counts, and how many bits a weight takes. How much a prompt
+# recovers does depend on it. The reference model has four million parameters and knows only documentation. A model of seven billion loses
+# different things to compression, so the shares recovered here say nothing about it. No study decides C10, whether the result holds for
+# other model families. The study `paper` has OPT, LLaMA and BLOOM models, whose tables can be compared.

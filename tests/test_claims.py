@@ -428,7 +428,7 @@ def test_the_ledger_for_people_and_for_machines(tmp_path):
         assert name in claims[0], name
     assert claims[0]["low"] < claims[0]["estimate"] < claims[0]["high"] and claims[0]["voted"] == ["4bit", "2bit"]
     page = ledger.page(json.loads(json.dumps(claims)), settings)
-    assert "| Helps in all 2 cells | +0.280" in page and "**supported**" in page and "4bit +0.060 [" in page
+    assert "| Helps in both cells | +0.280" in page and "**supported**" in page and "4bit +0.060 [" in page
 
 
 def test_readme_shows_what_was_recorded():

@@ -231,7 +231,10 @@ def test_the_advice_names_the_cheapest_by_budget(settings):
     )
     doubtful = side_by_side(settings, runs("norms", 2.6, 0.7, bytes_added=0, falling=0.02))
     (said,) = claim.advice(claim.outcomes(doubtful, MARGIN), alone, 7.4)
-    assert "Without extra bytes: no repair is established (not measured); the lowest is norms tuned (p), perplexity 13.5." in said
+    assert (
+        "Without extra bytes: no established repair (not measured); lowest perplexity so far: norms tuned (p), perplexity 13.5."
+        in said
+    )
 
 
 def test_dept_is_set_beside_a_plain_prompt(settings):

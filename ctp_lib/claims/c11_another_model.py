@@ -36,17 +36,26 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     """
     first, *strangers = table.index.unique("model")
     kinds = {kind: table.loc[first].xs(kind, level="prompt_kind") for kind in ("stitched", "own")}
-    nothing = {level: "its own prompt gives nothing there" for level, own in kinds["own"].gain.items() if own.mean <= margin}
+    nothing = {
+        level: "even a prompt learned on that model gives nothing there"
+        for level, own in kinds["own"].gain.items()
+        if own.mean <= margin
+    }
     parts = [
         judge(question, kinds["stitched"][column].to_dict(), margin, silent=nothing, unfinished=unfinished)
-        for question, column in (("lowers its NLL", "gain"), ("by more than an untrained one", "beyond_untrained"))
+        for question, column in (
+            (f"lowers the NLL of {first}", "gain"),
+            ("lowers it more than an untrained prompt does", "beyond_untrained"),
+        )
     ]
     headline = parts[0].told(f"Helps {first}", f"does not help {first}")
     for model in strangers:
         gains = table.loc[model].xs("stitched", level="prompt_kind").gain.to_dict()
-        parts.append(judge(f"lowers that of {model}, which is no relative", gains, margin, silent=nothing, unfinished=unfinished))
+        parts.append(
+            judge(f"lowers the NLL of {model}, which was trained separately", gains, margin, silent=nothing, unfinished=unfinished)
+        )
         headline += f"; on {model}: {parts[-1].outcome}"
     own = ", ".join(f"{effect.mean:+.3f} ({level})" for level, effect in kinds["own"].gain.items())
-    figures = f"the own prompt of {first} gives {own}"
-    says = "a prompt works on another model with the same tokenizer and width"
+    figures = f"a prompt learned on {first} itself gains {own}"
+    says = "a prompt learned on one model helps another model with the same tokenizer and width"
     return Verdict("C11", says, headline, tuple(parts), figures, "16_another_model")

@@ -106,14 +106,14 @@ def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verd
 
     Agreement is needed for a prompt that can be read; it is not enough.
     """
-    says = "a learned prompt can be read by its nearest vocabulary embeddings"
+    says = "the vocabulary embeddings nearest to a learned prompt show what it says"
     seeds = moves.index.unique("seed")
     compressed = {level: more for level, more in agreement.more.items() if level != "full"} if len(seeds) > 1 else {}
     part = judge("seeds name the same tokens", compressed, margin, "tokens")
     figures = (
-        f"vectors move {moves.moved.median():.1f} times their length (cosine to the start {moves.cosine_to_start.median():.2f}); "
-        f"{moves.still_start.mean():.0%} stay nearest to the token they started from; the others lie nearest to new tokens, of which "
-        f"prompts of two seeds share {agreement.shared.mean():.2f}, and random displacements of the same mean and covariance "
+        f"vectors move by {moves.moved.median():.1f} times their length (cosine to the start {moves.cosine_to_start.median():.2f}); for "
+        f"{moves.still_start.mean():.0%} the nearest token is still the one they started from; of the other nearest tokens, prompts of two "
+        f"seeds share {agreement.shared.mean():.2f} on average, and random displacements of the same mean and covariance share "
         f"{agreement.by_chance.mean():.2f}"
     )
     return Verdict("C12", says, part.told("seeds agree", "seeds do not agree beyond chance"), (part,), figures, "15_nearest_tokens")

@@ -17,7 +17,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
     """C5, at compressed levels, in three parts: the broad prompt helps elsewhere; a direct one is better on its own corpus; and does
     not help on the others. ``unfinished`` are the levels whose broad prompts were still learning.
     """
-    says = "a prompt learned on a broad corpus helps on others; one learned on such a corpus is better there but does not transfer"
+    says = "a prompt learned on a broad corpus helps on other corpora; one learned there is better there, but helps nowhere else"
     rows = table.reset_index()
     rows = rows[rows.level != "full"]
     rows["cell"] = rows.level + ", " + rows.evaluated_on
@@ -35,7 +35,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
               silent=without_cost(elsewhere.cost.to_dict(), margin)),
     )  # fmt: skip
     helps, better, local = parts
-    headline = f"{helps.told('helps', 'does not help')}; direct better: {better.outcome}; stays local: {local.outcome}"
+    headline = f"{helps.told('helps', 'does not help')}; own prompt better: {better.outcome}; only there: {local.outcome}"
     means = [f"{what} {part.estimate:+.3f}" for what, part in (
         ("the broad prompt elsewhere", helps), ("the lead of a direct one on its own corpus", better)
     ) if part.estimate is not None]  # fmt: skip

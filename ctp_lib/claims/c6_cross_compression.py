@@ -28,7 +28,7 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     prompt's gain where it comes from the more compressed level. In no pair does one harm. Levels that cost nothing do not vote. Prompts of
     ``unfinished`` levels were still learning.
     """
-    says = "a prompt learned at one level helps at others, also between pruning and quantising, most at milder levels"
+    says = "a prompt learned at one level helps at others, also from pruning to quantisation and back, most at milder levels"
     pairs = _pairs(table)
     pairs = pairs.set_axis([f"{row.source} to {row.level}" for row in pairs.itertuples()])
     pairs = pairs[~pairs.level.isin(without_cost(pairs.drop_duplicates("level").set_index("level").cost.to_dict(), margin))]
@@ -45,8 +45,10 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     if len(pairs):
         harmed = sum(cell.high is not None and cell.high < 0 for cell in parts[2].cells)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
-        figures = f"a prompt of another level gives {share:.0%} of the own prompt's gain, and does clear harm in {harmed} of {len(pairs)} pairs"
-    headline = f"{parts[0].told('Helps', 'Does not help')}; across families: {parts[1].outcome}; more to less: {parts[3].outcome}"
+        figures = f"a prompt of another level gives {share:.0%} of the gain of the level's own prompt, and clearly harms in "
+        figures += f"{harmed} of {len(pairs)} pairs"
+    headline = f"{parts[0].told('Helps', 'Does not help')}; pruning to quantisation and back: {parts[1].outcome}; "
+    headline += f"towards milder: {parts[3].outcome}"
     return Verdict("C6", says, headline, parts, figures, "08_cross_compression")
 
 

@@ -70,10 +70,10 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
         f"{task} {100 * mean(list(rows.gain)).mean:+.1f}" for task, rows in compressed.groupby(level="task", sort=False)
     )
     seen = 100 * POWER * next(iter(effects.values())).stderr if effects else float("nan")
-    costly = f"compression costs over {100 * margin:g} points in {len(voting)} of {len(cells)} cells"
-    figures = f"change in points by task, mean over levels: {by_task}; by half of the items, {costly}"
-    figures += f"; smallest effect likely to be seen: {seen:.1f} points" if seen < float("inf") else ""
-    says = "the prompt of a broad corpus helps zero-shot tasks"
+    costly = f"compression costs more than {100 * margin:g} points in {len(voting)} of {len(cells)} cells"
+    figures = f"change in points by task, mean over levels: {by_task}; measured on half of the items, {costly}"
+    figures += f"; smallest effect that is likely to be detected: {seen:.1f} points" if seen < float("inf") else ""
+    says = "a prompt learned on a broad corpus raises accuracy on zero-shot tasks"
     return Verdict("C7", says, part.told("Raises accuracy", "Does not raise accuracy"), (part,), figures, "09_cross_task")
 
 

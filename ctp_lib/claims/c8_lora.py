@@ -96,8 +96,8 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
 
 def _unfinished(row: pd.Series, margin: float) -> list[str]:
     """Why the best of a method says nothing about how good the method can be."""
-    found = ["its rate was at an end of the sweep, or not swept at this size"] if row.at_edge else []
-    return [f"{row.method}: {why}" for why in found + (["still learning when it stopped"] if row.falling > margin else [])]
+    found = ["its best learning rate was the lowest or highest tried, or was not swept at this size"] if row.at_edge else []
+    return [f"{row.method}: {why}" for why in found + (["still learning when training ended"] if row.falling > margin else [])]
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:

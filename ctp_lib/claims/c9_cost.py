@@ -39,15 +39,16 @@ def verdict(steps: pd.DataFrame, transfer: pd.DataFrame, margin: float) -> Verdi
     prompt, *others = (row for row in steps.itertuples())
     more = {other.method: other.activation_bytes / prompt.activation_bytes - 1 for other in others}
     part = counted("fewer bytes of activations", more, margin, "of the prompt's bytes")
-    against = "; ".join(f"{other.method} {other.seconds / prompt.seconds:.2f} times the seconds" for other in others)
+    against = "; ".join(f"{other.method} takes {other.seconds / prompt.seconds:.2f} times as long" for other in others)
     one = transfer.iloc[1]
     figures = (
-        f"{prompt.method}: {prompt.activation_bytes / 1e6:.0f} MB of activations kept, {prompt.seconds:.2f} s a step; {against}; "
-        f"{transfer.index[1]}, gives {one.share_of_gain:.0%} of the gain in {one.seconds / transfer.seconds.iloc[0]:.0%} of the seconds"
+        f"{prompt.method}: {prompt.activation_bytes / 1e6:.0f} MB of activations kept, {prompt.seconds:.2f} s per step; {against}; "
+        f"{transfer.index[1]}, gives {one.share_of_gain:.0%} of the gain and takes "
+        f"{one.seconds / transfer.seconds.iloc[0]:.0%} of the training time"
     )
-    says = "a prompt needs input gradients only, and keeps fewer activations than LoRA or fine-tuning"
+    says = "training a prompt needs gradients of the input only, and keeps fewer activations than LoRA or fine-tuning"
     fewer = sum(cell.outcome == "supported" for cell in part.cells)
-    headline = f"Keeps fewer bytes than {fewer} of {len(part.cells)} alternatives"
+    headline = f"Keeps fewer bytes than {fewer} of {len(part.cells)} alternatives do"
     return Verdict("C9", says, headline, (part,), figures, "14_cost")
 
 

@@ -50,7 +50,7 @@ def verdict(table: pd.DataFrame, margin: float) -> Verdict:
     )
     most = "; ".join(f"{cell} {lead.mean:+.3f}" for cell, lead in oracle.lead.items())
     says = "choosing a prompt for each input by its attention beats the best single prompt"
-    figures = f"the oracle's lead over the best single prompt, nats per token: {most}; {PUBLISHED}"
+    figures = f"lead of an oracle (it knows which prompt is best for each input) over the best single prompt: {most} nats per token; {PUBLISHED}"
     return Verdict(
         "IDP", says, parts[0].told("Beats the best single prompt", "does not beat it"), parts, figures, "12_a_prompt_for_each_input"
     )

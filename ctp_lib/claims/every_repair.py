@@ -60,8 +60,8 @@ def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], no
 
 
 def _why(runs: Sequence[Mapping[str, Any]], margin: float) -> str:
-    edge = "its rate was at an end of the sweep" if runs[0]["at_edge"] else ""
-    learning = "still learning when it stopped" if mean_of(runs, "falling") > margin else ""
+    edge = "its best learning rate was the lowest or highest tried" if runs[0]["at_edge"] else ""
+    learning = "still learning when training ended" if mean_of(runs, "falling") > margin else ""
     return "; ".join(filter(None, (edge, learning)))
 
 
@@ -108,7 +108,11 @@ def _lowest(rows: pd.DataFrame) -> str:
         return "no method"
     row = (rows if known.empty else known).sort_values("ppl").iloc[0]
     found = f"{row['name']} ({row.point}), perplexity {number(row.ppl)}"
-    return found if len(known) else f"no repair is established ({row.outcome}); the lowest is {found}"
+    return found if len(known) else f"no established repair ({row.outcome}); lowest perplexity so far: {found}"
+
+
+def _added(share: float) -> str:
+    return f"+{share:.1%}" if share else "nothing added"
 
 
 def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame, uncompressed: str) -> str:
@@ -118,7 +122,7 @@ def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame, uncompressed: str) -
     ppl, stored, lines = alone.set_index("level").ppl, alone.set_index("level").stored_bytes, []
     for level, rows in table[table.best].sort_values("ppl").groupby("level", sort=False):
         told = [
-            f"{name} {number(own)} (+{added / stored[level]:.0%})"
+            f"{name} {number(own)} ({_added(added / stored[level])})"
             for name, own, added in zip(rows["name"], rows.ppl, rows.bytes_added, strict=True)
         ]
         repairs = ", ".join(one for one, control in zip(told, rows.control, strict=True) if not control)
@@ -190,7 +194,7 @@ def eora(table: pd.DataFrame, margin: float) -> Verdict:
     return Verdict(
         "EoRA",
         says,
-        parts[0].told("Lowers the NLL", "does not lower the NLL"),
+        f"{parts[0].told('Lowers the NLL', 'does not lower the NLL')}; beats controls: {parts[1].outcome}; nearer: {parts[2].outcome}",
         parts,
         f"{shown}; {PUBLISHED['EoRA']}",
         "11_every_repair",

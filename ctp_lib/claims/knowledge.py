@@ -222,9 +222,13 @@ def _costs_more(means: pd.Series | None, stored: Mapping[str, int], margin: floa
 def _patterns_fail(means: pd.Series | None) -> Verdict:
     levels = _levels(means, lambda level: level.pattern is not None)
     effects = {level: -1.0 * _matches(means, "closed_book", level) for level in levels}
-    part = judge("below 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
+    part = judge("less than 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
     return _told(
-        "K3", "pruning n of m weights never keeps 95 % of the uncompressed model's knowledge", [part], "Keeps less", "keeps as much"
+        "K3",
+        "N:M pruning, such as 2:4, always loses more than 5 % of the uncompressed model's knowledge",
+        [part],
+        "Loses more",
+        "does not lose more",
     )
 
 
@@ -251,14 +255,18 @@ def _restores(means: pd.Series | None, gains: Mapping[str, Estimate], margin: fl
     )
     says = "(our question) a prompt restores fluency but not knowledge"
     shown = "; ".join(f"{level} {value.mean:+.3f}" for level, value in change.items())
-    headline = f"{parts[0].told('Restores fluency', 'does not')}; no knowledge back: {parts[1].outcome}"
+    headline = f"{parts[0].told('Restores fluency', 'does not restore fluency')}; no knowledge back: {parts[1].outcome}"
     return Verdict("K5", says, headline, parts, f"change in closed-book accuracy: {shown or 'not measured'}", NOTEBOOK)
 
 
 def _beats_smaller(beside: Mapping[str, Estimate], margin: float) -> Verdict:
     part = judge("the pruned model knows more", beside, margin, "of the items")
     return _told(
-        "K6", "a large pruned model knows more than a small dense one of the same size or larger", [part], "Knows more", "does not"
+        "K6",
+        "a large pruned model knows more than a small dense model that takes as many bytes or more",
+        [part],
+        "Knows more",
+        "does not know more",
     )
 
 

@@ -57,18 +57,19 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
     learned = f"A prompt has {prompt.prompt_tokens} vectors, learned from {tokens:,} tokens of {prompt.corpus} by {prompt.how}."
     rules = (
         "A claim is tested in cells: at a level, or at a level on one corpus or task. Some questions are about the mean over cells; they "
-        "have one cell. A higher estimate is better for the claim. "
-        "*Supported*: in every cell the whole interval lies above the margin, the smallest effect that matters. *Contradicted*: in at "
-        "least one cell it lies at or below the margin. Otherwise *undecided*. A prompt that was still learning when its training ended can "
-        "support a claim, but not contradict it. Some cells do not vote; the reason is given. The intervals "
-        "of a question hold for all its cells together. They allow for other documents or items, and for other seeds where something was "
-        "learned. The table shows the mean over the cells of a claim's first question; the outcome rests on all cells and all questions."
+        "have one cell. A higher estimate is better for the claim. *Supported*: in every cell the whole interval lies above the margin, "
+        "the smallest effect that matters. *Contradicted*: in at least one cell it lies at or below the margin. Otherwise *undecided*. "
+        "*Not measured*: no cell of the first question votes. A cell does not vote where there is nothing to recover, or where training "
+        "was too short to judge; its line gives the reason. A prompt that was still learning when its training ended can support a claim, "
+        "but not contradict it. The intervals of a question hold for all its cells together. They allow for other documents or items, and "
+        "for other seeds where something was learned. The table shows the mean over the cells of a claim's first question; the outcome "
+        "rests on all cells and all questions."
     )
     details = []
     for claim in claims:
         details.append(f"\n## {claim['claim']}: {claim['outcome']}\n")
         details += [_part(part) for part in claim["parts"]]
-        details.append(f"- Also: {claim['figures']}.")
+        details += [f"- Also: {claim['figures']}."] if claim["figures"] else []
     return "\n".join([as_markdown(claims, "runs"), "", rules, "", learned, *details])
 
 
@@ -91,12 +92,18 @@ def _interval(found: dict[str, Any]) -> str:
 
 
 def _part(part: dict[str, Any]) -> str:
-    cells = ", ".join(f"{cell['name']} {_reach(cell)} {cell['outcome']}" for cell in part["cells"])
+    cells = ", ".join(f"{cell['name'] or 'mean'} {_reach(cell)} {_outcome(cell, part)}" for cell in part["cells"])
     silent = "; ".join(f"{name} does not vote ({why})" for name, why in part["silent"].items())
-    about = (
-        f"margin {part['margin']:+g} {part['unit']}, {part['seeds'] or 'no'} seeds, {part['clusters'] or 'no'} documents or items"
-    )
+    seeds = f"{part['seeds']} seed{'s' if part['seeds'] > 1 else ''}" if part["seeds"] else "nothing trained"
+    counted = [seeds, f"{part['clusters']} documents or items"] if part["clusters"] else []
+    about = ", ".join([f"margin {part['margin']:+g} {part['unit']}", *counted])
     return f"- {part['question']}: **{part['outcome']}** ({about}). {'; '.join(filter(None, [cells, silent]))}"
+
+
+def _outcome(cell: dict[str, Any], part: dict[str, Any]) -> str:
+    """Its outcome; what lies below the margin is undecided only where a prompt was still learning."""
+    below = cell["high"] is not None and cell["high"] <= part["margin"]
+    return f"{cell['outcome']} (still learning)" if below and cell["outcome"] == "undecided" else cell["outcome"]
 
 
 def _reach(cell: dict[str, Any]) -> str:

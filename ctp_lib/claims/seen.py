@@ -30,9 +30,9 @@ def recovery(table: pd.DataFrame) -> Said:
         f"{number(rows.ppl_none[strong])} at {strong}. The prompt lowers NLL most at {most} ({gains[most]:+.3f} nats per token: "
         f"{number(rows.ppl_none[most])} to {number(rows.ppl[most])}) and least at {least} ({gains[least]:+.3f}). "
         + (
-            f"With it, {_and(there)} {'reaches' if len(there) == 1 else 'reach'} the uncompressed model."
+            f"With the prompt, {_and(there)} {'is' if len(there) == 1 else 'are'} at least as good as the uncompressed model."
             if there
-            else "No level reaches the uncompressed model."
+            else "Even with the prompt, no level is as good as the uncompressed model."
         )
     )
 
@@ -43,7 +43,10 @@ def cross_dataset(table: pd.DataFrame, broad: str) -> Said:
     for level, rows in flat(table[["gain"]]).gain.groupby(level="level", sort=False):
         at = rows.droplevel("level")
         others = [corpus for corpus in at.index.unique("evaluated_on") if corpus != broad]
-        gains = [f"{at[broad, corpus]:+.3f} on {corpus} (one learned there: {at[corpus, corpus]:+.3f})" for corpus in others]
+        gains = [
+            f"{at[broad, corpus]:+.3f} on {corpus} (a prompt learned on that corpus: {at[corpus, corpus]:+.3f})"
+            for corpus in others
+        ]
         told.append(f"{level}: the prompt of {broad} gains {_and(gains)}.")
     return Said(" ".join(told))
 
@@ -53,12 +56,12 @@ def cross_compression(table: pd.DataFrame) -> Said:
     gains = flat(table[["gain"]]).gain
     away = gains[[source != level for source, level in gains.index]]
     if away.empty:
-        return Said("There is one level only, so no prompt was taken elsewhere.")
+        return Said("There is only one level, so no prompt was used at another.")
     most, least = away.idxmax(), away.idxmin()
     return Said(
-        f"Taken to another level, {(away > 0).sum()} of {len(away)} prompts help. The best is that of {most[0]} at {most[1]} "
-        f"({away[most]:+.3f} nats per token; its own prompt gains {gains[most[1], most[1]]:+.3f}), the worst that of {least[0]} at {least[1]} "
-        f"({away[least]:+.3f})."
+        f"Prompts were used at other levels in {len(away)} cases, and help in {(away > 0).sum()} of them. The best case is the prompt of "
+        f"{most[0]} at {most[1]} ({away[most]:+.3f} nats per token; the prompt learned at {most[1]} gains {gains[most[1], most[1]]:+.3f}). "
+        f"The worst is the prompt of {least[0]} at {least[1]} ({away[least]:+.3f})."
     )
 
 
@@ -69,7 +72,7 @@ def tasks(table: pd.DataFrame) -> Said:
     costly, best, worst = cost.idxmax(), gain.idxmax(), gain.idxmin()
     return Said(
         f"Compression costs most on {costly[0]} at {costly[1]}: {100 * cost[costly]:.0f} points. The prompt changes the share of right answers "
-        f"by {100 * gain[worst]:+.0f} points ({worst[0]}, {worst[1]}) to {100 * gain[best]:+.0f} points ({best[0]}, {best[1]})."
+        f"by between {100 * gain[worst]:+.0f} points ({worst[0]}, {worst[1]}) and {100 * gain[best]:+.0f} points ({best[0]}, {best[1]})."
     )
 
 
@@ -80,7 +83,9 @@ def prompt_or_lora(table: pd.DataFrame) -> Said:
         best = {method: own.sort_values("validation_nll").iloc[0] for method, own in rows.groupby("method")}
         named = {"a prompt": best.get(PROMPT.name), "LoRA": best.get(LORA.name)}
         shown = [f"{name} ({own.point}) {number(own.ppl)}" for name, own in named.items() if own is not None]
-        told.append(f"{level}: perplexity {number(rows.ppl_none.iloc[0])} without a repair; at its best size {_and(shown)}.")
+        told.append(
+            f"{level}: perplexity {number(rows.ppl_none.iloc[0])} without a repair; at their best sizes: {', '.join(shown)}."
+        )
     return Said(" ".join(told))
 
 
@@ -105,7 +110,8 @@ def carried(table: pd.DataFrame) -> Said:
         for place in [place for place in at.columns if place != "home"]:
             best = at[place].idxmax()
             told.append(
-                f"What gains most {place} is {best} ({at.loc[best, place]:+.2f} nats per token; at {level} {at.loc[best, 'home']:+.2f})."
+                f"{place[0].upper()}{place[1:]}, {best} gains most: {at.loc[best, place]:+.2f} nats per token "
+                f"({at.loc[best, 'home']:+.2f} at {level}, where it was learned)."
             )
     return Said(" ".join(told))
 
@@ -127,15 +133,19 @@ def sizes(table: pd.DataFrame) -> Said:
     small = rows.sort_values("megabytes").iloc[0]
     usable = rows[rows.ppl_none <= 2 * full.ppl_none].sort_values("megabytes").head(1)
     told = f"The smallest file is that of {small.level}: {small.megabytes:.1f} MB, perplexity {number(small.ppl_none)}."
-    for row in usable.itertuples():
-        told += f" The smallest with at most twice the uncompressed perplexity is {row.level}: {row.megabytes:.1f} MB, {number(row.ppl_none)}."
-    return Said(told + ("" if len(usable) else " None has at most twice the uncompressed perplexity."))
+    if usable.empty:
+        return Said(f"{told} Every level more than doubles the perplexity.")
+    (row,) = usable.itertuples()
+    if row.level == small.level:
+        return Said(f"{told} That is at most twice the uncompressed perplexity.")
+    other = f"{row.level}: {row.megabytes:.1f} MB, {number(row.ppl_none)}"
+    return Said(f"{told} The smallest with at most twice the uncompressed perplexity is {other}.")
 
 
 def step(table: pd.DataFrame) -> Said:
     """Of figure 9; ``table`` has method, seconds and activation_bytes."""
     rows = [f"{row.method} {row.seconds:.2f} s and {row.activation_bytes / 1e6:.0f} MB" for row in table.itertuples()]
-    return Said(f"A step takes, and keeps for its gradient: {'; '.join(rows)}.")
+    return Said(f"Time of one training step, and activations kept for the gradient: {'; '.join(rows)}.")
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -89,7 +89,7 @@ def attended(network: PreTrainedModel, prompts: Sequence[Tensor], rows: Sequence
 class Idp(Method):
     """A hard choice, without a network that learns it, as in the paper."""
 
-    name, label, colour = "idp", "compressed + a prompt by input", "#a61e4d"
+    name, label, colour = "idp", "compressed + a prompt for each input", "#a61e4d"
 
     def settings(self, study: Study, own: Mapping[str, Any]) -> IdpSpec:
         """``lengths``, a quarter, a half and the whole of the soft prompt's unless said, and ``reads``; it learns as the soft prompt does."""
