@@ -77,7 +77,7 @@ compare: .venv/installed ## your run beside the recorded one: do the tables agre
 	python -m ctp_lib.results.recorded compare
 
 bench: .venv/installed ## every hot path beside what people would use instead; three quarters of an hour on a quiet machine
-	for name in prompt_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done
+	for name in prompt_step distilled_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done
 
 .venv-book/installed: book/requirements.txt
 	$(PYTHON) -m venv .venv-book

@@ -1,4 +1,4 @@
-"""GPTQ of a whole model: llmcompressor, as the study runs it, the same with auto-gptq's solver, and gptqmodel where that is installed."""
+"""GPTQ of a whole model: llmcompressor, as the study runs it, as it runs by itself, with auto-gptq's solver, and gptqmodel where installed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from llmcompressor import oneshot
+from llmcompressor.modifiers.gptq import GPTQModifier
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from benchmarks import measure
@@ -18,6 +22,7 @@ from benchmarks.measure import Benchmark
 from benchmarks.shapes import SHAPES, Shape, forward_flops, matrix_weights
 from benchmarks.zero_shot import tokenizer
 from ctp_lib.compression.base import method_for
+from ctp_lib.compression.grid import asymmetric
 from ctp_lib.model import loading
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.levels import Level
@@ -38,6 +43,27 @@ def by_backend(backend: str) -> Callable[[PreTrainedModel, Shape], Callable[[], 
         return lambda: method_for(level).compress(copy.deepcopy(model), level, shape.windows(WINDOWS), spec, None)
 
     return make
+
+
+def by_layers(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
+    """llmcompressor as it is called in its own examples: all matrices of a layer in one step, so that none sees what became of the others."""
+    windows = [{"input_ids": rows, "attention_mask": torch.ones_like(rows)} for rows in shape.windows(WINDOWS).split(AT_ONCE)]
+
+    def quantise() -> PreTrainedModel:
+        network = copy.deepcopy(model)
+        scheme = {"targets": ["Linear"], "weights": asymmetric(BITS).model_dump()}
+        asked = GPTQModifier(config_groups={"all": scheme}, ignore=["lm_head"], dampening_frac=DAMPENING, block_size=BLOCK)
+        oneshot(
+            model=network,
+            processor=network.config,
+            dataset=DataLoader(windows, batch_size=None),
+            recipe=asked,
+            num_calibration_samples=len(windows),
+            shuffle_calibration_samples=False,
+        )
+        return network
+
+    return quantise
 
 
 def gptqmodel(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
@@ -88,7 +114,11 @@ def flops(model: PreTrainedModel, shape: Shape) -> float:
     return 2 * inner * tokens + attention + solved
 
 
-SIDES = {"llmcompressor (ours)": by_backend("llmcompressor"), "auto-gptq's solver": by_backend("auto-gptq")}
+SIDES = {
+    "llmcompressor (ours)": by_backend("llmcompressor"),
+    "auto-gptq's solver": by_backend("auto-gptq"),
+    "llmcompressor, a layer at a time": by_layers,
+}
 if importlib.util.find_spec("gptqmodel"):
     SIDES["gptqmodel"] = gptqmodel
 
@@ -99,8 +129,7 @@ BENCHMARK = Benchmark(
     flops=flops,
     tokens=lambda shape: WINDOWS * shape.length,
     goals=dict.fromkeys(list(SIDES)[1:], 1 / 1.1),
-    shapes=("embedded",),
-    catalogue={name: SHAPES[name] for name in ("toy", "embedded")},
+    catalogue={name: SHAPES[name] for name in ("toy", "embedded", "smollm2")},
 )
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Benchmark:
     goals: Mapping[str, float] = field(default_factory=dict)
     memory_goals: Mapping[str, float] = field(default_factory=dict)
     ceiling_goals: Mapping[str, float] = field(default_factory=dict)
-    shapes: tuple[str, ...] = ("embedded", "llama-160m")
+    shapes: tuple[str, ...] = ("embedded", "smollm2")
     catalogue: Mapping[str, Any] = field(default_factory=lambda: SHAPES)
 
     @property

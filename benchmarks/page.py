@@ -17,11 +17,10 @@ from benchmarks.measure import RESULTS
 from ctp_lib.claims import style
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
-from ctp_lib.settings import paths, study
-from ctp_lib.settings.study import Study
+from ctp_lib.settings import study
 
 FIGURES = Path("figures/benchmarks")
-ORDER = ("prompt_step", "zero_shot", "perplexity", "compression", "compression_model")
+ORDER = ("prompt_step", "distilled_step", "zero_shot", "perplexity", "compression", "compression_model")
 """Of the benchmarks on the page."""
 
 
@@ -140,21 +139,13 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         "A prompt on the study's own model by the paper's recipe, and by `distilled` with a tenth of its tokens. The paper takes "
         f"{published:,} steps for a model of seven billion weights; here its recipe has the length that is said, whole with warm-up and decay. "
         "Mean NLL on test, in nats per token, at the step that was best on validation. A token costs `distilled` a third to a half more: the "
-        "uncompressed model reads it too. The last column has the prompts of the study itself, whose steps are as many as half an hour holds."
+        "uncompressed model reads it too."
     )
-    default = _default_prompts(settings)
     for steps, record in sorted(lengths.items(), key=lambda item: int(item[0])):
         style.save(recipe_page.draw(record), FIGURES, f"recipes_{steps}")
         yield f"### The paper's recipe over {int(steps):,} steps"
         yield f"![share of the gap recovered against tokens](../../figures/benchmarks/recipes_{steps}.png)"
-        yield recipe_page.as_markdown(record, default)
-
-
-def _default_prompts(settings: Study) -> dict[str, float]:
-    """Mean test NLL by level of the study's own prompts, on the text and at the level they were learned on, over their seeds."""
-    table, corpus = pd.read_csv(paths.recorded(settings, settings.study.name) / "perplexity.csv"), settings.soft_prompt.corpus
-    own = table[(table.method == PROMPT.name) & table.point.isna() & (table.trained_at_level == table.level)]
-    return own[(own.trained_on == corpus) & (own.evaluated_on == corpus)].groupby("level").nll.mean().to_dict()
+        yield recipe_page.as_markdown(record)
 
 
 def _overhead(runs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -115,7 +115,7 @@ BENCHMARK = Benchmark(
     goals={"PEFT, plain loop": 1.5},
     memory_goals={"PEFT, plain loop": 0.5},
     ceiling_goals={"opt-125m": 0.5},
-    shapes=("embedded", "opt-125m", "llama-160m"),
+    shapes=("embedded", "smollm2", "opt-125m"),
 )
 
 if __name__ == "__main__":

@@ -40,10 +40,10 @@ class Shape:
         return torch.randint(3, self.config.vocab_size, (number or self.batch, self.length), generator=draw)
 
 
-def _llama(layers: int, width: int, heads: int, feed_forward: int, vocabulary: int, context: int) -> LlamaConfig:
+def _llama(layers: int, width: int, heads: int, feed_forward: int, vocabulary: int, context: int, keys: int = 0) -> LlamaConfig:
     return LlamaConfig(
-        num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, num_key_value_heads=heads,
-        intermediate_size=feed_forward, vocab_size=vocabulary, max_position_embeddings=context,
+        num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, num_key_value_heads=keys or heads,
+        intermediate_size=feed_forward, vocab_size=vocabulary, max_position_embeddings=context, tie_word_embeddings=keys > 0,
     )  # fmt: skip
 
 
@@ -52,6 +52,7 @@ SHAPES = {
     "embedded": Shape(_llama(4, 256, 4, 704, 4096, 384), length=256, prompt=100, batch=1),  # the study's own
     "opt-125m": Shape(OPTConfig(dropout=0.0), length=1024, prompt=100, batch=1),
     "llama-160m": Shape(_llama(12, 768, 12, 3072, 32000, 2048), length=1024, prompt=100, batch=1),
+    "smollm2": Shape(_llama(30, 576, 9, 1536, 49152, 2048, keys=3), length=256, prompt=50, batch=1),  # the real model's
     "llama-7b": Shape(
         _llama(32, 4096, 32, 11008, 32000, 2048), length=1024, prompt=100, batch=4, dtype=torch.bfloat16, device="cuda"
     ),

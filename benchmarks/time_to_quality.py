@@ -1,8 +1,9 @@
 """Seconds until a soft prompt is as good as PEFT makes it: PEFT's plain loop with the paper's recipe over some minutes, then ours.
 
 PEFT's learning rate is swept at one seed, over a part of the minutes. Ours is the study's own prompt, whose rate was swept too
-(``results/benchmarks/search.json``). Seconds are those of the steps, without validation, and ours include the uncompressed model's. Every
-training that is finished is kept, so that a run that is cut goes on where it was.
+(``results/benchmarks/search.json``). It gets a tenth of PEFT's minutes, and more only if that does not suffice. Seconds are those of the
+steps, without validation, and ours include the uncompressed model's. Every training that is finished is kept, so that a run that is cut goes
+on where it was.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ TITLE = "Time to quality"
 GOAL = 10.0
 """How many times sooner ours is to be there."""
 
+SHARES = (0.1, 0.3, 1.0)
+"""Of PEFT's minutes, which ours gets in turn, until it is as good."""
 VALIDATIONS = 16
 Step = Callable[[int], None]
 Side = Callable[[SoftPromptSpec, int], tuple[Step, Callable[[], float]]]
@@ -134,16 +137,21 @@ def best(curve: list[dict[str, float]]) -> float:
 
 
 def pairs(record: dict[str, Any]) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
-    """By seed PEFT's training and ours, where both are finished."""
-    runs = record["runs"]
-    seeds = sorted(int(label.split()[-1]) for label in runs if label.startswith("ours"))
-    return {seed: (runs[f"PEFT, seed {seed}"], runs[f"ours, seed {seed}"]) for seed in seeds}
+    """By seed PEFT's training and the longest of ours, where both are finished."""
+    runs, found = record["runs"], {}
+    for share in SHARES:
+        for label in (label for label in runs if label.startswith(f"ours, {share:.0%}")):
+            seed = int(label.split()[-1])
+            found[seed] = runs[f"PEFT, seed {seed}"], runs[label]
+    return dict(sorted(found.items()))
 
 
 def wanted(
-    bench: Bench, seeds: list[int], rates: list[float], minutes: float, sweep: float
-) -> Iterator[tuple[str, Any, Side, float]]:
-    """What is to be trained, in order: what it is called, its recipe, its side, and the seconds it gets (0: as many as the recipe says)."""
+    bench: Bench, seeds: list[int], rates: list[float], minutes: float, sweep: float, runs: dict[str, Any]
+) -> Iterator[tuple[str, SoftPromptSpec, Side, float]]:
+    """What is to be trained, in order: what it is called, its recipe, its side, and the seconds it gets. Each is in ``runs`` when the next is
+    asked for.
+    """
     paper, own = bench.study.prompts_by("paper"), bench.study.soft_prompt
     paper = replace(paper, corpus=own.corpus)
     for rate in rates:
@@ -151,7 +159,11 @@ def wanted(
         yield f"PEFT, rate {rate:g}", swept, peft(bench), 60 * sweep
     for seed in seeds:
         yield f"PEFT, seed {seed}", paper, peft(bench), 60 * minutes
-        yield f"ours, seed {seed}", own, ours(bench), 0.0
+        for share in SHARES:
+            label = f"ours, {share:.0%} of the time, seed {seed}"
+            yield label, own, ours(bench), 60 * minutes * share
+            if reached(runs[label]["curve"], best(runs[f"PEFT, seed {seed}"]["curve"])) is not None:
+                break
 
 
 def main() -> None:
@@ -174,13 +186,13 @@ def main() -> None:
     name = f"{bench.model}, {bench.level}"
     known = cells.read(path)["shapes"].get(name, {}) if path.exists() else {}
     runs = known.get("runs", {}) if known.get("minutes") == asked.minutes else {}
-    for label, recipe, side, seconds in wanted(bench, asked.seeds, asked.rates, asked.minutes, asked.sweep):
+    for label, recipe, side, seconds in wanted(bench, asked.seeds, asked.rates, asked.minutes, asked.sweep, runs):
         if label not in runs:
             if label.startswith("PEFT, seed"):
                 rate = min((best(runs[f"PEFT, rate {rate:g}"]["curve"]), rate) for rate in asked.rates)[1]
                 recipe = replace(recipe, training=replace(recipe.training, learning_rate=rate))
             seed = int(label.split()[-1]) if "seed" in label else asked.seeds[0]
-            recipe = within(side, recipe, seconds) if seconds else recipe
+            recipe = within(side, recipe, seconds)
             runs[label] = {
                 "curve": learned(side, recipe, seed, label),
                 "rate": recipe.training.learning_rate,

@@ -46,7 +46,8 @@ settings = study.load()
 # %% [markdown]
 # ## The pool, and what is chosen
 # How many inputs chose each prompt, and the mean NLL over all inputs with that prompt. `best_single`
-# counts the seeds for which this prompt was best on validation.
+# counts the seeds for which this prompt was best on validation. Where all inputs chose the same prompt, the choice does not depend on the
+# input, and the cell does not vote.
 
 # %%
 found = each_input.obtain(settings, model, Level.parse(level))
@@ -72,6 +73,6 @@ seen.each_input(table)
 # ## Verdict on IDP
 
 # %%
-verdict = claim.verdict(table, settings.margins.nats)
+verdict = claim.verdict(table, settings.margins.nats, claim.same_for_all(found["pools"]))
 verdict.write(settings, model)
 print(verdict)

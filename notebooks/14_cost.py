@@ -96,7 +96,8 @@ transfer.round(3)
 # ## Verdict on C9
 
 # %%
-verdict = claim.verdict(table, transfer, settings.margins.bytes)
+sizes = settings.soft_prompt.prompt_tokens, settings.evaluation.window
+verdict = claim.verdict(table, transfer, settings.margins.bytes, *sizes)
 cells.write(paths.question(settings, "cost", model), {"model": model, "level": level}, steps=table.to_dict("records"))
 verdict.write(settings, model)
 print(verdict)

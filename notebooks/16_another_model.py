@@ -20,8 +20,9 @@
 # no figure.
 #
 # We put the prompts learned on `model` before other models. In the embedded study there are two. The first, `sibling`, is the same model,
-# trained a little further on other text; we judge the claim on that one. The second is a control: it has the same tokenizer and width, but
-# another seed and fewer layers. We compare the prompts with untrained ones, and with prompts that the other model learned itself.
+# trained a little further on other text. The second has the same tokenizer and width, but it was trained separately, from another seed and
+# with fewer layers. The claim must hold for both. We compare the prompts with untrained ones, and with prompts that the other model learned
+# itself.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/16_another_model/reference.ipynb), as last recorded.
 

@@ -267,7 +267,7 @@ def test_tasks(shares, outcome):
     assert found.gain.mean == pytest.approx(shares[2] - shares[1], abs=0.003)
     assert found.cost.mean == pytest.approx(shares[0] - shares[1], abs=0.003)
     verdict = c7_cross_task.verdict(table, MARGINS.accuracy)
-    assert verdict.outcome == outcome and (outcome == "not measured") == ("likely to be seen" not in verdict.figures)
+    assert verdict.outcome == outcome and (outcome == "not measured") == ("likely to be detected" not in verdict.figures)
 
 
 def learned(level: str, method: str, point: str, parameters: int, on: str, nll: float, falling: float = 0.0):
@@ -308,7 +308,7 @@ def test_soft_prompt_against_lora(here, there, size, outcomes):
 def test_what_was_not_learned_to_its_end_does_not_vote():
     falling = c8_lora.verdict(compared(1.5, 1.5, 5000, falling=0.02), MARGIN, broad="broad")
     assert [part.outcome for part in falling.parts[:2]] == ["not measured"] * 2
-    assert falling.parts[0].silent == {"2bit": "soft_prompt: still learning when it stopped"}
+    assert falling.parts[0].silent == {"2bit": "soft_prompt: still learning when training ended"}
     larger = c8_lora.verdict(compared(1.5, 1.5, 200_000, falling=0.02), MARGIN, broad="broad")
     assert larger.parts[2].outcome == "contradicted" and larger.outcome == "not measured"
     table = compared(1.5, 1.5, 5000).assign(at_edge=True)
@@ -349,7 +349,7 @@ def test_cost(lora, full, outcome):
     }
     saved = c9_cost.transfer_savings(spent, transferred(gains, "trained_at_level"))
     assert saved.seconds.tolist() == [40.0, 30.0] and saved.share_of_gain.tolist() == pytest.approx([1.0, 0.9], abs=1e-3)
-    assert c9_cost.verdict(steps, saved, MARGINS.bytes).outcome == outcome
+    assert c9_cost.verdict(steps, saved, MARGINS.bytes, 100, 256).outcome == outcome
 
 
 @pytest.mark.parametrize(

@@ -296,12 +296,26 @@ def test_idp_is_judged_by_input(settings):
     assert set(table.level) == {"50%", "full"} and set(table.treatment) == set(each_input.TREATMENTS)
     means = table.set_index(["level", "evaluated_on", "treatment"]).ppl.unstack()
     assert (means["oracle"] <= means[["own choice", "random choice", "best single"]].min(axis=1)).all()
-    verdict = idp_claim.verdict(table, MARGIN)
+    verdict = idp_claim.verdict(table, MARGIN, {})
     assert [len(part.cells) for part in verdict.parts] == [2, 2] and verdict.parts[0].seeds == 1
     chosen = pd.DataFrame(found["pools"]).groupby(["level", "evaluated_on", "seed"]).chosen.sum()
     assert set(chosen) == {len(Bench(settings, "own", LEVEL).scored["broad"].windows)} | {
         len(Bench(settings, "own", LEVEL).scored["narrow"].windows)
     }
+
+
+def test_a_choice_that_is_the_same_for_all_inputs_is_none(settings):
+    pools = [
+        {"level": "50%", "evaluated_on": corpus, "seed": seed, "prompt": prompt, "chosen": chosen}
+        for corpus, seed, prompt, chosen in (
+            ("broad", 0, "a", 4), ("broad", 0, "b", 0), ("broad", 1, "a", 4), ("narrow", 0, "a", 3), ("narrow", 0, "b", 1)
+        )
+    ]  # fmt: skip
+    silent = idp_claim.same_for_all(pools)
+    assert silent == {"50%, broad": "all inputs chose the same prompt, a"}
+    table = idp_claim.table(each_input.obtain(settings, "own", LEVEL)["rows"])
+    for part in idp_claim.verdict(table, MARGIN, silent).parts:
+        assert part.silent == silent and [cell.name for cell in part.cells] == ["50%, narrow"]
 
 
 def test_scores_of_levels_by_other_methods_stand_beside_the_studys(settings):

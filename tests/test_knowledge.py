@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import zlib
 
 import matplotlib.pyplot as plt
@@ -233,6 +234,21 @@ def test_what_is_chosen_by_some_facts_and_judged_by_others_is_not_flattered():
         found += [beside["full"]] if beside else []
     assert len(found) > 50 and abs(np.mean([one.mean for one in found])) < 0.01
     assert np.mean([one.interval()[0] > 0 for one in found]) < 0.06
+
+
+def test_a_guesser_by_enumeration():
+    """Two groups of four in all 24 x 24 orders: a guesser that gives each answer once has as many right as there are fixed points."""
+    fixed = [sum(a == b for a, b in enumerate(order)) for order in itertools.permutations(range(4))]
+    for units, right in (([1.0, 1.0], 8), ([0.5, 0.25], 3), ([0.25, 0.0], 1), ([0.0, 0.0], 0)):
+        assert claim.guessed(units) == pytest.approx(np.mean([a + b >= right for a in fixed for b in fixed]))
+
+
+@pytest.mark.parametrize("habit", [(0, 0, 0, 0), (0, 0, 1, 1), (0, 0, 1, 2), (0, 1, 2, 3)])
+def test_a_guesser_of_any_habit_is_seldom_taken_for_one_that_knows(habit):
+    """What it answers does not depend on which of the four subjects it is asked about."""
+    draw = np.random.default_rng(0)
+    taken = [claim.guessed([np.mean(draw.permutation(4) == habit) for _ in range(10)]) <= claim.SURE for _ in range(2000)]
+    assert np.mean(taken) < claim.SURE + 3 * (claim.SURE * (1 - claim.SURE) / 2000) ** 0.5
 
 
 def test_too_few_facts_choose_no_relation():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -214,6 +215,8 @@ def test_windows_a_few_at_a_time_take_the_same_steps(tmp_path):
     torch.testing.assert_close(parts, plain, rtol=1e-4, atol=1e-5)
     assert run_in_parts.tokens == run.tokens and run_in_parts.best_nll == pytest.approx(run.best_nll, rel=1e-5)
     torch.testing.assert_close(learned(recompute=True)[0], plain, rtol=1e-4, atol=1e-5)
+    if shutil.which("g++"):
+        torch.testing.assert_close(learned(compile=True)[0], plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_that_takes_instructions_is_asked_in_its_own_form(model, tokenizer, monkeypatch):

@@ -167,6 +167,13 @@ def test_what_fits_passes_and_what_does_not_is_said(project, monkeypatch):
         preflight.check(settings, "own")
 
 
+def test_a_training_that_cannot_be_compiled_is_refused(project, monkeypatch):
+    settings = settings_with(project, soft_prompt={"training": {**TRAINING, "compile": True}})
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ParameterError, match="needs the C.. compiler no-such-compiler; install it, or set compile to false"):
+        preflight.check(settings, "own")
+
+
 def test_what_is_compressed_already_takes_no_more_room(project, monkeypatch):
     settings = settings_with(project)
     needed = preflight.check(settings, "own")

@@ -83,9 +83,9 @@ def agreement_table(learned: Mapping[tuple[str, int], Tensor], start: Mapping[in
     """One row a level: how many tokens the prompts of two seeds both name (a mean over pairs of seeds), how many they would ``by_chance``,
     and the estimate of ``more``, the first less the second.
 
-    A vector that is still nearest to the token it started from names nothing. Chance moves every vector from where it started by a draw from
-    the normal distribution with the mean and covariance of that level's own displacements: such draws hit the same hubs of the vocabulary. The
-    estimate varies with chance and with seeds (jackknife).
+    A vector that is still nearest to the token it started from names nothing. Chance moves every vector from where it started by the
+    displacement of another vector of that level, drawn anew: as many vectors leave their tokens, and they hit the same hubs of the
+    vocabulary. The estimate varies with chance and with seeds (jackknife).
     """
     generator, table = torch.Generator().manual_seed(0), {}
     home = {seed: nearest(vectors, vocabulary, "cosine") for seed, vectors in start.items()}
@@ -113,7 +113,7 @@ def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verd
     figures = (
         f"vectors move by {moves.moved.median():.1f} times their length (cosine to the start {moves.cosine_to_start.median():.2f}); for "
         f"{moves.still_start.mean():.0%} the nearest token is still the one they started from; of the other nearest tokens, prompts of two "
-        f"seeds share {agreement.shared.mean():.2f} on average, and random displacements of the same mean and covariance share "
+        f"seeds share {agreement.shared.mean():.2f} on average, and prompts whose displacements are dealt to other vectors share "
         f"{agreement.by_chance.mean():.2f}"
     )
     return Verdict("C12", says, part.told("seeds agree", "seeds do not agree beyond chance"), (part,), figures, "15_nearest_tokens")
@@ -159,10 +159,9 @@ def _pseudo_values(pairs: Mapping[tuple[int, int], int], seeds: Sequence[int]) -
 
 
 def _by_chance(moved: Mapping[int, Tensor], start: Mapping[int, Tensor], generator: torch.Generator) -> dict[int, Tensor]:
-    """Prompts as far from ``start`` as those that ``moved``, in directions with the same mean and covariance."""
-    every = torch.cat(list(moved.values())).cpu()
-    off = every - every.mean(0)
-    drawn = {
-        seed: torch.randn(len(vectors), len(off), generator=generator) @ off / len(off) ** 0.5 for seed, vectors in moved.items()
-    }
-    return {seed: start[seed] + (every.mean(0) + draws).to(start[seed].device) for seed, draws in drawn.items()}
+    """``start`` with the displacements of those that ``moved``, each dealt to a vector of any seed."""
+    every = torch.cat(list(moved.values()))
+    dealt = every[torch.randperm(len(every), generator=generator).to(every.device)].split(
+        [len(vectors) for vectors in moved.values()]
+    )
+    return {seed: start[seed] + own for seed, own in zip(moved, dealt, strict=True)}

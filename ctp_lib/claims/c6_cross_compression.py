@@ -45,8 +45,11 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     if len(pairs):
         harmed = sum(cell.high is not None and cell.high < 0 for cell in parts[2].cells)
         share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
-        figures = f"a prompt of another level gives {share:.0%} of the gain of the level's own prompt, and clearly harms in "
-        figures += f"{harmed} of {len(pairs)} pairs"
+        worse = sum(gain.mean < -margin for gain in pairs.gain)
+        figures = f"a prompt of another level gives {share:.0%} of the gain of the level's own prompt; "
+        figures += (
+            f"it harms in {worse} of {len(pairs)} pairs, in {harmed} of them clearly, by intervals that hold for all pairs at once"
+        )
     headline = f"{parts[0].told('Helps', 'Does not help')}; pruning to quantisation and back: {parts[1].outcome}; "
     headline += f"towards milder: {parts[3].outcome}"
     return Verdict("C6", says, headline, parts, figures, "08_cross_compression")

@@ -31,10 +31,11 @@ def transfer_savings(costs: pd.DataFrame, transfers: pd.DataFrame) -> pd.DataFra
     )
 
 
-def verdict(steps: pd.DataFrame, transfer: pd.DataFrame, margin: float) -> Verdict:
+def verdict(steps: pd.DataFrame, transfer: pd.DataFrame, margin: float, vectors: int, window: int) -> Verdict:
     """C9: does a step of the prompt (the first row) keep fewer bytes of activations than one of LoRA and of full fine-tuning?
 
-    Seconds are told and not judged: they differ from run to run.
+    Seconds are told and not judged: they differ from run to run. The prompt has ``vectors`` before each ``window`` of tokens; what it keeps
+    grows with both.
     """
     prompt, *others = (row for row in steps.itertuples())
     more = {other.method: other.activation_bytes / prompt.activation_bytes - 1 for other in others}
@@ -44,7 +45,8 @@ def verdict(steps: pd.DataFrame, transfer: pd.DataFrame, margin: float) -> Verdi
     figures = (
         f"{prompt.method}: {prompt.activation_bytes / 1e6:.0f} MB of activations kept, {prompt.seconds:.2f} s per step; {against}; "
         f"{transfer.index[1]}, gives {one.share_of_gain:.0%} of the gain and takes "
-        f"{one.seconds / transfer.seconds.iloc[0]:.0%} of the training time"
+        f"{one.seconds / transfer.seconds.iloc[0]:.0%} of the training time; {vectors} vectors before {window} tokens make "
+        f"{vectors / window:.0%} more positions to keep, the paper's 100 before 1,024 make 10%"
     )
     says = "training a prompt needs gradients of the input only, and keeps fewer activations than LoRA or fine-tuning"
     fewer = sum(cell.outcome == "supported" for cell in part.cells)

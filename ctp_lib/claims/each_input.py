@@ -35,17 +35,31 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def verdict(table: pd.DataFrame, margin: float) -> Verdict:
-    """The input's own choice against the best single prompt, and against a random choice, at the compressed level."""
+def same_for_all(pools: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The cells in which all inputs chose the same prompt, with the reason: what they chose does not depend on the input. ``pools`` are those of
+    :func:`ctp_lib.recovery.each_input.obtain`.
+    """
+    chosen: dict[str, set[str]] = {}
+    for row in pools:
+        if row["chosen"]:
+            chosen.setdefault(f"{row['level']}, {row['evaluated_on']}", set()).add(row["prompt"])
+    return {cell: f"all inputs chose the same prompt, {names.copy().pop()}" for cell, names in chosen.items() if len(names) == 1}
+
+
+def verdict(table: pd.DataFrame, margin: float, silent: Mapping[str, str]) -> Verdict:
+    """The input's own choice against the best single prompt, and against a random choice, at the compressed level. Cells that are ``silent``
+    (:func:`same_for_all`) do not vote: there was no choice by input.
+    """
     rows = table[table.level != "full"].assign(cell=lambda found: found.level + ", " + found.evaluated_on)
     by = {name: own.set_index("cell") for name, own in rows.groupby("treatment")}
     chosen, random, oracle = (by[name] for name in ("own choice", "random choice", "oracle"))
     parts = (
-        judge("the input's own choice beats the best single prompt", chosen.lead.to_dict(), margin),
+        judge("the input's own choice beats the best single prompt", chosen.lead.to_dict(), margin, silent=silent),
         judge(
             "the input's own choice beats a random one",
             {cell: gain(chosen.runs[cell], random.runs[cell]) for cell in chosen.index},
             margin,
+            silent=silent,
         ),
     )
     most = "; ".join(f"{cell} {lead.mean:+.3f}" for cell, lead in oracle.lead.items())

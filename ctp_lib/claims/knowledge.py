@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ctp_lib.claims.estimate import Estimate, gain, mean, of_runs, ratio
 from ctp_lib.claims.verdict import Part, Verdict, judge, without_cost
+from ctp_lib.evaluation.facts_items import CHOICES
 from ctp_lib.evaluation.summaries import ROUGE
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.none import METHOD as NONE
@@ -20,24 +22,29 @@ BEYOND = 0.84
 """Standard errors to add to the half-width of an interval for a power of 80 %."""
 FOURS = 5
 """The fewest groups of four facts that can choose a relation."""
+FIXED_POINTS = np.array([9, 8, 6, 0, 1]) / 24
+SURE = 0.05
+"""How likely a guesser may be as good as a relation that votes, over all relations."""
 NOTEBOOK = "09b_knowledge"
 Table = pd.DataFrame
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy``; ``chosen``, what is above chance in every
-    other four facts, by which relations are chosen that vote; ``judged``, the accuracy on the others, by which claims are judged, since what
-    is chosen and judged by the same answers looks better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a
+    """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy``; ``chosen``, the accuracy on every other
+    four facts, by which relations and levels are chosen that vote, and ``guessed``, how likely the first run of a guesser has as many of them
+    right; ``judged``, the accuracy on the others, by which claims are judged, since what is chosen and judged by the same answers looks
+    better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a
     misleading passage did not mislead.
     """
     found = {}
     for (relation, form, level, method), runs in _grouped(rows, "relation", "form", "level", "method").items():
         seeds = _seeds(runs)
-        units, chance = [run["units"] for run in runs], Estimate(runs[0]["chance"], {})
+        units = [run["units"] for run in runs]
         remembered = [run["remembered"] for run in runs if run["remembered"] is not None]
         found[relation, form, level, method] = {
             "accuracy": of_runs(units, f"facts of {relation}", seeds),
-            "chosen": of_runs([own[::2] for own in units], f"facts of {relation} that choose", seeds) - chance,
+            "chosen": of_runs([own[::2] for own in units], f"facts of {relation} that choose", seeds),
+            "guessed": guessed(units[0][::2]),
             "judged": of_runs([own[1::2] for own in units], f"facts of {relation} that are judged", seeds),
             "chance": runs[0]["chance"],
             "exact": sum(run["exact"] for run in runs) / len(runs),
@@ -45,6 +52,17 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
             "n": runs[0]["n"],
         }
     return _matched(pd.DataFrame.from_dict(found, orient="index").rename_axis(["relation", "form", "level", "method"]))
+
+
+def guessed(units: Sequence[float]) -> float:
+    """The probability that a guesser has as many of the facts in ``units`` right, or more. A unit is the share of four facts whose answers are
+    the same four, each right once. A guesser's answers do not depend on the facts. How many are right varies most where it gives each
+    answer once: then it is the number of fixed points of a random order of four, which 9, 8, 6, 0 and 1 of 24 orders have 0 to 4 of.
+    """
+    spread = np.ones(1)
+    for _ in units:
+        spread = np.convolve(spread, FIXED_POINTS)
+    return float(spread[round(sum(units) * CHOICES) :].sum())
 
 
 def _grouped(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
@@ -113,9 +131,9 @@ def known(table: Table, form: str = "closed_book") -> list[str]:
     """The relations of which the uncompressed model remembers more than chance, with certainty; for ``counterfactual``, those that it reads from
     a passage against its memory. The others do not vote.
     """
-    full = table.xs((form, "full", NONE.name), level=("form", "level", "method")).chosen
-    enough = {relation: above for relation, above in full.items() if above.number("units") >= FOURS}
-    return [relation for relation, above in enough.items() if above.interval(len(full))[0] > 0]
+    full = table.xs((form, "full", NONE.name), level=("form", "level", "method"))
+    enough = {relation: row.guessed for relation, row in full.iterrows() if row.chosen.number("units") >= FOURS}
+    return [relation for relation, probability in enough.items() if probability <= SURE / len(full)]
 
 
 def over_relations(table: Table, relations: Sequence[str], column: str = "judged") -> pd.Series:
@@ -151,12 +169,13 @@ def verdicts(
     knows = over_relations(table, memory) if memory else None
     reads = over_relations(table, reading) if reading else None
     both = [relation for relation in memory if relation in reading]
+    lost, lost_of_both = (_lost(table, relations) for relations in (memory, both))
     return [
-        _falls_first(over_relations(table, both) if both else None, chance, margin),
-        _costs_more(knows, stored or {}, margin),
+        _falls_first(over_relations(table, both) if both else None, chance, lost_of_both, margin),
+        _costs_more(knows, stored or {}, lost, margin),
         _patterns_fail(knows),
         _reading_survives(reads),
-        _restores(knows, gains, margin, nats),
+        _restores(knows, gains, lost, margin, nats),
         _beats_smaller(beside or {}, margin),
     ]
 
@@ -178,12 +197,12 @@ def _levels(means: pd.Series | None, asked: Callable[[Level], bool] = lambda lev
     return [level for level in dict.fromkeys(alone) if asked(Level.parse(level))]
 
 
-def _nothing_lost(means: pd.Series | None, levels: Sequence[str], margin: float) -> dict[str, str]:
-    """The levels that have no clear cost in memory: there is nothing to compare, and nothing to bring back."""
-    if means is None:
+def _lost(table: Table, relations: Sequence[str]) -> dict[str, Estimate]:
+    """By level, what compression takes from memory, on the facts that choose: where it is little, there is nothing to compare or bring back."""
+    if not relations:
         return {}
-    full = means["closed_book", "full", NONE.name]
-    return without_cost({level: full - means["closed_book", level, NONE.name] for level in levels}, margin)
+    alone = over_relations(table, relations, "chosen").xs(("closed_book", NONE.name), level=("form", "method"))
+    return {level: alone["full"] - accuracy for level, accuracy in alone.items()}
 
 
 def _told(
@@ -192,18 +211,18 @@ def _told(
     return Verdict(claim, says, parts[0].told(yes, no), tuple(parts), figures, NOTEBOOK)
 
 
-def _falls_first(means: pd.Series | None, chance: float, margin: float) -> Verdict:
+def _falls_first(means: pd.Series | None, chance: float, lost: Mapping[str, Estimate], margin: float) -> Verdict:
     """Reading is what a passage says against memory: with a true passage, what is remembered would count as read."""
     levels = _levels(means)
     effects = {
         level: _kept(means, "counterfactual", level, chance) - _kept(means, "closed_book", level, chance) for level in levels
     }
-    silent = _nothing_lost(means, levels, margin)
+    silent = without_cost({level: lost[level] for level in levels}, margin)
     part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance", silent=silent)
     return _told("K1", "compression destroys knowledge before reading", [part], "Knowledge falls first", "does not fall first")
 
 
-def _costs_more(means: pd.Series | None, stored: Mapping[str, int], margin: float) -> Verdict:
+def _costs_more(means: pd.Series | None, stored: Mapping[str, int], lost: Mapping[str, Estimate], margin: float) -> Verdict:
     """Each pruned level beside the quantised one that takes the most bytes, but no more than it."""
     quantised, pruned = (_levels(means, lambda level, family=family: level.family == family) for family in ("quantised", "pruned"))
     effects, costs = {}, {}
@@ -211,9 +230,8 @@ def _costs_more(means: pd.Series | None, stored: Mapping[str, int], margin: floa
         smaller = [other for other in quantised if stored.get(other, math.inf) <= stored.get(level, 0)]
         if means is not None and smaller:
             other = max(smaller, key=stored.__getitem__)
-            full, own = means["closed_book", "full", NONE.name], means["closed_book", level, NONE.name]
-            effects[f"{level} beside {other}"] = means["closed_book", other, NONE.name] - own
-            costs[f"{level} beside {other}"] = full - own
+            effects[f"{level} beside {other}"] = means["closed_book", other, NONE.name] - means["closed_book", level, NONE.name]
+            costs[f"{level} beside {other}"] = lost[level]
     silent = without_cost(costs, margin)
     part = judge("a quantised level that is no larger knows more", effects, margin, "of the items", silent=silent)
     return _told("K2", "pruning costs more knowledge than quantising", [part], "Costs more", "does not cost more")
@@ -238,11 +256,13 @@ def _reading_survives(means: pd.Series | None) -> Verdict:
     return _told("K4", "reading from a given passage survives compression", [part], "Survives", "does not survive")
 
 
-def _restores(means: pd.Series | None, gains: Mapping[str, Estimate], margin: float, nats: float) -> Verdict:
+def _restores(
+    means: pd.Series | None, gains: Mapping[str, Estimate], lost: Mapping[str, Estimate], margin: float, nats: float
+) -> Verdict:
     found = {} if means is None else means.xs("closed_book", level="form").to_dict()
     prompted = [level for level in gains if (level, PROMPT.name) in found]
     change = {level: found[level, PROMPT.name] - found[level, NONE.name] for level in prompted}
-    silent = _nothing_lost(means, prompted, margin)
+    silent = without_cost({level: lost[level] for level in prompted}, margin)
     parts = (
         judge("a prompt lowers NLL", {level: gains[level] for level in prompted}, nats, silent=silent),
         judge(

@@ -61,9 +61,10 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
         "the smallest effect that matters. *Contradicted*: in at least one cell it lies at or below the margin. Otherwise *undecided*. "
         "*Not measured*: no cell of the first question votes. A cell does not vote where there is nothing to recover, or where training "
         "was too short to judge; its line gives the reason. A prompt that was still learning when its training ended can support a claim, "
-        "but not contradict it. The intervals of a question hold for all its cells together. They allow for other documents or items, and "
-        "for other seeds where something was learned. The table shows the mean over the cells of a claim's first question; the outcome "
-        "rests on all cells and all questions."
+        "but not contradict it. The intervals of a question hold for all its cells together. They allow for other documents or items (of "
+        "facts and tasks in groups), and for other seeds where something was learned. They do not allow for another calibration text: it "
+        "was drawn once. The table shows the mean over the cells of a claim's first question; the outcome rests on all cells and all "
+        "questions."
     )
     details = []
     for claim in claims:
@@ -74,10 +75,11 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
 
 
 def summary(claims: list[dict[str, Any]], settings: Study) -> dict[str, Any]:
-    """What `dvc metrics show` prints: outcomes, and the share that the prompt recovers at every level, by model."""
+    """What `dvc metrics show` prints: outcomes, and the share of the lost NLL that the prompt recovers at every level, by model."""
     found = {}
     for model in settings.study.models:
-        shares = pd.read_csv(paths.table(settings, "recovery", model), index_col="level").recovered.drop("full").round(4)
+        rows = pd.read_csv(paths.table(settings, "recovery", model), index_col="level").drop("full")
+        shares = (rows.gain / rows.cost).round(4)
         outcomes = {claim["claim"]: claim["outcome"] for claim in claims if claim["model"] == model}
         found[model] = {"verdicts": outcomes, "recovered": json.loads(shares.to_json())}
     return found

@@ -36,7 +36,7 @@ class Calibrated(Method):
         from ctp_lib.compression import sequential  # takes seconds to import
         from ctp_lib.model import loading
 
-        modifier = self.modifier(level, spec, list(loading.compressible(network)))
+        modifier = self.modifier(level, spec, list(loading.compressible(network.base_model)))
         return sequential.run(network, modifier, windows.split(spec.windows_at_once), f"compress to {level}")
 
 

@@ -1,4 +1,8 @@
-"""llmcompressor's pipeline, one matrix after the other: with one bar, on models as transformers makes them."""
+"""llmcompressor's pipeline, one input after the other: with one bar, on models as transformers makes them.
+
+Matrices that read the same tensor make one step, since none of them changes what another reads. The head is left out: it is not compressed,
+and nothing that is compressed reads what it gives.
+"""
 
 import contextlib
 import functools
@@ -29,20 +33,44 @@ BUILDERS = ("create_causal_mask", "create_sliding_window_causal_mask")
 
 
 def run(network: PreTrainedModel, modifier: Modifier, batches: Sequence[Tensor], label: str) -> PreTrainedModel:
-    """Let ``modifier`` compress ``network``, in place, by what it sees of ``batches`` (int64, windows x length)."""
+    """Let ``modifier`` compress ``network``, in place, by what it sees of ``batches`` (int64, windows x length). Its targets are named as in
+    the network's ``base_model``.
+    """
+    body = network.base_model
     inputs = [{"input_ids": batch, "attention_mask": torch.ones_like(batch)} for batch in batches]
-    with _one_bar(network, label), traceable_masks(network), _no_other_method():
+    with _one_bar(body, label), traceable_masks(body), _no_other_method():
         oneshot(
-            model=network,
-            processor=network.config,  # asked for, never used: the windows are token ids already
+            model=body,
+            processor=body.config,  # asked for, never used: the windows are token ids already
             dataset=DataLoader(inputs, batch_size=None),
             recipe=modifier,
             num_calibration_samples=len(inputs),
             shuffle_calibration_samples=False,
             pipeline="sequential",
-            sequential_targets=["Linear"],
+            sequential_targets=steps(body, batches[0][:1, :2]),
         )
-    return plain(network)
+    plain(body)
+    return network
+
+
+@torch.inference_mode()
+def steps(body: PreTrainedModel, ids: Tensor) -> list[str]:
+    """The first of the matrices that read each input, in the order in which ``body`` runs them on ``ids``."""
+    found, read = [], [None]
+
+    def runs(_: object, inputs: tuple[Tensor, ...], *, name: str) -> None:
+        if inputs[0] is not read[0]:
+            found.append(name)
+        read[0] = inputs[0]
+
+    matrices = loading.compressible(body).items()
+    handles = [matrix.register_forward_pre_hook(functools.partial(runs, name=name)) for name, matrix in matrices]
+    try:
+        body(ids.to(body.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 @contextlib.contextmanager

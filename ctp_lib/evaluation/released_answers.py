@@ -31,9 +31,10 @@ def letters(tokens: Sequence[str], right: Sequence[str]) -> float:
 
 
 def exact(texts: Sequence[str], answers: Sequence[str]) -> float:
-    """The share of texts that are the answer, up to their first line break, full stop, comma, semicolon or bracket."""
+    """The share of texts whose first sentence or line ends in the answer: the answer alone, or a whole sentence that gives it."""
     firsts = [re.split(r"[\n.,;(]", text, maxsplit=1)[0] for text in texts]
-    return sum(normalised(text) == normalised(answer) for text, answer in zip(firsts, answers, strict=True)) / len(texts)
+    pairs = [(f" {normalised(text)}", f" {normalised(answer)}") for text, answer in zip(firsts, answers, strict=True)]
+    return sum(text.endswith(answer) for text, answer in pairs) / len(texts)
 
 
 def normalised(text: str) -> str:

@@ -4,6 +4,7 @@ Nothing is loaded. The model is built on shapes alone, and a training step and a
 """
 
 import argparse
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
     if tokenizer.chat_template:
         loading.as_chat(tokenizer, "hello")
     network = on_shapes(spec)
+    _check_compiler(settings)
     prompt = max([settings.soft_prompt.prompt_tokens, *(settings.comparison.prompt_tokens if "lora" in works else [])])
     loading.check_fit(network, tokenizer, max(settings.compression.window, settings.evaluation.window + prompt))
     selection.check_windows(settings, tokenizer)
@@ -67,6 +69,12 @@ def check(settings: Study, model: str, works: Collection[str] = WORKS) -> Needs:
         _check_disk(settings, model, needed)
     _check_memory(network, settings, needed)
     return needed
+
+
+def _check_compiler(settings: Study) -> None:
+    compiler = os.environ.get("CXX", "g++")
+    if settings.soft_prompt.training.compile and loading.device(settings.device).type == "cpu" and not shutil.which(compiler):
+        raise ParameterError(f"soft_prompt.training.compile needs the C++ compiler {compiler}; install it, or set compile to false")
 
 
 NOT_COMPRESSED = 0.1

@@ -1,11 +1,13 @@
 """A causal LM and its tokenizer, from a hub id or a folder."""
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,19 @@ def recompute_activations(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer) and "forward" not in vars(module):
             module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
+
+
+@contextlib.contextmanager
+def compiled(model: PreTrainedModel) -> Iterator[None]:
+    """Meanwhile, the layers of ``model`` are translated by ``torch.compile`` at their first use, once for all that are alike."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.compile()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._compiled_call_impl = None
 
 
 def fingerprint(model: PreTrainedModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from ctp_lib.evaluation.perplexity import perplexity
+from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher, token_loss
 from ctp_lib.recovery import training
 from ctp_lib.settings.study import Study, with_settings
@@ -33,17 +35,18 @@ def learn(
     optimizers: Callable[..., training.Optimizers] = training.adamw,
 ) -> training.TrainingRun:
     """Train what is trainable of ``module``, a part of ``network`` or what ``prompt`` gives, with ``settings``, which have a ``training``."""
-    return training.train(
-        module,
-        loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
-        batch=text.batch,
-        spec=settings.training,
-        identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
-        validate=lambda: perplexity(network, text.validation, prompt()).nll,
-        checkpoint=checkpoint,
-        label=label,
-        optimizers=optimizers,
-    )
+    with loading.compiled(network) if settings.training.compile else nullcontext():
+        return training.train(
+            module,
+            loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
+            batch=text.batch,
+            spec=settings.training,
+            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
+            validate=lambda: perplexity(network, text.validation, prompt()).nll,
+            checkpoint=checkpoint,
+            label=label,
+            optimizers=optimizers,
+        )
 
 
 def asked(kind: type[Kind], study: Study, name: str, own: Mapping[str, Any], rate: float, **usual: Any) -> Kind:

@@ -12,7 +12,8 @@ class TrainingSpec:
     """How to train. The paper's recipe: AdamW, no weight decay, linear schedule with warm-up, clip 1.0.
 
     A step has ``batch_windows`` windows, of which ``windows_at_once`` (all, unless said) are in memory, their gradients added up. ``recompute``
-    computes a layer's activations again in the backward pass instead of keeping them. ``schedule`` is ``linear`` (decay to zero from the end
+    computes a layer's activations again in the backward pass instead of keeping them. ``compile`` translates the layers before the first step,
+    which takes a minute and pays in long trainings; on a CPU it needs a C++ compiler. ``schedule`` is ``linear`` (decay to zero from the end
     of the warm-up) or ``trapezoid`` (constant, then linear to zero over the last 30 %).
     """
 
@@ -27,6 +28,7 @@ class TrainingSpec:
     checkpoint_every: Count = 50
     windows_at_once: int | None = None
     recompute: bool = False
+    compile: bool = False
 
     @property
     def at_once(self) -> int:

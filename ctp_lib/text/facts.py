@@ -69,8 +69,11 @@ def countries(of: str) -> list[tuple[str, str]]:
 
 
 def _countries(of: str) -> Callable[[Iterable[Document]], list[tuple[str, str, str]]]:
-    def told(name: str, value: str) -> bool:  # Kuwait's capital is Kuwait City
-        return value.lower() in name.lower() or name.lower() in value.lower()
+    def told(
+        name: str, value: str
+    ) -> bool:  # Kuwait's capital is Kuwait City; El Salvador's San Salvador; the Dominican Republic's Santo Domingo
+        words, others = (re.findall(r"\w{5,}", text.lower()) for text in (name, value))
+        return value.lower() in name.lower() or name.lower() in value.lower() or any(a[:5] == b[:5] for a in words for b in others)
 
     return lambda _: [(name, value, "") for name, value in countries(of) if not told(name, value)]
 
