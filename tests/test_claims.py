@@ -440,14 +440,19 @@ def test_readme_shows_what_was_recorded():
 
 
 def test_a_row_of_readme_has_the_outcome_in_every_run():
-    def claim(name, outcome, headline="h"):
-        return {name: {"claim": name, "question": f"{name} says", "headline": headline, "outcome": outcome, "notebook": "04"}}
+    def claim(name, outcome, headline="h", *cells):
+        parts = [{"cells": [{"outcome": cell} for cell in cells]}]
+        about = {"claim": name, "question": f"{name} says", "headline": headline, "outcome": outcome, "notebook": "04"}
+        return {name: about | {"parts": parts}}
 
-    small = {**claim("C1", "undecided"), **claim("C2", "not measured"), **claim("C3", "not measured")}
-    told = readme.ledger({"smollm2_pilot": claim("C2", "supported", "Helps"), "embedded": small})
+    small = {
+        **claim("C1", "undecided", "h", "supported", "undecided"), **claim("C2", "not measured"), **claim("C3", "not measured"),
+        **claim("C4", "undecided", "h", "undecided"),
+    }  # fmt: skip
+    told = readme.ledger({"smollm2_pilot": claim("C2", "supported", "Helps", "supported"), "embedded": small})
     link = "[![supported](docs/badges/supported.svg)](results/recorded/smollm2_pilot/runs/04) Helps"
     assert f"| C2 | C2 says | {link} | - |" in told and "| C1 | C1 says | - | [![undecided]" in told
-    assert told.endswith("Not measured: C3.") and "| C3" not in told
+    assert told.endswith("Undecided: C4. Not measured: C3.") and "| C3" not in told and "| C4" not in told
 
 
 def test_every_claim_says_which_rows_it_is_judged_by():

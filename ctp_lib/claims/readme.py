@@ -41,19 +41,23 @@ def _claims(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def ledger(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A row a claim: its outcome and headline in every run, with a link to the notebook; below, the names of those that no run measured.
-    ``found``: claims by run and name.
+    """A row a claim of which some run decided a cell: its outcome and headline in every run, with a link to the notebook. Below, the names of
+    those that are undecided in every cell, or that no run measured. ``found``: claims by run and name.
     """
     claims: dict[str, Mapping[str, Any]] = {}
     for run in reversed(found.values()):  # the small model has them all, in order
         claims |= {name: claim for name, claim in run.items() if name not in claims}
+    left: dict[str, list[str]] = {"Undecided": [], "Not measured": []}
     lines = [f"| claim | statement | {' | '.join(RUNS[run] for run in found)} |", "|---" * (2 + len(found)) + "|"]
     for name, claim in claims.items():
+        measured = [own[name] for own in found.values() if name in own and own[name]["outcome"] != UNMEASURED]
+        if {cell["outcome"] for one in measured for part in one["parts"][:1] for cell in part["cells"]} <= {"undecided"}:
+            left["Undecided" if measured else "Not measured"].append(name)
+            continue
         told = [_told(run, own.get(name)) for run, own in found.items()]
-        if set(told) != {"-"}:
-            lines.append(f"| {name} | {claim['question']} | {' | '.join(told)} |")
-    without = [name for name in claims if all(_told(run, own.get(name)) == "-" for run, own in found.items())]
-    return "\n".join([*lines, *(["", f"Not measured: {', '.join(without)}."] if without else [])])
+        lines.append(f"| {name} | {claim['question']} | {' | '.join(told)} |")
+    below = " ".join(f"{what}: {', '.join(names)}." for what, names in left.items() if names)
+    return "\n".join([*lines, *(["", below] if below else [])])
 
 
 def _told(run: str, claim: Mapping[str, Any] | None) -> str:
