@@ -110,7 +110,10 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Stu
         if axis is not axes[0][0]:
             axis.sharey(axes[0][0])
         _dumbbells(axis, rows, levels, methods, full, settings)
-        axis.set_title(f"{title} ({', '.join(dict.fromkeys(_by(level, settings) for level in levels))})")
+        joint = any(Level.parse(level).family == "joint" for level in levels)
+        axis.set_title(
+            f"{title if joint else title.partition(',')[0]} ({', '.join(dict.fromkeys(_by(level, settings) for level in levels))})"
+        )
     _published_dumbbells(axes[0][-1])
     axes[0][0].set_ylabel(f"perplexity on {evaluated_on} (test)")
     for axis in axes[0][: len(present)]:
