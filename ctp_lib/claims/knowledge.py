@@ -23,6 +23,9 @@ BEYOND = 0.84
 FOURS = 5
 """The fewest groups of four facts that can choose a relation."""
 FIXED_POINTS = np.array([9, 8, 6, 0, 1]) / 24
+"""The share of the orders of four things that leave 0, 1, 2, 3, 4 of them in their places."""
+NONE_KNOWN = "no relation votes: from memory, the uncompressed model answers none better than a guesser"
+NONE_READ = "no relation votes: from a misleading passage, the uncompressed model answers none better than a guesser"
 SURE = 0.05
 """How likely a guesser may be as good as a relation that votes, over all relations."""
 NOTEBOOK = "09b_knowledge"
@@ -33,8 +36,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy``; ``chosen``, the accuracy on every other
     four facts, by which relations and levels are chosen that vote, and ``guessed``, how likely the first run of a guesser has as many of them
     right; ``judged``, the accuracy on the others, by which claims are judged, since what is chosen and judged by the same answers looks
-    better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a
-    misleading passage did not mislead.
+    better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a misleading passage did not mislead.
     """
     found = {}
     for (relation, form, level, method), runs in _grouped(rows, "relation", "form", "level", "method").items():
@@ -205,10 +207,10 @@ def _lost(table: Table, relations: Sequence[str]) -> dict[str, Estimate]:
     return {level: alone["full"] - accuracy for level, accuracy in alone.items()}
 
 
-def _told(
-    claim: str, says: str, parts: Sequence[Part], yes: str, no: str, figures: str = "after LLM-KICK (Jaiswal et al. 2023)"
-) -> Verdict:
-    return Verdict(claim, says, parts[0].told(yes, no), tuple(parts), figures, NOTEBOOK)
+def _told(claim: str, says: str, part: Part, yes: str, no: str, why: str = "") -> Verdict:
+    """``why``: the reason for which no cell votes, if there is one for all."""
+    figures = "; ".join(filter(None, ["after LLM-KICK (Jaiswal et al. 2023)", why]))
+    return Verdict(claim, says, part.told(yes, no), (part,), figures, NOTEBOOK)
 
 
 def _falls_first(means: pd.Series | None, chance: float, lost: Mapping[str, Estimate], margin: float) -> Verdict:
@@ -219,7 +221,14 @@ def _falls_first(means: pd.Series | None, chance: float, lost: Mapping[str, Esti
     }
     silent = without_cost({level: lost[level] for level in levels}, margin)
     part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance", silent=silent)
-    return _told("K1", "compression destroys knowledge before reading", [part], "Knowledge falls first", "does not fall first")
+    return _told(
+        "K1",
+        "compression destroys knowledge before reading",
+        part,
+        "Knowledge falls first",
+        "does not fall first",
+        NONE_READ if means is None else "",
+    )
 
 
 def _costs_more(means: pd.Series | None, stored: Mapping[str, int], lost: Mapping[str, Estimate], margin: float) -> Verdict:
@@ -234,26 +243,35 @@ def _costs_more(means: pd.Series | None, stored: Mapping[str, int], lost: Mappin
             costs[f"{level} beside {other}"] = lost[level]
     silent = without_cost(costs, margin)
     part = judge("a quantised level that is no larger knows more", effects, margin, "of the items", silent=silent)
-    return _told("K2", "pruning costs more knowledge than quantising", [part], "Costs more", "does not cost more")
+    return _told(
+        "K2",
+        "pruning costs more knowledge than quantising",
+        part,
+        "Costs more",
+        "does not cost more",
+        NONE_KNOWN if means is None else "",
+    )
 
 
 def _patterns_fail(means: pd.Series | None) -> Verdict:
     levels = _levels(means, lambda level: level.pattern is not None)
     effects = {level: -1.0 * _matches(means, "closed_book", level) for level in levels}
     part = judge("less than 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
-    return _told(
-        "K3",
-        "N:M pruning, such as 2:4, always loses more than 5 % of the uncompressed model's knowledge",
-        [part],
-        "Loses more",
-        "does not lose more",
-    )
+    says = "N:M pruning, such as 2:4, always loses more than 5 % of the uncompressed model's knowledge"
+    return _told("K3", says, part, "Loses more", "does not lose more", NONE_KNOWN if means is None else "")
 
 
 def _reading_survives(means: pd.Series | None) -> Verdict:
     effects = {level: _matches(means, "counterfactual", level) for level in _levels(means)}
     part = judge("at least 95 % of the uncompressed accuracy, on misleading passages", effects, 0.0, "of the items")
-    return _told("K4", "reading from a given passage survives compression", [part], "Survives", "does not survive")
+    return _told(
+        "K4",
+        "reading from a given passage survives compression",
+        part,
+        "Survives",
+        "does not survive",
+        NONE_READ if means is None else "",
+    )
 
 
 def _restores(
@@ -281,13 +299,8 @@ def _restores(
 
 def _beats_smaller(beside: Mapping[str, Estimate], margin: float) -> Verdict:
     part = judge("the pruned model knows more", beside, margin, "of the items")
-    return _told(
-        "K6",
-        "a large pruned model knows more than a small dense model that takes as many bytes or more",
-        [part],
-        "Knows more",
-        "does not know more",
-    )
+    says = "a large pruned model knows more than a small dense model that takes as many bytes or more"
+    return _told("K6", says, part, "Knows more", "does not know more")
 
 
 def no_larger(stored: Mapping[str, int], bytes_of_smaller: int) -> list[str]:
