@@ -48,6 +48,7 @@ def by_backend(backend: str) -> Callable[[PreTrainedModel, Shape], Callable[[], 
 def by_layers(model: PreTrainedModel, shape: Shape) -> Callable[[], PreTrainedModel]:
     """llmcompressor as it is called in its own examples: all matrices of a layer in one step, so that none sees what became of the others."""
     windows = [{"input_ids": rows, "attention_mask": torch.ones_like(rows)} for rows in shape.windows(WINDOWS).split(AT_ONCE)]
+    _saved(model)
 
     def quantise() -> PreTrainedModel:
         network = copy.deepcopy(model)

@@ -102,7 +102,7 @@ def test_they_stand_in_tables_and_figures_by_their_own_name_and_colour(project):
         assert list(table.index) == ["full", str(HALF)] and table.ppl.gt(0).all()
     figure = c2_c3_recovery.perplexity_by_level(pd.DataFrame(cells.rows(scored)), evaluated_on="broad", settings=project)
     axis = figure.axes[0]
-    assert axis.get_title() == "Pruned, and pruned + quantised (every second column)"
+    assert axis.get_title() == "Pruned (every second column)"
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[1:3] == ["compressed + soft prompt", "compressed + mean shift"] and len(labels) == 3 + len(METHODS)
     collected = tables.collect(project, "perplexity")

@@ -208,7 +208,7 @@ def test_the_page_of_what_goes_wrong_names_tests_that_are_there():
 
 
 def test_the_page_of_ones_own_lists_every_repair():
-    table = (ROOT / "docs" / "your_own.md").read_text().partition("## A repair")[2].partition("## ")[0]
+    table = (ROOT / "docs" / "your_own.md").read_text().partition("## Repairs and controls")[2].partition("## ")[0]
     listed = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
     assert sorted(listed) == [name for name in recovery.registry().names() if name not in ("none", "hard_prompt")]
 

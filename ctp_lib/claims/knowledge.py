@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ctp_lib.claims.estimate import Estimate, gain, mean, of_runs, ratio
+from ctp_lib.claims.guessing import as_good_as
 from ctp_lib.claims.verdict import Part, Verdict, judge, without_cost
-from ctp_lib.evaluation.facts_items import CHOICES
 from ctp_lib.evaluation.summaries import ROUGE
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.none import METHOD as NONE
@@ -22,8 +21,6 @@ BEYOND = 0.84
 """Standard errors to add to the half-width of an interval for a power of 80 %."""
 FOURS = 5
 """The fewest groups of four facts that can choose a relation."""
-FIXED_POINTS = np.array([9, 8, 6, 0, 1]) / 24
-"""The share of the orders of four things that leave 0, 1, 2, 3, 4 of them in their places."""
 NONE_KNOWN = "no relation votes: from memory, the uncompressed model answers none better than a guesser"
 NONE_READ = "no relation votes: from a misleading passage, the uncompressed model answers none better than a guesser"
 SURE = 0.05
@@ -46,7 +43,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
         found[relation, form, level, method] = {
             "accuracy": of_runs(units, f"facts of {relation}", seeds),
             "chosen": of_runs([own[::2] for own in units], f"facts of {relation} that choose", seeds),
-            "guessed": guessed(units[0][::2]),
+            "guessed": as_good_as(units[0][::2]),
             "judged": of_runs([own[1::2] for own in units], f"facts of {relation} that are judged", seeds),
             "chance": runs[0]["chance"],
             "exact": sum(run["exact"] for run in runs) / len(runs),
@@ -54,17 +51,6 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
             "n": runs[0]["n"],
         }
     return _matched(pd.DataFrame.from_dict(found, orient="index").rename_axis(["relation", "form", "level", "method"]))
-
-
-def guessed(units: Sequence[float]) -> float:
-    """The probability that a guesser has as many of the facts in ``units`` right, or more. A unit is the share of four facts whose answers are
-    the same four, each right once. A guesser's answers do not depend on the facts. How many are right varies most where it gives each
-    answer once: then it is the number of fixed points of a random order of four, which 9, 8, 6, 0 and 1 of 24 orders have 0 to 4 of.
-    """
-    spread = np.ones(1)
-    for _ in units:
-        spread = np.convolve(spread, FIXED_POINTS)
-    return float(spread[round(sum(units) * CHOICES) :].sum())
 
 
 def _grouped(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:

@@ -63,7 +63,7 @@ class Part:
                 both = "either of 2" if outcome == "contradicted" else "both"
                 where = f"in {both if len(names) == 2 else f'{every} {len(names)}'} cells" if len(names) > 1 else f"at {names[0]}"
             else:
-                of = " others" if parts else f" of {len(self.cells)}"
+                of = "" if parts else f" of {len(self.cells)}"
                 where = f"at {', '.join(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)}{of}"
             parts.append(f"{words[outcome]} {where.removesuffix('at ')}".strip())
         told = "; ".join(parts) or "not measured"
