@@ -225,8 +225,8 @@ def test_the_advice_names_the_cheapest_by_budget(settings):
         "For comparison: magnitude:75% without a repair has perplexity 15.0, and takes 1.10 times the bytes of 75%."
     )
     assert claim.by_perplexity(table, alone, "as shipped") == (
-        "**75%**: 7.4 as shipped, 20.1 compressed. LoRA 9.0 (+5.0%), soft prompt 12.2 (+0.0%), norms tuned 13.5 (nothing added); best control: one "
-        "end-of-text token 18.2 (+0.0%). For comparison: magnitude:75% without a repair has perplexity 15.0, "
+        "**75%**: 7.4 as shipped, 20.1 compressed. LoRA 9.0 (+5.0%), soft prompt 12.2 (+0.0%), norms tuned 13.5 (nothing added); "
+        "best control: one end-of-text token 18.2 (+0.0%). For comparison: magnitude:75% without a repair has perplexity 15.0, "
         "and takes 1.10 times the bytes of 75%."
     )
     doubtful = side_by_side(settings, runs("norms", 2.6, 0.7, bytes_added=0, falling=0.02))

@@ -139,7 +139,7 @@ def test_what_says_nothing_does_not_vote():
     told = verdict.judge("q", many, 0.01).told("comes nearer", "does not come nearer")
     assert told == "Comes nearer at 0bit, 1bit, 2bit, 3bit; not in 3; undecided at 7bit"
     none = {name: effect(0.0, 0.001) for name in "ab"}
-    assert verdict.judge("q", none, 0.01).told("helps", "does not help") == "Does not help in any of 2 cells"
+    assert verdict.judge("q", none, 0.01).told("helps", "does not help") == "Does not help in either of 2 cells"
     assert verdict.judge("q", {"": effect(0.0, 0.001)}, 0.01).told("helps", "does not help") == "Does not help"
     one = verdict.judge("q", {"a": estimate.gain([row("p", 1.0, 1.1)], [row("none", 9.0, 9.1)])}, 0.01)
     assert one.outcome == "undecided" and one.low is None, "one seed supports nothing, however large the gain"
