@@ -11,7 +11,7 @@ import torch
 from conftest import compress, random_windows, small_model
 from transformers import LlamaConfig, MistralConfig
 
-from ctp_lib.compression import base, dsnot_pass, joint_pass, storage
+from ctp_lib.compression import base, dsnot_pass, joint_pass, sequential, storage
 from ctp_lib.model import loading
 from ctp_lib.settings.compression import CompressionSpec
 from ctp_lib.settings.levels import Level
@@ -61,6 +61,12 @@ def test_a_model_that_chooses_its_mask_by_name_is_compressed_behind_that_mask():
     compress(network, Level.parse("50%"), CALIBRATION, SPEC)
     found = {name: layer.weight for name, layer in loading.compressible(network).items()}
     assert share_equal(found, expected) > MOST > share_equal(found, other)
+
+
+def test_matrices_that_read_the_same_make_one_step():
+    body = correlated_model().base_model
+    first = [name.partition(".")[2].partition(".")[2] for name in sequential.steps(body, CALIBRATION[:1, :2])]
+    assert first == ["self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"] * body.config.num_hidden_layers
 
 
 @pytest.mark.parametrize("level", ["4bit", "2bit", "auto-gptq:4bit", "auto-gptq:2bit", "2bit/g16", "3bit/g8"])

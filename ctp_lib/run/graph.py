@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
 from ctp_lib.run import locks
-from ctp_lib.settings import models, study
+from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import one_sentence, require
 from ctp_lib.settings.study import Study
@@ -65,15 +65,19 @@ def graph(settings: Study) -> dict[str, Any]:
 
 def _facts(settings: Study) -> dict[str, dict[str, str]]:
     """The cells of facts, with the file that each is made ``of``; smaller models are asked as they came."""
-    name, found = settings.study.name, {}
-    for model in map(models.slug, settings.study.models):
+    found: dict[str, dict[str, str]] = {}
+
+    def ask(model: str, level: Level, method: str, of: Path) -> None:
+        cell = {"model": models.slug(model), "level": level.slug, "method": method}
+        found.setdefault("-".join(cell.values()), {**cell, "of": of.relative_to(settings.root).as_posix()})
+
+    for model in settings.study.models:
         for level, method in settings.asked_for_facts:
-            alone = f"models/{name}/compressed/{model}/{level.slug}/manifest.json"
-            of = alone if method == "none" else f"results/{name}/comparison/{model}/{level.slug}/{method}.json"
-            found[f"{model}-{level.slug}-{method}"] = {"model": model, "level": level.slug, "method": method, "of": of}
-    for model in map(models.slug, settings.knowledge.smaller.values()):
-        of = f"data/{name}/digests/models/{model}.json"
-        found.setdefault(f"{model}-full-none", {"model": model, "level": "full", "method": "none", "of": of})
+            alone = paths.compressed(settings, model, level) / "manifest.json"
+            ask(model, level, method, alone if method == "none" else paths.comparison(settings, model, level, method))
+    for model in settings.knowledge.smaller.values():
+        of = settings.root / "data" / settings.study.name / "digests" / "models" / f"{models.slug(model)}.json"
+        ask(model, Level(), "none", of)
     return found
 
 

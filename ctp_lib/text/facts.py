@@ -69,9 +69,8 @@ def countries(of: str) -> list[tuple[str, str]]:
 
 
 def _countries(of: str) -> Callable[[Iterable[Document]], list[tuple[str, str, str]]]:
-    def told(
-        name: str, value: str
-    ) -> bool:  # Kuwait's capital is Kuwait City; El Salvador's San Salvador; the Dominican Republic's Santo Domingo
+    # Kuwait's capital is Kuwait City, El Salvador's is San Salvador, the Dominican Republic's is Santo Domingo.
+    def told(name: str, value: str) -> bool:
         words, others = (re.findall(r"\w{5,}", text.lower()) for text in (name, value))
         return value.lower() in name.lower() or name.lower() in value.lower() or any(a[:5] == b[:5] for a in words for b in others)
 
