@@ -61,8 +61,8 @@ print(f"{model}: {whole.network.num_parameters():,} parameters")
 # %% [markdown]
 # ## What a soft prompt is
 # A soft prompt is a table of numbers: some vectors, each as long as the embedding of a token. They are put before the embeddings of the
-# input, as if they were tokens. Nothing else changes. The cell prints the tokens nearest to the first ten vectors. Notebook 15 asks whether
-# such tokens tell what a prompt does.
+# input, as if they were tokens. Nothing else changes. The cell prints the tokens nearest to the first ten vectors. They are the random tokens
+# that these vectors started from; notebook 15 asks whether such tokens tell what a prompt does.
 
 # %%
 prompt = registry(settings).get(PROMPT.name).load(paths.shipped_prompt(settings, model, compressed.level), compressed.network)
@@ -100,7 +100,8 @@ for name, (bench, learned) in writers.items():
 pd.DataFrame(wrote).T
 
 # %% [markdown]
-# The table shows how likely each model finds the right ending: the geometric mean of the probabilities of its tokens.
+# ## How likely is the right ending?
+# A text shows only the likeliest words. The table gives the probability of the right ending, per token (geometric mean).
 
 # %%
 likely = {beginning + ending: {} for beginning, ending in beginnings.items()}
@@ -125,9 +126,9 @@ for name, (bench, learned) in writers.items():
 
 # %% [markdown]
 # ## What to see
-# Compression makes the model repeat itself and forget what it knew. The prompt lowers the perplexity on documentation, and the endings of
-# documentation get likelier. It does not bring back the capital of France, and the model now writes about functions where nobody asked for
-# them. Is that a repair, or has the model only been told what kind of text comes next? That is the question of this study.
+# Compression makes the model forget what it knew. The prompt lowers the perplexity on documentation, and the right endings of documentation
+# get much likelier, others a little. It does not bring back the capital of France. Is that a repair, or does the prompt only tell the model
+# what kind of text comes next? That is the question of this study.
 #
 # - [04](04_central_result.ipynb): perplexity at every level, with and without a prompt
 # - [09b](09b_knowledge.ipynb): does a prompt bring back knowledge, or only fluency?

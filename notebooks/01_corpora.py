@@ -16,8 +16,8 @@
 # %% [markdown]
 # # The corpora: documentation that is already on this disk
 #
-# The paper learns prompts on C4 and tests them on WikiText-2 and PTB. The embedded study needs no download: the packages that it
-# installs carry some 35 MB of English prose, written by people, in their docstrings.
+# What do the models read? The paper learns prompts on C4 and tests them on WikiText-2 and PTB. The default study needs no download: the
+# packages that it installs carry some 35 MB of English text in their docstrings.
 #
 # | here | in the paper |
 # |---|---|
@@ -47,12 +47,15 @@ folder = paths.corpora(settings)
 # %% [markdown]
 # ## Is the text enough?
 # We check three things before the long work. Are there enough windows to score? Are the documents long enough for the hand-written prompts?
-# Was the model trained on any of the test documents?
+# Was the model trained on any of the test documents? Only the models that come with the study say what they were trained on. The cell stops
+# with a message if an answer is bad.
 
 # %%
 selection.check_windows(settings, tokenizer)
-documents.check_unread(settings, model)
-print(f"{len(selection.beginnings(settings, tokenizer))} documents are long enough for the written prompts")
+print("Every corpus has enough windows.")
+print(f"{len(selection.beginnings(settings, tokenizer))} documents are long enough for the written prompts.")
+says = documents.check_unread(settings, model)
+print("No test document was training text." if says else "The model does not say what it was trained on, so it may have read test documents.")
 
 # %% [markdown]
 # ## A document of each
@@ -68,7 +71,7 @@ for name in settings.corpora.sources:
 # %%
 found = card.card(settings.corpora, folder, tokenizer, lock=settings.root / "requirements.txt")
 tables.write_text(json.dumps(found, indent=1), paths.results(settings) / "corpora.json")
-pd.DataFrame(found["splits"]).set_index(["corpus", "split"])
+pd.DataFrame(found["splits"]).set_index(["corpus", "split"]).drop(columns="sha256").map("{:,}".format)
 
 # %% [markdown]
 # Other package versions than those in the lock give slightly different documents and figures. The study runs with them all the same.

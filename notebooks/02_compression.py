@@ -19,7 +19,8 @@
 # The paper compresses with GPTQ (4, 3, 2 bits), SparseGPT (50, 62.5, 75 %) and both in one pass, calibrated on C4.
 # For LLaMA-7B it reports WikiText-2 perplexity 6.33 uncompressed and 6.92, 9.45 and 2692.81 at 4, 3 and 2 bits.
 #
-# This notebook makes one cell of that table. It compresses `model` to `level`, saves the result, and checks what each layer really reached.
+# What does compression do to the weights? This notebook compresses `model` to `level`, saves the result, and checks what each layer really
+# reached. Notebook 04 scores it.
 # A level may name another method: `rtn:3bit`, `wanda:50%` or `magnitude:2:4`. `2bit/g64` quantises in groups of 64 columns.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/02_compression/reference-w3.ipynb), as last recorded.
@@ -52,24 +53,24 @@ print(tokenizer.decode(calibration[0][:60]))
 
 # %% [markdown]
 # ## Compress, save
-# If the model was compressed before, by the same code, text and settings, it is not compressed again. Its manifest says what made it.
+# A model that was compressed before, by the same code, text and settings, is read from disk. Its manifest says how it was made.
 
 # %%
 manifest = saved.make(settings, model, goal)
-print(f"{model} at {level} by {method.label}")
-pd.Series(manifest["base"])
+print(f"{model} at {level} by {method.label}, from {manifest['base']['source']}")
 
 # %% [markdown]
 # ## What was reached
-# The share of zeros and the number of distinct values in a row, over all matrices.
+# The share of zeros, and the number of distinct values in a row, over all matrices. Rounding to b bits leaves at most 2^b values in a row (in
+# groups of columns, in each group). Of a level that is only pruned, the number of values says nothing.
 
 # %%
 found = reached.obtain(settings, model, goal)["reached"]
 layers = pd.DataFrame(found["layers"])
-layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]]
+layers.describe().loc[["min", "mean", "max"], ["sparsity", "distinct_values"]].round(3)
 
 # %% [markdown]
-# Bits a weight when packed. Codes, mask, scales and zero points are all counted.
+# Bits per weight after packing. We count codes, mask, scales and zero points.
 
 # %%
 print(f"{level}: {found['bits_per_weight']:.3f} bits per weight, {16 / found['bits_per_weight']:.2f} times smaller than 16 bits")

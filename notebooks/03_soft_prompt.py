@@ -16,7 +16,7 @@
 # %% [markdown]
 # # A soft prompt for one compressed model
 #
-# Claim C2 of the paper: put a few learned vectors before the input, and the compressed model's perplexity falls at every level. The vectors
+# Claim C2 of the paper: a few learned vectors before the input lower the compressed model's perplexity at every level. The vectors
 # are learned on a general corpus, through the frozen compressed model. For LLaMA-7B at 3 bits the paper reports 10.74 on C4 without a
 # prompt and 7.48 with one (uncompressed: 7.59).
 #
@@ -32,6 +32,8 @@ level = "75%"
 method = "soft_prompt"
 
 # %%
+from dataclasses import asdict
+
 import pandas as pd
 
 from ctp_lib.recovery.bench import Bench
@@ -40,15 +42,15 @@ from ctp_lib.settings.levels import Level
 
 settings = study.load()
 bench = Bench(settings, model, Level.parse(level))
-bench.lesson(method, settings.soft_prompt.seeds[0]).settings
+pd.json_normalize(asdict(bench.lesson(method, settings.soft_prompt.seeds[0]).settings)).T.set_axis([method], axis=1)
 
 # %% [markdown]
 # ## Learn
 # Only the prompt gets a gradient. The model's weights are frozen. The recipe chooses the loss: `paper` uses next-token NLL, `distilled` uses
-# the divergence from the uncompressed model's predictions. Distillation learns more per token, so it needs about a tenth as many tokens. The
-# uncompressed model has no better model to learn from, so its own prompt always uses next-token NLL.
+# the divergence from the uncompressed model's predictions. On the small model, distillation needed a tenth of the tokens. The uncompressed
+# model has no better model to learn from, so its own prompt always uses next-token NLL.
 #
-# A seed decides where the prompt starts and in which order it sees the text. Each prompt is saved at once as a PEFT adapter, which
+# The seed chooses the tokens that the prompt starts from, and the order of the text. Each prompt is saved at once as a PEFT adapter, which
 # `PeftModel.from_pretrained` opens. If a prompt was learned before, it is loaded.
 
 # %%

@@ -16,14 +16,14 @@
 # %% [markdown]
 # # The central result: what a learned prompt gives back
 #
-# Claim C2: a soft prompt learned on the compressed model lowers its perplexity at every level. The paper shows it for
-# LLaMA-7B on C4: at 3 bits 10.74 falls to 7.48, below the uncompressed 7.59.
+# How much of its lost quality does a compressed model get back by a soft prompt? Claim C2: a prompt learned on the compressed model lowers its
+# perplexity at every level. The paper shows it for LLaMA-7B on C4: at 3 bits 10.74 falls to 7.48, below the uncompressed 7.59 (claim C3).
 #
 # Keep two things in mind. First, the perplexities here are *exact*: the same real tokens are scored with and without a prompt. The released
 # code also counts the prompt's positions when it averages the loss. That makes every prompt look better, even one that learned nothing. The
 # table gives the released code's figure as `ppl_released`.
 #
-# Second, the uncompressed model gets a learned prompt too. A prompt that helps every model equally repairs nothing.
+# Second, the uncompressed model gets a learned prompt too. If a prompt helps that one just as much, it is no repair.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/04_central_result/reference.ipynb), as last recorded.
 
@@ -32,6 +32,7 @@ model = "reference"
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 from ctp_lib.claims import c2_c3_recovery as claim
 from ctp_lib.claims import seen, style
@@ -54,16 +55,24 @@ perplexity = pd.DataFrame(cells.rows(scored))
 style.save(claim.perplexity_by_level(perplexity, evaluated_on=broad, settings=settings), goal, "1_perplexity_by_level")
 
 # %% [markdown]
-# The table below gives the numbers behind the figure. `recovered` is the share of the lost perplexity that the prompt gives back: (none -
-# prompt) / (none - full). Above 1 the prompted model beats the uncompressed one. Below 0 the prompt does harm. `gain` is how much lower NLL
-# is on the same windows, in nats per token. `nearer` is how much the divergence from the uncompressed model falls. The intervals allow for
-# other documents and other seeds.
+# The table gives the numbers behind the figure.
+#
+# - `ppl_none`, `ppl`: perplexity without and with what was learned, the latter a mean over seeds
+# - `recovered`: the share of the lost *perplexity* that is back, (none - prompt) / (none - full); below 0 the prompt does harm. The verdict
+#   gives the share of the lost *NLL*, which is lower at strong compression.
+# - `cost`: how much compression raises the NLL on the same windows, in nats per token; `gain`: how much the prompt lowers it
+# - `above_full`: the gain over the uncompressed model; below 0 the prompted model is worse
+# - `nearer`: how much the divergence from the uncompressed model falls
+#
+# In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for all rows
+# together, so they are wider.
 
 # %%
 found = {method: claim.table(scored, levels, evaluated_on=broad, method=method) for method in settings.methods}
 summary = found[claim.PROMPT.name]
 tables.write(flat(summary), paths.table(settings, "recovery", model))
-pd.concat({method: flat(table) for method, table in found.items()}, names=["method"]).round(4)
+shown = ["ppl_none", "ppl", "ppl_released", "recovered", "cost", "gain", "above_full", "nearer"]
+seen.readable(pd.concat({method: table[shown] for method, table in found.items()}, names=["method"]))
 
 # %%
 seen.recovery(summary)
@@ -78,10 +87,10 @@ style.save(claim.curves_by_level(learning), goal, "s1_training_curves")
 
 # %% [markdown]
 # ## Verdicts on C2 and C3, and on repair
-# Levels where compression has no clear cost do not vote. A prompt that was still learning may support the claim, but not contradict it.
+# A level does not vote if compression has no clear cost there. A prompt that was still learning may support the claim, but not contradict it.
 
 # %%
 unfinished = curves.still_learning(settings, model, claim.PROMPT.name, levels)
 for verdict in claim.verdicts(summary, settings.margins.nats, unfinished):
     verdict.write(settings, model)
-    print(verdict)
+    display(verdict)

@@ -16,13 +16,13 @@
 # %% [markdown]
 # # What the released code measures
 #
-# A prompt has n vectors, a window L tokens. The paper's evaluation labels the n positions with -100, so their cross-entropy is 0. Then it
-# averages over *all* positions. The sum runs over the L - 1 real tokens of a window, but the divisor is n + L - 1. So the code prints
-# exp(NLL (L - 1) / (n + L - 1)). The longer the prompt, the lower this figure, whatever the prompt does. The model without a prompt and the
-# LoRA baseline are divided by L - 1.
+# Does the released code measure perplexity? A prompt has n vectors, a window L tokens. The paper's evaluation labels the n positions with
+# -100, so their loss is 0. Then it adds up the loss of the L - 1 real tokens, and divides by n + L - 1, the number of *all* positions. So it
+# prints exp(NLL (L - 1) / (n + L - 1)), and a longer prompt gives a lower figure, even if it does nothing. For n = 100 and L = 256, it prints
+# a perplexity of 30 as 11.5. The model without a prompt and the LoRA baseline are divided by L - 1.
 #
-# Here we show both figures side by side. We do so for our own prompts of several lengths, learned and *untrained* (the embeddings of the
-# first n ids of the vocabulary). Then we recompute the paper's own rows.
+# Here we show both figures side by side, for our own prompts, learned and *untrained* (the embeddings of the first n ids of the
+# vocabulary). Then we recompute the paper's own rows.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/05_metric_audit/reference-s75.ipynb), as last recorded.
 
@@ -55,7 +55,7 @@ for tokens in settings.comparison.prompt_tokens:
     prompt = Prompt(SoftPrompt.from_vocabulary(bench.network, tokens, "first", settings.seed)())
     prompt.method = claim.PROMPT.name
     untrained += bench.score(prompt, of=[broad], prompt_kind="untrained")
-cells.write(paths.question(settings, "metric_audit", model), {"model": model}, perplexity=untrained)
+_ = cells.write(paths.question(settings, "metric_audit", model), {"model": model}, perplexity=untrained)
 pd.DataFrame(untrained)[["prompt_tokens", "ppl", "ppl_released"]].round(2)
 
 # %% [markdown]
@@ -73,7 +73,8 @@ ours.round(3)
 
 # %% [markdown]
 # ## The paper's rows
-# These are the paper's rows against LoRA, at 3 bits. If the released code printed them with n = 100 and L = 1,024, then `exact` is the true
+# These are the paper's rows against LoRA, at 3 bits: perplexity without anything, with a prompt, and with a LoRA of rank 32; sizes are in
+# millions of parameters. If the released code printed them with n = 100 and L = 1,024, then `exact` is the true
 # perplexity. We cannot know whether it did. For the LLaMA-7B tables n is not stated, so we leave those as they are.
 
 # %%

@@ -16,12 +16,12 @@
 # %% [markdown]
 # # The observation that started it: telling the model that it is compressed
 #
-# Claim C1: a hand-written prompt that tells a compressed model that its weights contain errors improves some of its answers,
-# and not others. The paper shows a few questions and answers of LLaMA-7B.
+# Does it help to tell a compressed model in words that its weights contain errors? Claim C1: such a hand-written ("hard") prompt improves some
+# of its answers. The paper shows a few questions and answers of LLaMA-7B.
 #
 # We put the same prompts before the beginnings of held-out documents, at every level. Then we score the right continuation with and without
 # the prompt. Any text before a document changes the prediction a little, for better or worse. So ten neutral texts of
-# equal length serve as the control. A hard prompt counts only where it beats them.
+# equal length serve as the control. We count a hard prompt as helpful only if it beats them.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/06_hard_prompt/reference-s75.ipynb), as last recorded.
 
@@ -33,8 +33,7 @@ level = "75%"
 import pandas as pd
 
 from ctp_lib.claims import c1_hard_prompt as claim
-from ctp_lib.claims import style
-from ctp_lib.claims.estimate import flat
+from ctp_lib.claims import seen, style
 from ctp_lib.evaluation.subject import Subject, write_on
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.hard_prompt import vectors
@@ -50,24 +49,28 @@ items = selection.beginnings(settings, tokenizer)
 
 # %% [markdown]
 # ## Score every item at every level
-# `change` is the NLL of the right continuation with the text minus that without. Below zero, the text helps.
+# `change`: the NLL of the right continuation with the text, minus the NLL without it. Below zero, the text helps.
 
 # %%
 rows = [row for at in settings.levels for row in claim.changes(Bench(settings, model, at), items)]
 changes = pd.DataFrame(rows)
-cells.write(paths.question(settings, "written_prompts", model), {"model": model}, items=rows)
+_ = cells.write(paths.question(settings, "written_prompts", model), {"model": model}, items=rows)
 
 # %% [markdown]
 # ## Helped and hurt
-# `helped` is the share of items that the text helps. `lead` is how much lower NLL is with the hard prompt than with a neutral text, in nats per
-# token, on the same items. Its interval allows for other items and other neutral texts.
+# `helped` is the share of items that the text helps. `lead` is how much lower the NLL is with the hard prompt than with a neutral text, in nats
+# per token, on the same items: above zero is better. In brackets: the 95 % interval of that row alone, over other items and other neutral
+# texts. The verdict's intervals hold for all rows together, so they are wider.
 
 # %%
 table = claim.table(changes)
-flat(table).round(4)
+seen.readable(table)
 
 # %%
 style.save(claim.figure(changes), paths.figures(settings, model), "2_hard_prompt")
+
+# %%
+seen.hard_prompt(table, changes.item.nunique())
 
 # %% [markdown]
 # ## What the models write
@@ -97,7 +100,7 @@ for title, numbers in shown.items():
 # %%
 asked = [row for at in ("full", level) for row in claim.answers(Bench(settings, model, Level.parse(at)), name)]
 counted = pd.DataFrame(asked, columns=["level", "question", "text", "right", "answer"])
-counted.groupby(["level", "text"], sort=False).right.agg(["sum", "count"])
+counted.groupby(["level", "text"], sort=False).right.agg(["sum", "count"]).set_axis(["right", "asked"], axis=1)
 
 # %%
 for row in asked[: 3 * spec.show]:
@@ -105,10 +108,10 @@ for row in asked[: 3 * spec.show]:
 
 # %% [markdown]
 # ## Verdict on C1
-# Whatever text comes first, it helps some items and hurts others. So the question is whether the paper's prompts beat neutral text at every
-# compressed level, by more than the margin.
+# Any text helps some items and hurts others. The question is whether the paper's prompts beat neutral text at every compressed level, by
+# more than the margin.
 
 # %%
 verdict = claim.verdict(table, claim.costs(changes), settings.margins.nats)
 verdict.write(settings, model)
-print(verdict)
+verdict

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # From one compression level to another
 #
-# Claim C6: a prompt learned at one level helps at another, also between quantised and pruned models. Prompts transfer best from higher to
-# lower compression. The paper plots this for LLaMA-7B.
+# Does a prompt help at another level than it was learned at? Claim C6: it does, also between quantised and pruned models, and best from strong
+# to mild compression. The paper plots this for LLaMA-7B.
 #
 # We test each level's prompt at every other level. The prompt of the *uncompressed* model is the control: what it gives is not repair.
 #
@@ -54,11 +54,12 @@ for bench in (Bench(settings, model, level) for level in settings.levels):
             learned = Bench(settings, model, source).learned(PROMPT.name, seed, onto=bench.network)
             asked = {"of": [broad], "divergence": bench.level.family == "full"}
             rows += bench.score(learned, trained_on=broad, trained_at_level=str(source), seed=seed, **asked)
-cells.write(paths.question(settings, "cross_compression", model), {"model": model}, perplexity=rows)
+_ = cells.write(paths.question(settings, "cross_compression", model), {"model": model}, perplexity=rows)
 
 # %% [markdown]
 # ## The matrix
-# A row is a level where a prompt was learned. A column is a level where it is used. Above zero the prompt helps.
+# A row is a level where a prompt was learned. A column is a level where it is used. Above zero the prompt helps. Each cell is a mean over the
+# seeds of this notebook, so the diagonal can differ a little from notebook 04.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))
@@ -69,15 +70,16 @@ flat(table[["gain"]]).gain.unstack("level")[levels].loc[levels].round(3)
 style.save(claim.figure(table, levels), paths.figures(settings, model), "4_cross_compression")
 
 # %%
-seen.cross_compression(table)
+seen.cross_compression(table, settings.margins.nats)
 
 # %% [markdown]
 # ## More to less, or less to more?
-# Levels are ordered by what they cost without a prompt. We compare a transferred prompt with the level's own prompt.
+# The level that compression costs more counts as `more`. `gain`: of the transferred prompts, in the mean; `own_gain`: of the levels' own.
+# `share` is the first divided by the second. `within`: both levels pruned, or both quantised.
 
 # %%
 directions = claim.directions(table)
-directions.round(3)
+seen.readable(directions)
 
 # %% [markdown]
 # ## Verdict on C6
@@ -85,4 +87,4 @@ directions.round(3)
 # %%
 verdict = claim.verdict(table, settings.margins.nats, curves.still_learning(settings, model, PROMPT.name, levels))
 verdict.write(settings, model)
-print(verdict)
+verdict

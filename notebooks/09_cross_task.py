@@ -16,8 +16,9 @@
 # %% [markdown]
 # # From text to tasks
 #
-# Claim C7: the prompt learned on a broad corpus helps zero-shot tasks. The paper reports OpenBookQA, HellaSwag, PIQA and MMLU's European
-# history; at 75 % sparsity HellaSwag rises from 0.280 to 0.344 and OpenBookQA falls from 0.366 to 0.358 (standard errors 0.005 and 0.022).
+# Does a prompt that was learned on text help with questions? Claim C7: it helps zero-shot tasks. The paper reports OpenBookQA, HellaSwag, PIQA
+# and MMLU's European history; at 75 % sparsity HellaSwag rises from 0.280 to 0.344 and OpenBookQA falls from 0.366 to 0.358 (standard errors
+# 0.005 and 0.022).
 #
 # The embedded study makes three tasks from documentation. Each has four choices, and lm-eval asks them.
 #
@@ -25,7 +26,7 @@
 # |---|---|---|
 # | continuation, like HellaSwag | How does the text go on? | held out |
 # | summary, like OpenBookQA | Which summary belongs to this text? | held out |
-# | recall, closed book | Which function does a description fit? | the model saw it in training, and must answer from memory |
+# | recall, closed book | Which function does a description fit? | to be answered from memory; the small model saw it in training |
 #
 # The last one is LLM-KICK's question: does the prompt bring back knowledge, or only fluency?
 #
@@ -40,7 +41,6 @@ model = "reference"
 # %%
 from ctp_lib.claims import c7_cross_task as claim
 from ctp_lib.claims import seen, style
-from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import asking
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.results import cells, curves
@@ -61,7 +61,7 @@ for name, item in asking.prepare(settings, settings.tasks.names, settings.tasks.
 
 # %% [markdown]
 # ## Ask them
-# With and without a prompt, items and window length are the same; the prompt's tokens are extra. Its keys and values are computed once.
+# The questions are the same with and without a prompt, and the prompt does not shorten them.
 
 # %%
 rows = []
@@ -70,16 +70,20 @@ for bench in (Bench(settings, model, Level.parse(level)) for level in spec.level
     for seed in spec.seeds:
         learned = bench.learned(claim.PROMPT.name, seed)
         rows += asking.ask(bench, learned, trained_on=broad, trained_at_level=str(bench.level), seed=seed)
-cells.write(paths.question(settings, "cross_task", model), {"model": model}, tasks=rows)
+_ = cells.write(paths.question(settings, "cross_task", model), {"model": model}, tasks=rows)
 
 # %% [markdown]
 # ## With and without
-# `gain` is how much the prompt raises the share of right answers, and `cost` is how much compression lowers it. Intervals allow for other items
-# and, with a prompt, other seeds.
+# `without` and `prompted` are shares of right answers. `gain` is how much the prompt raises them, and `cost` is how much compression lowers
+# them. In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for all rows
+# together, so they are wider.
+#
+# One half of the items says where compression costs something (`cost_of_half`), and only those cells vote. The other half says what the
+# prompt gives there (`gain_of_half`). So the verdict's numbers differ from `gain`.
 
 # %%
 table = claim.table(rows)
-flat(table).round(3)
+seen.readable(table)
 
 # %%
 style.save(claim.figure(table), paths.figures(settings, model), "5_cross_task")
@@ -93,4 +97,4 @@ seen.tasks(table)
 # %%
 verdict = claim.verdict(table, settings.margins.accuracy, curves.still_learning(settings, model, claim.PROMPT.name, spec.levels))
 verdict.write(settings, model)
-print(verdict)
+verdict

@@ -16,20 +16,19 @@
 # %% [markdown]
 # # Knowledge or fluency?
 #
-# LLM-KICK (Jaiswal et al. 2023) says that perplexity hides what compression destroys: knowledge is lost first, while the model can still read
-# an answer from a given passage. A learned prompt lowers perplexity. Does it bring *knowledge* back, or fluency alone?
+# LLM-KICK (Jaiswal et al. 2023) says that perplexity hides the damage. The model loses knowledge first. It can still read an answer from a
+# passage. A learned prompt lowers perplexity. Does it bring *knowledge* back, or fluency alone?
 #
 # We ask for the same facts in three ways. *Closed book*: the question alone. *In context*: a passage states the fact among three others.
 # *Counterfactual*: the passage gives each of the four subjects the answer of another one. There, the passage's answer counts as right, and
-# the true one as remembered. A model answers with the likeliest of four answers. Four facts share the four answers, and each is right once.
-# So a model that always prefers one answer gets one in four right.
+# the true one as remembered. A model answers with the likeliest of four answers. Facts come in groups of four with the same four answers. So
+# a model that always gives the same answer is right once in four.
 #
 # The facts come from Python packages: countries, chemical elements, and what the documentation says of functions and libraries. Each kind of
-# fact is called a *relation*. `function` and `library` are asked in the form of documentation: the model picks the name that makes a summary
-# the likeliest, or the library that makes the rest of a function's name the likeliest. A relation counts only where the uncompressed model
-# clearly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know only those two
-# relations. For comparison: a rule that only compares the letters of a name and a summary gets 25 to 31 % of the functions right (chance: 25
-# %).
+# fact is called a *relation*. Two of them are asked in the form of documentation. `function`: the model scores one summary behind four names.
+# `library`: it scores the rest of a function's name behind four libraries. The likeliest wins. A relation counts only if the uncompressed model
+# clearly remembers more than chance. The small model of the default study has read nothing but documentation, so it can know only those two.
+# A name can give its function away: a rule that only compares letters gets 25 to 31 % of the functions right (chance: 25 %).
 #
 # [With its tables and figures](../results/recorded/embedded/runs/09b_knowledge/reference.ipynb), as last recorded.
 
@@ -38,8 +37,9 @@ model = "reference"
 
 # %%
 import pandas as pd
+from IPython.display import display
 
-from ctp_lib.claims import kick_audit, style
+from ctp_lib.claims import kick_audit, seen, style
 from ctp_lib.claims import knowledge as claim
 from ctp_lib.claims import knowledge_figures as figures
 from ctp_lib.claims.estimate import flat
@@ -55,40 +55,51 @@ margins = settings.margins
 
 # %% [markdown]
 # ## The questions
-# The first item of each relation: from memory, then with a passage that contradicts it. A star marks the right choice, and a bar marks where
-# the scored text begins.
+# The first item of each relation: from memory, then with a passage that contradicts it. A star marks the right answer. The text is shown with
+# that answer; a bar marks where the scored part begins.
 
 # %%
 for relation in settings.knowledge.relations:
     items = knowing.asked(settings, relation)
     for item in (items["closed_book"][0], items["counterfactual"][0]):
-        (context, scored), *_ = facts_items.pairs(item)
+        context, scored = facts_items.pairs(item)[item["label"]]
         choices = ", ".join(f"{'*' if n == item['label'] else ''}{answer}" for n, answer in enumerate(item["answers"]))
         print(f"--- {relation}: {choices}\n{context}|{scored}\n")
 
 # %% [markdown]
 # ## Ask them
-# Every level is asked without a repair; the levels of notebook 11 are also asked with repairs. A level *matches* if it keeps at least 95 %
-# of the uncompressed model's right answers. `exact` is the share of items where greedy decoding gives the scored text: the right answer or,
-# for `function` and `library`, what follows the right name. `remembered` is the share where the true answer is the likeliest although the
-# passage gives another.
+# Every level is asked without a repair; the levels of notebook 11 are also asked with repairs. The table gives the share of right answers, a
+# column a level. In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for
+# all rows together, so they are wider.
 
 # %%
 asked = knowing.of_study(settings, model)
 table = claim.table(cells.rows(asked, "facts"))
-flat(table.drop(columns=["chosen", "guessed", "judged", "chance"])).round(3)
+seen.readable(table.accuracy.unstack("level")[list(settings.knowledge.levels)], digits=2)
+
+# %%
+seen.knowledge(table)
+
+# %% [markdown]
+# More about the same answers. A level *matches* if it keeps at least 95 % of the uncompressed model's right answers (`at chance`: that one knows
+# too little to say). `exact`: the share of items where greedy decoding gives the scored text. `remembered`: the true answer is the likeliest
+# although the passage gives another. `n`: items.
+
+# %%
+table[["matches", "exact", "remembered", "n"]].unstack("form").dropna(axis=1, how="all").round(2)
 
 # %% [markdown]
 # ## The smallest change that can be detected
-# `change` is the change in the share of right answers, by compression or by a repair. `detected` is the smallest true change that
-# the test would find with a power of 80 %.
+# `change` is the change in the share of right answers, by compression or by a repair. `detected`: we would notice a true change of this size in
+# four of five studies. The verdicts use half of these facts, so their numbers differ.
 
 # %%
-flat(claim.changes(table)).round(3)
+seen.readable(claim.changes(table))
 
 # %% [markdown]
 # ## Knowledge and reading
-# Up is better reading, right is better memory. An arrow leads from a compressed model to the repaired one. Dotted lines show chance.
+# Up: more right answers with a true passage. Right: more from memory. An arrow leads from a compressed model to the repaired one. Dotted lines
+# show chance.
 
 # %%
 style.save(figures.arrows(table, settings, settings.model(model).as_it_came), paths.figures(settings, model), "5b_knowledge")
@@ -107,20 +118,21 @@ style.save(figures.by_level(table, settings), paths.figures(settings, model), "5
 
 # %%
 summaries = claim.of_summaries(cells.rows(asked, "summaries"))
-flat(summaries).round(3)
+flat(summaries)[list(summaries)].round(3)
 
 # %% [markdown]
 # ## Other tasks
-# These are the tasks of `knowledge.tasks`, if the study names any. LLM-KICK's own tasks need the hub, or files of yours.
+# These are the tasks of `knowledge.tasks`. LLM-KICK's own tasks need the hub, or files of yours.
 
 # %%
-pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
+others = pd.DataFrame(cells.rows(asked, "tasks")).drop(columns="units", errors="ignore")
+display(seen.Said("This study names no other tasks.") if others.empty else others)
 
 # %% [markdown]
 # ## Small and dense, or large and sparse?
-# The share of right answers from memory, minus that of a smaller uncompressed model (`knowledge.smaller`). For each pruning method, the cell
-# prints this at the mildest level that takes no more bytes than the smaller model. In the default study the smaller model is `second`, which
-# was trained for a fifth as long.
+# Is it better to prune a large model, or to take a smaller one (`knowledge.smaller`)? We compare the two at about the same bytes: the pruned
+# model's share of right answers from memory, minus the smaller model's. Of each pruning method, this is the mildest level that takes no more
+# bytes than the smaller model. In the default study the smaller model is `second`, which was trained for a fifth as long.
 
 # %%
 levels = settings.knowledge.levels
@@ -132,6 +144,8 @@ if smaller:
     beside = {level: found[level] for level in levels if level in found}
     print(f"{smaller['cell']['model']}: {smaller['stored_bytes']:,} bytes")
     print(*(f"{level}: {stored[level]:,} bytes, {found.mean:+.3f}" for level, found in beside.items()), sep="\n")
+else:
+    print("This study names no smaller model.")
 
 # %% [markdown]
 # ## An audit of the released metrics
@@ -145,8 +159,9 @@ kick_audit.table(audited).round(3)
 
 # %% [markdown]
 # ## Verdicts
-# Half of the facts decide which relations and levels vote. The claims are judged on the other half. Reading is judged on the misleading
-# passages, because with a true passage a remembered answer would look like reading. These relations vote:
+# We choose the relations and levels that vote on one half of the facts, and judge the claims on the other half. Otherwise chance would favour
+# what was chosen. Reading is judged on the misleading passages, because with a true passage a remembered answer would look like reading.
+# These relations vote:
 
 # %%
 for asked_of, form in (("memory", "closed_book"), ("reading", "counterfactual")):
@@ -158,4 +173,4 @@ none = cells.rows(scores.of_study(settings, model, []))
 gains = claim.gains(prompted, none, settings.soft_prompt.corpus)
 for verdict in claim.verdicts(table, gains, margins.accuracy, margins.nats, stored, beside):
     verdict.write(settings, model)
-    print(verdict, "\n")
+    display(verdict)

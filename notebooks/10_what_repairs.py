@@ -22,11 +22,10 @@
 # would be 8.14 (notebook 05). We cannot know whether it did.
 #
 # The paper's reviewers asked three things. Were both learning rates swept? What about a LoRA with as few parameters as the prompt? What
-# about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. Each method's learning rate is swept
-# at one of its sizes, and the best on validation is used for all sizes. LoRA's alpha is its rank, so that one rate suits all ranks. A size
-# does not vote where the best rate was the lowest or highest tried, where the rate was not swept at that size, or where the method was still
-# learning when its training ended.
-# Notebook 11 compares all other repairs in the same way.
+# about the *uncompressed* model? Here both methods get the same loop, loss, text and number of tokens. We try several learning rates at one
+# size of each method (the pilot tries one), and use the best on validation for all its sizes. LoRA's alpha is its rank, so that one rate
+# suits all ranks. A size does not vote in two cases: a learning rate outside of those tried may be better, or the method was still learning
+# when its training ended. Notebook 11 compares all other repairs in the same way.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/10_what_repairs/reference.ipynb), as last recorded.
 
@@ -38,7 +37,6 @@ import pandas as pd
 
 from ctp_lib.claims import c8_lora as claim
 from ctp_lib.claims import repair, seen, style
-from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import comparison, scores
 from ctp_lib.results import cells, tables
 from ctp_lib.settings import paths, study
@@ -56,11 +54,12 @@ rows = cells.rows(compared)
 
 # %% [markdown]
 # ## The sweep
-# The table shows validation NLL. While the best rate is at an end of its list, we try one more beyond it, up to `comparison.further_rates`.
+# The table shows the validation NLL at each learning rate. While the best rate is at an end of its list, we try one more beyond it, up to
+# `comparison.further_rates`. `8@qv` is a LoRA of rank 8 on queries and values, `8@all` one on all matrices.
 
 # %%
 swept = pd.DataFrame(cells.rows(compared, "swept"))
-swept.pivot(index=["level", "method", "point"], columns="learning_rate", values="validation_nll").round(4)
+seen.readable(swept.pivot(index=["level", "method", "point"], columns="learning_rate", values="validation_nll"))
 
 # %% [markdown]
 # ## Perplexity against trainable parameters
@@ -69,7 +68,8 @@ swept.pivot(index=["level", "method", "point"], columns="learning_rate", values=
 none = cells.rows(scores.of_study(settings, model, []))
 table = claim.table([*none, *rows])
 here = table[table.evaluated_on == broad]
-flat(here.drop(columns=["evaluated_on", "runs"])).round(4)
+shown = ["level", "method", "point", "trainable_parameters", "validation_nll", "ppl_none", "ppl", "gain"]
+seen.readable(here[shown]).style.hide(axis="index")
 
 # %%
 style.save(claim.figure(here, settings.model(model).as_it_came), paths.figures(settings, model), "6_prompt_or_lora")
@@ -80,8 +80,8 @@ seen.prompt_or_lora(here)
 # %% [markdown]
 # ## Repair, or adaptation to the text?
 # A repair brings the compressed model nearer to the uncompressed one, so the KL divergence between the two falls. An adaptation to the text
-# lowers the NLL alone, and it would help the uncompressed model as well. Some studies add controls, which learn nothing; a repair has to
-# beat them.
+# lowers the NLL alone, and it would help the uncompressed model as well. Some studies add controls: text without meaning, or a change that
+# ignores the input. A repair has to beat them.
 
 # %%
 scored = cells.rows(scores.of_study(settings, model))
@@ -105,9 +105,9 @@ seen.repaired(repaired, shown)
 # %%
 nearest = claim.nearest_lora(table)
 sizes = ["point", "trainable_parameters", "point_lora", "trainable_parameters_lora"]
-flat(nearest[["level", "evaluated_on", *sizes, "lead"]]).round(4)
+seen.readable(nearest[["level", "evaluated_on", *sizes, "lead"]]).style.hide(axis="index")
 
 # %%
 verdict = claim.verdict(table, settings.margins.nats, broad=broad)
 verdict.write(settings, model)
-print(verdict)
+verdict

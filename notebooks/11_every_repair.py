@@ -18,18 +18,20 @@
 #
 # The paper asks whether a soft prompt repairs a compressed model. If you have such a model, you ask something else: which repair should I
 # use? This notebook compares soft prompts and LoRA with the other repairs that people use, and with controls. Some controls learn
-# nothing: real text, random tokens. The others change all predictions in the same way, whatever the input: temperature, output bias. All
+# nothing: real text, random tokens. Two others are trained but cannot see the input: a temperature, and a bias for each token. All
 # trained methods get the same compressed models, the same text and the same number of steps; IDP (a prompt chosen for each input) takes
 # that many steps for each of its prompts. EoRA is computed from the calibration text. For each method, the learning rate is chosen on
 # validation at its first size; all its sizes use that rate.
 #
-# Three of the methods come with a claim of their own. DePT: a shorter prompt, together with changes to the word embeddings, beats a plain
-# prompt with as many parameters. DSnoT: swapping some pruned weights with kept ones repairs a pruned model without training. EoRA: a
-# low-rank correction, computed from the compression error, repairs without training.
+# Three of the methods come with a claim of their own:
+#
+# - DePT: a shorter prompt, together with changes to the word embeddings, beats a plain prompt with as many parameters.
+# - DSnoT: swapping some pruned weights with kept ones repairs a pruned model without training.
+# - EoRA: a low-rank correction, computed from the compression error, repairs without training.
 #
 # A method counts as an *established repair* only if it does two things: it has a lower NLL than the best control, and it brings the model
 # nearer to the uncompressed one than that control does (a lower KL divergence). Even an output bias, which does not see the input, lowers
-# both a little. A method is *not measured* where its best rate was the lowest or highest tried, or where it was still learning when its
+# both a little. A method is *not measured* if a learning rate outside of those tried may be better, or if it was still learning when its
 # training ended.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/11_every_repair/reference.ipynb), as last recorded.
@@ -39,6 +41,7 @@ model = "reference"
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 from ctp_lib.claims import every_repair as claim
 from ctp_lib.claims import every_repair_figures as figures
@@ -65,7 +68,7 @@ broad, margin = settings.soft_prompt.corpus, settings.margins.nats
 none = cells.rows([scores.obtain(settings, model, level, NONE.name) for level in settings.compressed])
 stored = {str(level): reached.obtain(settings, model, level)["reached"] for level in settings.compressed}
 alone = claim.alone(settings, none, stored)
-alone.round(3)
+seen.readable(alone).style.hide(axis="index")
 
 # %% [markdown]
 # ## The sweeps
@@ -75,23 +78,25 @@ alone.round(3)
 compared = comparison.of_study(settings, model)
 rows = cells.rows(compared)
 swept = pd.DataFrame(cells.rows(compared, "swept"))
-swept.pivot(index=["level", "method", "point"], columns="learning_rate", values="validation_nll").round(3)
+seen.readable(swept.pivot(index=["level", "method", "point"], columns="learning_rate", values="validation_nll"))
 
 # %% [markdown]
 # ## Every repair
-# `point` is the size. `bytes_added` is what the repair adds on disk. `seconds` is the time of one training, without the sweep. `read` and
-# `write` are the seconds to read a window and to write one token after it; `alone` is the compressed model without a repair. `beyond` is the
-# gain over the best control in nats per token. `silent` says why a method is not measured.
+# `point`: the size. `bytes_added`: what the repair adds on disk. `seconds`: to learn it once, or to compute it (EoRA). `read`, `write`:
+# seconds to read a window, and to write one token after it; the CSV file also has them without the repair. `ppl`, `kl`: perplexity, and
+# divergence from the uncompressed model; the compressed model alone is in the table above. `beyond`: the gain over the best control, in nats
+# per token. In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for all
+# rows together, so they are wider.
 
 # %%
 table = claim.table(settings, model, rows, none)
 tables.write(flat(table.drop(columns="runs")), paths.table(settings, "every_repair", model), index=False)
-waits = ["read", "read, alone", "write", "write, alone"]
-shown = ["level", "name", "point", "bytes_added", "seconds", *waits, "ppl_alone", "ppl", "kl_alone", "kl", "beyond", "silent"]
-flat(table[shown]).round(3)
+shown = ["level", "name", "point", "bytes_added", "seconds", "read", "write", "ppl", "kl", "beyond"]
+seen.readable(table[shown]).style.hide(axis="index")
 
 # %% [markdown]
-# A lower bound for the seconds of training: the matrix products of one forward and backward pass over the training text, on this machine.
+# How much of the seconds could better code save? The matrix products alone of one forward and backward pass over the training text would take,
+# on this machine:
 
 # %%
 tokens = settings.soft_prompt.training.steps * settings.soft_prompt.training.batch_windows * settings.evaluation.window
@@ -100,6 +105,9 @@ print(f"{least_seconds(network, tokens):.2f} s for {tokens:,} tokens")
 
 # %%
 style.save(figures.figure(table, alone, settings, settings.model(model).as_it_came), paths.figures(settings, model), "11_every_repair")
+
+# %%
+seen.every_repair(table)
 
 # %% [markdown]
 # ## Answers to tasks
@@ -113,20 +121,21 @@ asked.pivot_table(index=["level", "method"], columns="task", values="value", sor
 
 # %% [markdown]
 # ## Where in a window a repair helps
-# A prompt that only stands in for missing context helps at the beginning of a window and not at its end.
+# The first tokens of a window have no context. If a prompt only replaces that context, it helps there, and no longer at the end.
 
 # %%
 style.save(figures.by_position(table, none, settings), paths.figures(settings, model), "11c_by_position")
 
 # %% [markdown]
 # ## At other levels and on other corpora
-# The table shows what each repair gains at the level where it was learned, at other levels, and on other corpora. The paper says that prompts
-# transfer. If so, prompts should lose less here than the other repairs, which are made for one set of weights.
+# The table shows what each repair gains, in nats per token: at the level where it was learned (`home`), at other levels if the study compares at
+# several, and on other corpora. The paper says that prompts transfer. If this is true, a prompt should keep more of its gain here than the
+# other repairs do, which are made for one set of weights.
 
 # %%
 moved = comparison.carried(settings, model)
 elsewhere = claim.carried(table, rows, moved, none, broad)
-elsewhere.round(3)
+seen.readable(elsewhere)
 
 # %%
 style.save(figures.carried(elsewhere), paths.figures(settings, model), "11b_carried")
@@ -137,7 +146,7 @@ seen.carried(elsewhere)
 # %% [markdown]
 # ## Which repair for which damage
 # For each method, the size that is best on validation. A repair is established if its outcome is *supported*. With one seed, no trained
-# method can be established.
+# method can be established, and a comparison with a trained control has no interval either.
 
 # %%
 found = claim.outcomes(table, margin)
@@ -146,7 +155,7 @@ for sentence in claim.advice(found, alone, full):
     print(sentence)
 page = claim.by_perplexity(table, alone, settings.model(model).as_it_came)
 tables.write_text(page, paths.table(settings, "every_repair", model).with_suffix(".md"))
-flat(found[["level", "name", "point", "bytes_added", "ppl", "beyond", "nearer_beyond", "outcome"]]).round(3)
+seen.readable(found[["level", "name", "point", "ppl", "beyond", "nearer_beyond", "outcome", "silent"]]).style.hide(axis="index")
 
 # %% [markdown]
 # ## Verdicts
@@ -155,4 +164,4 @@ flat(found[["level", "name", "point", "bytes_added", "ppl", "beyond", "nearer_be
 # %%
 for verdict in (claim.dept(table, margin), claim.dsnot(none, broad, margin), claim.eora(table, margin)):
     verdict.write(settings, model)
-    print(verdict, "\n")
+    display(verdict)

@@ -22,8 +22,8 @@
 # does the choice also help the *uncompressed* model?
 #
 # Here the pool has all prompts that the study learned and that fit together into the model's context: those of this level, and of other
-# lengths, corpora and levels. The first tokens of an input choose its prompt, and only the tokens after them are scored. The oracle takes the
-# prompt that is best for each input; no other choice from this pool can beat it.
+# lengths, corpora and levels. The first tokens of an input choose its prompt, and only the tokens after them are scored, so the perplexities
+# differ from those of other notebooks. The oracle knows which prompt is best for each input: the upper limit of any choice.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/12_a_prompt_for_each_input/reference-s75.ipynb), as last recorded.
 
@@ -36,7 +36,6 @@ import pandas as pd
 
 from ctp_lib.claims import each_input as claim
 from ctp_lib.claims import seen, style
-from ctp_lib.claims.estimate import flat
 from ctp_lib.recovery import each_input
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.levels import Level
@@ -45,9 +44,9 @@ settings = study.load()
 
 # %% [markdown]
 # ## The pool, and what is chosen
-# How many inputs chose each prompt, and the mean NLL over all inputs with that prompt. `best_single`
-# counts the seeds for which this prompt was best on validation. Where all inputs chose the same prompt, the choice does not depend on the
-# input, and the cell does not vote.
+# `chosen`: how many inputs chose the prompt, over all seeds. `nll`: the mean over all inputs with that prompt. `best_single`: in how many of the
+# seeds it was the best on validation, which is text of the broad corpus. If all inputs chose the same prompt, the choice does not depend on
+# the input, and the cell does not vote.
 
 # %%
 found = each_input.obtain(settings, model, Level.parse(level))
@@ -58,21 +57,23 @@ totals.agg(chosen=("chosen", "sum"), nll=("nll", "mean"), best_single=("best_sin
 # %% [markdown]
 # ## Treatments
 # `gain` is over the same model without a prompt, `lead` over the best single prompt, both in nats per token.
+# In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for all rows
+# together, so they are wider.
 
 # %%
-table = claim.table(found["rows"])
-flat(table.drop(columns="runs")).round(3)
+table, same = claim.table(found["rows"]), claim.same_for_all(found["pools"])
+seen.readable(table.drop(columns="runs")).style.hide(axis="index")
 
 # %%
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "12_each_input")
 
 # %%
-seen.each_input(table)
+seen.each_input(table, same)
 
 # %% [markdown]
 # ## Verdict on IDP
 
 # %%
-verdict = claim.verdict(table, settings.margins.nats, claim.same_for_all(found["pools"]))
+verdict = claim.verdict(table, settings.margins.nats, same)
 verdict.write(settings, model)
-print(verdict)
+verdict

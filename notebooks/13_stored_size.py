@@ -16,9 +16,10 @@
 # %% [markdown]
 # # How small each level is, and how good
 #
-# Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller, and a prompt restores it as it does
-# other levels. But such a model also needs a mask, scales and zero points, and a prompt has bytes of its own. Here we count, bit by bit, the
-# size of every level when packed.
+# How small is a compressed model really? Claim C4: pruning half of the weights and rounding the rest to 4 bits makes the model 8 times smaller,
+# and a prompt repairs it as well as other levels. But such a model also needs a mask, scales and zero points, and a prompt has bytes of its
+# own. Here we count, bit by bit, the size of every level when packed. The uncompressed model counts with 16 bits per weight, also where the
+# file that it came in has fewer, as that of `smollm2` (5 bits).
 #
 # [With its tables and figures](../results/recorded/embedded/runs/13_stored_size/reference.ipynb), as last recorded.
 
@@ -47,7 +48,7 @@ recovery = c2_c3_recovery.table(scored, levels, evaluated_on=settings.soft_promp
 # %%
 table = claim.table(levels, recovery, max(row["bytes_added"] for row in cells.rows(scored)))
 tables.write(table.set_index("level"), paths.table(settings, "stored_size", model))
-table.round(3)
+seen.readable(table).style.hide(axis="index")
 
 # %%
 style.save(claim.figure(table, settings.model(model).as_it_came), paths.figures(settings, model), "7_stored_size")
@@ -62,4 +63,4 @@ seen.sizes(table)
 unfinished = curves.still_learning(settings, model, claim.PROMPT.name, levels)
 verdict = claim.verdict(table, recovery, asked, settings.margins, unfinished)
 verdict.write(settings, model)
-print(verdict)
+verdict

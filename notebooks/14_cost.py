@@ -16,8 +16,8 @@
 # %% [markdown]
 # # What learning a prompt costs
 #
-# Claim C9: training a prompt needs gradients for the prompt only. No activations are kept for the weights. The paper took about 5 hours on
-# four RTX 8000 for a model of 7 billion parameters.
+# What does it cost to learn a prompt? Claim C9: training needs gradients for the prompt only, so fewer activations are kept in memory. The paper
+# took about 5 hours on four RTX 8000 for a model of 7 billion parameters.
 #
 # We take the same step with each method, on the same batch and the same compressed model. We measure seconds (the median of 15 steps)
 # and the bytes of activations that the backward pass keeps. The bytes are counted tensor by tensor, so they are the same on every machine.
@@ -49,7 +49,8 @@ recipe, at = settings.soft_prompt, Level.parse(level)
 
 # %% [markdown]
 # ## One step of each
-# A frozen head keeps no logits, because their gradient is computed at once. Full fine-tuning trains the head, so it keeps them.
+# If the output layer is frozen, the logits need not be kept. Full fine-tuning trains that layer, so it keeps them. LoRA keeps the most if its
+# matrices lie beside all others: each keeps its own input besides.
 
 # %%
 def network():
@@ -71,7 +72,7 @@ else:
 tokenizer = Bench(settings, model, at).tokenizer
 batch = selection.training_text(settings, tokenizer, recipe.corpus, recipe.training, settings.seed).batch(0)
 table = step_cost.table(candidates, batch, repeats=15)
-table.drop(columns="by").round(3)
+seen.readable(table.drop(columns="by")).style.hide(axis="index")
 
 # %%
 style.save(claim.figure(table), paths.figures(settings, model), "9_cost")
@@ -81,8 +82,9 @@ seen.step(table)
 
 # %% [markdown]
 # ## What a transferred prompt saves
-# We compare two plans. The first trains one prompt for each level. The second trains one prompt at the costliest level and uses it
-# everywhere. The table shows the seconds of each, and how much of the gain the single prompt keeps.
+# We compare two plans. The first trains one prompt for each level. The second trains one prompt, at the level that loses the most, and uses it
+# at all levels. The table shows the seconds of each, and the sum of the gains over all levels as a share of the first plan's. A negative share
+# means that the single prompt does harm at other levels.
 
 # %%
 known = cells.rows(scores.of_study(settings, model, [PROMPT.name]))
@@ -90,7 +92,7 @@ stitched = cells.rows([cells.read(paths.question(settings, "cross_compression", 
 seeds, levels = settings.cross_compression.seeds, settings.study.levels
 matrix = transfer_table([*known, *stitched], levels=levels, by="trained_at_level", seeds=seeds, evaluated_on=recipe.corpus)
 transfer = claim.transfer_savings(tables.learning_costs(settings, model, PROMPT.name), matrix)
-transfer.round(3)
+seen.readable(transfer)
 
 # %% [markdown]
 # ## Verdict on C9
@@ -98,6 +100,6 @@ transfer.round(3)
 # %%
 sizes = settings.soft_prompt.prompt_tokens, settings.evaluation.window
 verdict = claim.verdict(table, transfer, settings.margins.bytes, *sizes)
-cells.write(paths.question(settings, "cost", model), {"model": model, "level": level}, steps=table.to_dict("records"))
+_ = cells.write(paths.question(settings, "cost", model), {"model": model, "level": level}, steps=table.to_dict("records"))
 verdict.write(settings, model)
-print(verdict)
+verdict

@@ -16,11 +16,11 @@
 # %% [markdown]
 # # Can a learned prompt be read?
 #
-# Claim C12: the nearest vocabulary embeddings of each learned vector show what the prompt says. The paper prints them in its appendix.
+# Claim C12: the vocabulary embeddings nearest to each learned vector show what the prompt says. The paper prints them in its appendix.
 #
-# A vector that hardly moved is still nearest to the token it started from. Then its neighbours say where it began, not what it learned. So
-# we show the start beside the end. What a prompt really learns should not depend on the seed, so prompts of different seeds should name the
-# same tokens.
+# A vector that hardly moved is still nearest to the token it started from. Its neighbour then shows where it started, not what it learned. So
+# we print both. What a prompt really learns should not depend on the seed, so prompts of different seeds should name the same tokens. That is
+# necessary, not sufficient.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/15_nearest_tokens/reference-s75.ipynb), as last recorded.
 
@@ -30,8 +30,7 @@ level = "75%"
 
 # %%
 from ctp_lib.claims import c12_nearest_tokens as claim
-from ctp_lib.claims import style
-from ctp_lib.claims.estimate import flat
+from ctp_lib.claims import seen, style
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import SoftPrompt
@@ -73,15 +72,20 @@ moves = claim.movement_table(learned, start, vocabulary)
 moves.groupby(level="level", sort=False).mean().round(3)
 
 # %% [markdown]
-# Some vectors now lie nearest to a new token. The table counts how many new tokens two seeds share, by level. Some tokens lie near many vectors,
-# so two prompts can share a token by chance. To measure this, we move each start by a random displacement with the same mean and covariance as
-# the real ones, and count what those prompts share.
+# `shared`: how many new tokens the prompts of two seeds share; a token that a vector started from is not new. Some tokens lie near many vectors,
+# so two prompts can share a token by chance. As a control, we deal the displacements anew: each vector starts where it started, and moves as
+# another vector of that level did. `by_chance`: how many new tokens those prompts share. `more`: the difference.
+# In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for all rows
+# together, so they are wider.
 
 # %%
 agreement = claim.agreement_table(learned, start, vocabulary)
 parts = {"moves": moves.reset_index().to_dict("records"), "agreement": agreement[["shared", "by_chance"]].reset_index().to_dict("records")}
-cells.write(paths.question(settings, "nearest_tokens", model), {"model": model}, **parts)
-flat(agreement).round(3)
+_ = cells.write(paths.question(settings, "nearest_tokens", model), {"model": model}, **parts)
+seen.readable(agreement, digits=1)
+
+# %%
+seen.agreement(agreement, moves.still_start.mean())
 
 # %%
 style.save(claim.figure(claim.likeness(learned)), paths.figures(settings, model), "10_prompt_similarity")
@@ -92,4 +96,4 @@ style.save(claim.figure(claim.likeness(learned)), paths.figures(settings, model)
 # %%
 verdict = claim.verdict(moves, agreement, settings.margins.tokens)
 verdict.write(settings, model)
-print(verdict)
+verdict

@@ -16,13 +16,13 @@
 # %% [markdown]
 # # The same prompt on another model
 #
-# Claim C11: a prompt can be stitched to any other model with the same tokenizer and hidden size. The paper names it as possible and shows
-# no figure.
+# Can a prompt be used with another model? Claim C11: it can be put before any model with the same tokenizer and hidden size. The paper names
+# this as possible and shows no figure.
 #
-# We put the prompts learned on `model` before other models. In the embedded study there are two. The first, `sibling`, is the same model,
-# trained a little further on other text. The second has the same tokenizer and width, but it was trained separately, from another seed and
-# with fewer layers. The claim must hold for both. We compare the prompts with untrained ones, and with prompts that the other model learned
-# itself.
+# We take the prompts that were learned on `model` and put them before the input of other models ("stitched"). In the embedded study there are
+# two. `sibling` is the same model, trained a little further on mathematics alone. `second` has the same tokenizer and width, but it was
+# trained separately, from another seed and with fewer layers. The claim must hold for both. We compare the prompts with untrained ones, and
+# with prompts that the other model learned itself.
 #
 # [With its tables and figures](../results/recorded/embedded/runs/16_another_model/reference.ipynb), as last recorded.
 
@@ -33,7 +33,7 @@ model = "reference"
 from itertools import product
 
 from ctp_lib.claims import c11_another_model as claim
-from ctp_lib.claims.estimate import flat
+from ctp_lib.claims import seen
 from ctp_lib.model import loading
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.none import METHOD as NONE
@@ -80,15 +80,20 @@ for bench in benches:
 for bench, one in product(benches, recipe.seeds):
     learned = Bench(settings, model, bench.level).learned(PROMPT.name, one, onto=bench.network)
     rows += scored(bench, learned, "stitched", one, trained_on=recipe.corpus, trained_at_level=str(bench.level))
-cells.write(paths.question(settings, "another_model", model), {"prompt_of": model}, perplexity=rows)
+_ = cells.write(paths.question(settings, "another_model", model), {"prompt_of": model}, perplexity=rows)
 
 # %% [markdown]
 # ## What the prompts give
-# `gain` is how much lower NLL is than without a prompt, in nats per token, with the ends of its 95 % interval.
+# `gain` is how much lower the NLL is than without a prompt, in nats per token, and `beyond_untrained` than with untrained vectors.
+# In brackets: the 95 % interval of that row alone; one seed of something learned gives none. The verdict's intervals hold for all rows
+# together, so they are wider.
 
 # %%
 table = claim.table(rows)
-flat(table).round(4)
+seen.readable(table.sort_index(sort_remaining=False))
+
+# %%
+seen.another_model(table)
 
 # %% [markdown]
 # ## Verdict on C11
@@ -96,4 +101,4 @@ flat(table).round(4)
 # %%
 verdict = claim.verdict(table, settings.margins.nats, curves.still_learning(settings, model, PROMPT.name, spec.levels))
 verdict.write(settings, model)
-print(verdict)
+verdict

@@ -67,7 +67,7 @@ for name in ("1_perplexity_by_level", "8_metric_audit", "6_prompt_or_lora", "4_c
 # %% [markdown]
 # ## What this scale can say, and what it cannot
 #
-# Some findings hardly depend on the model's size: what the released metric counts, and how many bits a weight takes. How much a prompt
-# recovers does depend on it. The reference model has four million parameters and knows only documentation. A model of seven billion loses
-# different things to compression, so the shares recovered here say nothing about it. No study decides C10, whether the result holds for
-# other model families. The study `paper` has OPT, LLaMA and BLOOM models, whose tables can be compared.
+# Two findings do not depend on the model's size: what the released metric counts, and how many bits a weight takes. The share that a prompt
+# gives back does depend on it. The small model of the default study has four million parameters and knows only documentation, and SmolLM2 has
+# 135 million. A model of seven billion loses different things to compression, so the shares found here say nothing about it. No study decides
+# C10, whether the result holds for other model families. The study `paper` has OPT, LLaMA and BLOOM models, whose tables can be compared.

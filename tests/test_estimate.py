@@ -134,7 +134,7 @@ def test_what_says_nothing_does_not_vote():
     assert [cell.outcome for cell in part.cells] == ["supported", "undecided"], "what still learns may support and not contradict"
     assert part.outcome == "undecided" and set(part.silent) == {"b"} and part.estimate == pytest.approx(0.05)
     assert verdict.judge("q", effects, 0.01, silent={"b": "", "c": ""}).told("Helps", "does not help") == "Helps at a"
-    assert verdict.judge("q", effects, 0.01).told("Helps", "does not help") == "Helps at a; not at b, c"
+    assert verdict.judge("q", effects, 0.01).told("Helps", "does not help") == "Helps at a; not at b and c"
     many = {f"{n}bit": effect(mean, 0.002) for n, mean in enumerate((0.1, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0, 0.011))}
     told = verdict.judge("q", many, 0.01).told("comes nearer", "does not come nearer")
     assert told == "Comes nearer at 0bit, 1bit, 2bit, 3bit; not in 3; undecided at 7bit"

@@ -158,7 +158,11 @@ BAD = [
     ),
     ("study.comparison.compressors", ["3 bits"], "level '3 bits' is not a level"),
     ("study.size", "full", "size is not a parameter; allowed here are"),
-    ("chosen", "embeded", "study is 'embeded'; allowed is one of embedded, thorough, smollm2, smollm2_pilot, laptop, paper"),
+    (
+        "chosen",
+        "embeded",
+        "study is 'embeded'; allowed is one of embedded, thorough, smollm2, smollm2_pilot, english, laptop, paper",
+    ),
     ("study.corpora", ["documentation", "c5"], "study.corpora is 'c5'; allowed is one of documentation"),
     (
         "study.soft_prompt.corpus",
@@ -236,7 +240,7 @@ def test_run_from_nowhere(tmp_path, monkeypatch):
         study.load()
 
 
-@pytest.mark.parametrize("profile", ["embedded", "thorough", "smollm2", "smollm2_pilot", "laptop", "paper"])
+@pytest.mark.parametrize("profile", ["embedded", "thorough", "smollm2", "smollm2_pilot", "english", "laptop", "paper"])
 def test_a_profile_is_one_word_and_holds_what_differs(tmp_path, profile):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     graph.choose(tmp_path, profile)

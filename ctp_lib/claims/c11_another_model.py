@@ -56,6 +56,11 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
         )
         headline += f"; on {model}: {parts[-1].outcome}"
     own = ", ".join(f"{effect.mean:+.3f} ({level})" for level, effect in kinds["own"].gain.items())
-    figures = f"a prompt learned on {first} itself gains {own}"
-    says = "a prompt learned on one model helps another model with the same tokenizer and width"
+    gained = [
+        f"on {model} the prompt gains {', '.join(f'{cell.estimate:+.3f} ({cell.name})' for cell in part.cells)}"
+        for model, part in zip(strangers, parts[2:], strict=True)
+        if part.cells
+    ]
+    figures = "; ".join([f"nats: a prompt learned on {first} itself gains {own}", *gained])
+    says = "a prompt helps other models with the same tokenizer and width"
     return Verdict("C11", says, headline, tuple(parts), figures, "16_another_model")

@@ -106,10 +106,12 @@ def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verd
 
     Agreement is needed for a prompt that can be read; it is not enough.
     """
-    says = "the vocabulary embeddings nearest to a learned prompt show what it says"
+    says = "the vocabulary embeddings nearest to a prompt show what it says"
     seeds = moves.index.unique("seed")
     compressed = {level: more for level, more in agreement.more.items() if level != "full"} if len(seeds) > 1 else {}
-    part = judge("seeds name the same tokens", compressed, margin, "tokens")
+    stayed = moves.still_start.groupby(level="level").min()
+    silent = {level: "no vector left the token it started from" for level in compressed if stayed[level] == 1}
+    part = judge("seeds name the same tokens", compressed, margin, "tokens", silent=silent)
     figures = (
         f"vectors move by {moves.moved.median():.1f} times their length (cosine to the start {moves.cosine_to_start.median():.2f}); for "
         f"{moves.still_start.mean():.0%} the nearest token is still the one they started from; of the other nearest tokens, prompts of two "

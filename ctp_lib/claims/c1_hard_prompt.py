@@ -89,7 +89,7 @@ def verdict(table: pd.DataFrame, costs: Mapping[str, Estimate], margin: float) -
         f"the paper's prompts help {compressed.helped.min():.0%} to {compressed.helped.max():.0%} of the items, neutral texts "
         f"{compressed.helped_by_neutral.min():.0%} to {compressed.helped_by_neutral.max():.0%}"
     )
-    says = "telling a compressed model in words that it has errors improves its answers more than neutral text does"
+    says = "telling a compressed model that it has errors beats neutral text"
     return Verdict("C1", says, part.told("Beats neutral text", "does not beat neutral text"), (part,), figures, "06_hard_prompt")
 
 

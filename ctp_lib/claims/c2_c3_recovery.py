@@ -78,12 +78,12 @@ def verdicts(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ())
         shares = f"the prompt gives back {min(back):.0%} to {max(back):.0%} of the lost NLL"
     released = (mild.ppl_released <= table.ppl_none["full"]).sum()
     return [
-        _verdict("C2", "a soft prompt lowers the perplexity of the compressed model at every level",
+        _verdict("C2", "a soft prompt lowers the compressed model's perplexity at every level",
                  "helps", "does not help enough", helps, shares),
-        _verdict("C3", "at mild levels the prompted compressed model matches or beats the uncompressed one",
+        _verdict("C3", "at mild levels the prompted model is as good as the uncompressed",
                  "matches", "does not match", matches,
-                 f"of {len(mild)} mild levels, {released} would beat the uncompressed model by the released code's formula"),
-        _verdict("repair", "(our question) a prompt brings the compressed model nearer to the uncompressed one",
+                 f"mild: at most {MILD:.0%} more perplexity; by the released formula, {released} of {len(mild)} would beat the uncompressed"),
+        _verdict("repair", "(ours) a prompt brings the predictions nearer to the uncompressed model's",
                  "comes nearer", "does not come nearer", nearer,
                  "an output bias, which does not see the input, lowers this divergence too: notebook 11 compares a prompt with such controls"),
     ]  # fmt: skip

@@ -54,11 +54,11 @@ def verdict(
     )  # fmt: skip
     figures = "; ".join(
         f"{row.Index} is {row.times_smaller:.2f} times smaller ({row.bits_per_weight:.2f} bits per weight with mask, scales and zero points); "
-        f"a prompt gives back {row.recovered:.0%}"
+        f"a prompt gives back {row.recovered:.0%} of the lost perplexity"
         for row in joint.itertuples()
     )
     shown = "; ".join(f"{row.times_smaller:.1f} times smaller, promised {promised[row.Index]:.0f}" for row in joint.itertuples())
-    says = "a pruned and quantised model (50%+4bit) is 8 times smaller, and a prompt recovers it too"
+    says = "50%+4bit makes a model 8 times smaller, and a prompt repairs it"
     headline = f"{shown}; recovery: {parts[1].outcome}" if len(joint) else "No level is both pruned and quantised"
     return Verdict("C4", says, headline, parts, figures, "13_stored_size")
 

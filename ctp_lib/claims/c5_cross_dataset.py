@@ -17,14 +17,14 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
     """C5, at compressed levels, in three parts: the broad prompt helps elsewhere; a direct one is better on its own corpus; and does
     not help on the others. ``unfinished`` are the levels whose broad prompts were still learning.
     """
-    says = "a prompt learned on a broad corpus helps on other corpora; one learned there is better there, but helps nowhere else"
+    says = "a broad prompt helps everywhere, a direct one only on its corpus"
     rows = table.reset_index()
     rows = rows[rows.level != "full"]
-    rows["cell"] = rows.level + ", " + rows.evaluated_on
+    rows["cell"] = rows.level + " on " + rows.evaluated_on
     own, taken = rows.trained_on == rows.evaluated_on, rows.trained_on == broad
     transferred = rows[taken & ~own].set_index("cell")
     direct, elsewhere = rows[~taken & own].set_index("cell"), rows[~taken & ~own]
-    elsewhere = elsewhere.set_axis(elsewhere.level + ", " + elsewhere.trained_on + " to " + elsewhere.evaluated_on)
+    elsewhere = elsewhere.set_axis(elsewhere.level + " from " + elsewhere.trained_on + " to " + elsewhere.evaluated_on)
     better = {cell: gain(direct.runs[cell], transferred.runs[cell]) for cell in direct.index if cell in transferred.index}
     silent = without_cost(transferred.cost.to_dict(), margin)
     still = transferred.index[transferred.level.isin(list(unfinished))]
@@ -35,7 +35,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
               silent=without_cost(elsewhere.cost.to_dict(), margin)),
     )  # fmt: skip
     helps, better, local = parts
-    headline = f"{helps.told('helps', 'does not help')}; own prompt better: {better.outcome}; only there: {local.outcome}"
+    headline = f"{helps.told('helps', 'does not help')}; direct better: {better.outcome}; useless elsewhere: {local.outcome}"
     means = [f"{what} {part.estimate:+.3f}" for what, part in (
         ("the broad prompt elsewhere", helps), ("the lead of a direct one on its own corpus", better)
     ) if part.estimate is not None]  # fmt: skip

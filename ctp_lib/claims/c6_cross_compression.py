@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.estimate import Estimate, ratio, total
+from ctp_lib.claims.estimate import Estimate, ratio
 from ctp_lib.claims.verdict import Verdict, judge, pooled, without_cost
 from ctp_lib.settings.levels import Level
 
@@ -28,7 +28,7 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     prompt's gain where it comes from the more compressed level. In no pair does one harm. Levels that cost nothing do not vote. Prompts of
     ``unfinished`` levels were still learning.
     """
-    says = "a prompt learned at one level helps at others, also from pruning to quantisation and back, most at milder levels"
+    says = "a prompt learned at one level also helps at other levels"
     pairs = _pairs(table)
     pairs = pairs.set_axis([f"{row.source} to {row.level}" for row in pairs.itertuples()])
     pairs = pairs[~pairs.level.isin(without_cost(pairs.drop_duplicates("level").set_index("level").cost.to_dict(), margin))]
@@ -44,11 +44,10 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     figures = "nothing to compare: fewer than two compressed levels, or compression costs too little"
     if len(pairs):
         harmed = sum(cell.high is not None and cell.high < 0 for cell in parts[2].cells)
-        share = total(list(pairs.gain)).mean / total(list(pairs.own)).mean
         worse = sum(gain.mean < -margin for gain in pairs.gain)
-        figures = f"a prompt of another level gives {share:.0%} of the gain of the level's own prompt; "
-        figures += (
-            f"it harms in {worse} of {len(pairs)} pairs, in {harmed} of them clearly, by intervals that hold for all pairs at once"
+        figures = (
+            f"in the mean, a prompt of another level lowers the NLL by {pairs.gain.map(_mean).mean():+.3f} nats, the level's own by "
+            f"{pairs.own.map(_mean).mean():+.3f}; it harms in {worse} of {len(pairs)} pairs, in {harmed} of them clearly"
         )
     headline = f"{parts[0].told('Helps', 'Does not help')}; pruning to quantisation and back: {parts[1].outcome}; "
     headline += f"towards milder: {parts[3].outcome}"

@@ -50,8 +50,8 @@ def _accuracy(rows: Iterable[Mapping[str, Any]], learned: str | None = None, hal
 
 
 def by_cell(table: pd.DataFrame) -> pd.DataFrame:
-    """:func:`table` with one name a row, "task, level", and the level as a column."""
-    return table.reset_index("level").set_axis([f"{task}, {level}" for task, level in table.index])
+    """:func:`table` with one name a row, "task at level", and the level as a column."""
+    return table.reset_index("level").set_axis([f"{task} at {level}" for task, level in table.index])
 
 
 def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) -> Verdict:
@@ -65,15 +65,15 @@ def verdict(table: pd.DataFrame, margin: float, unfinished: Iterable[str] = ()) 
     cells = by_cell(compressed)
     voting = cells[[cost.mean > margin for cost in cells.cost_of_half]]
     effects, still = pooled(voting.gain_of_half), voting.level.isin(list(unfinished)).any()
-    part = judge("higher accuracy where compression costs some", effects, margin, "of the items", unfinished=[""] if still else [])
+    part = judge("higher accuracy where compression lowers it", effects, margin, "of the items", unfinished=[""] if still else [])
     by_task = "; ".join(
         f"{task} {100 * mean(list(rows.gain)).mean:+.1f}" for task, rows in compressed.groupby(level="task", sort=False)
     )
     seen = 100 * POWER * next(iter(effects.values())).stderr if effects else float("nan")
-    costly = f"compression costs more than {100 * margin:g} points in {len(voting)} of {len(cells)} cells"
+    costly = f"compression costs more than {100 * margin:g} points in {len(voting)} of {len(cells)} cells, which vote"
     figures = f"change in points by task, mean over levels: {by_task}; measured on half of the items, {costly}"
     figures += f"; smallest effect that is likely to be detected: {seen:.1f} points" if seen < float("inf") else ""
-    says = "a prompt learned on a broad corpus raises accuracy on zero-shot tasks"
+    says = "a prompt learned on text raises accuracy on zero-shot tasks"
     return Verdict("C7", says, part.told("Raises accuracy", "Does not raise accuracy"), (part,), figures, "09_cross_task")
 
 

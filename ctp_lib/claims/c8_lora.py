@@ -18,7 +18,7 @@ from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
-C8 = "a soft prompt beats LoRA on the same compressed model, with fewer parameters, also when transferred"
+C8 = "a soft prompt beats LoRA, with fewer parameters, also on other corpora"
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
         fewer[level] = lora.trainable_parameters.iloc[0] / prompt.trainable_parameters.iloc[0] - 1
         why = [reason for best in (prompt, lora) for reason in _unfinished(best.iloc[0], margin)]
         for corpus, runs in prompt.runs.items():
-            cell = level if corpus == broad else f"{level}, {corpus}"
+            cell = level if corpus == broad else f"{level} on {corpus}"
             (here if corpus == broad else elsewhere)[cell] = gain(runs, lora.runs[corpus])
             silent |= {cell: "; ".join(why)} if why else {}
     parts = (
@@ -89,14 +89,18 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str) -> Verdict:
     )
     equal = nearest_lora(table)
     equal = equal[equal.evaluated_on == broad]
-    leads = "; ".join(f"{row.level}, {row.point}: {row.lead.mean:+.3f}" for row in equal.itertuples())
+    leads = "; ".join(
+        f"{row.level}, {row.point} ({row.trainable_parameters:,} parameters) and LoRA {row.point_lora} ({row.trainable_parameters_lora:,}): "
+        f"{row.lead.mean:+.3f}"
+        for row in equal.itertuples()
+    )
     figures = f"the prompt's lead over the LoRA of nearest size, nats per token: {leads}"
     return Verdict("C8", C8, parts[0].told("Beats LoRA", "does not beat LoRA"), parts, figures, "10_what_repairs")
 
 
 def _unfinished(row: pd.Series, margin: float) -> list[str]:
     """Why the best of a method says nothing about how good the method can be."""
-    found = ["its best learning rate was the lowest or highest tried, or was not swept at this size"] if row.at_edge else []
+    found = ["a learning rate outside of those tried may be better"] if row.at_edge else []
     return [f"{row.method}: {why}" for why in found + (["still learning when training ended"] if row.falling > margin else [])]
 
 

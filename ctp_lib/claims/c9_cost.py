@@ -42,15 +42,16 @@ def verdict(steps: pd.DataFrame, transfer: pd.DataFrame, margin: float, vectors:
     part = counted("fewer bytes of activations", more, margin, "of the prompt's bytes")
     against = "; ".join(f"{other.method} takes {other.seconds / prompt.seconds:.2f} times as long" for other in others)
     one = transfer.iloc[1]
+    kept = f"gives {one.share_of_gain:.0%} of the gain" if one.share_of_gain > 0 else "does harm over all levels"
     figures = (
         f"{prompt.method}: {prompt.activation_bytes / 1e6:.0f} MB of activations kept, {prompt.seconds:.2f} s per step; {against}; "
-        f"{transfer.index[1]}, gives {one.share_of_gain:.0%} of the gain and takes "
-        f"{one.seconds / transfer.seconds.iloc[0]:.0%} of the training time; {vectors} vectors before {window} tokens make "
-        f"{vectors / window:.0%} more positions to keep, the paper's 100 before 1,024 make 10%"
+        f"{transfer.index[1]}, takes {one.seconds / transfer.seconds.iloc[0]:.0%} of the training time and "
+        f"{kept}; here a prompt makes the input {vectors / window:.0%} longer, in the paper 10%, so more is kept"
     )
-    says = "training a prompt needs gradients of the input only, and keeps fewer activations than LoRA or fine-tuning"
+    says = "learning a prompt keeps fewer activations than LoRA or fine-tuning"
     fewer = sum(cell.outcome == "supported" for cell in part.cells)
-    headline = f"Keeps fewer bytes than {fewer} of {len(part.cells)} alternatives do"
+    every = "both" if len(others) == 2 else f"all {len(others)}"
+    headline = f"Keeps fewer bytes than {every if fewer == len(others) else f'{fewer} of {len(others)}'} alternatives"
     return Verdict("C9", says, headline, (part,), figures, "14_cost")
 
 

@@ -42,7 +42,7 @@ def same_for_all(pools: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     chosen: dict[str, set[str]] = {}
     for row in pools:
         if row["chosen"]:
-            chosen.setdefault(f"{row['level']}, {row['evaluated_on']}", set()).add(row["prompt"])
+            chosen.setdefault(f"{row['level']} on {row['evaluated_on']}", set()).add(row["prompt"])
     return {cell: f"all inputs chose the same prompt, {names.copy().pop()}" for cell, names in chosen.items() if len(names) == 1}
 
 
@@ -50,7 +50,7 @@ def verdict(table: pd.DataFrame, margin: float, silent: Mapping[str, str]) -> Ve
     """The input's own choice against the best single prompt, and against a random choice, at the compressed level. Cells that are ``silent``
     (:func:`same_for_all`) do not vote: there was no choice by input.
     """
-    rows = table[table.level != "full"].assign(cell=lambda found: found.level + ", " + found.evaluated_on)
+    rows = table[table.level != "full"].assign(cell=lambda found: found.level + " on " + found.evaluated_on)
     by = {name: own.set_index("cell") for name, own in rows.groupby("treatment")}
     chosen, random, oracle = (by[name] for name in ("own choice", "random choice", "oracle"))
     parts = (
@@ -63,7 +63,7 @@ def verdict(table: pd.DataFrame, margin: float, silent: Mapping[str, str]) -> Ve
         ),
     )
     most = "; ".join(f"{cell} {lead.mean:+.3f}" for cell, lead in oracle.lead.items())
-    says = "choosing a prompt for each input by its attention beats the best single prompt"
+    says = "a prompt chosen for each input beats the best single prompt"
     figures = f"lead of an oracle (it knows which prompt is best for each input) over the best single prompt: {most} nats per token; {PUBLISHED}"
     return Verdict(
         "IDP", says, parts[0].told("Beats the best single prompt", "does not beat it"), parts, figures, "12_a_prompt_for_each_input"

@@ -157,7 +157,7 @@ def mean_of(rows: Iterable[Mapping[str, Any]], column: str) -> float:
 
 
 def flat(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` for people and files: each column of estimates as its means, and the ends of their intervals as ``<name>_low`` and
+    """``table`` for files: each column of estimates as its means, and the ends of their intervals as ``<name>_low`` and
     ``<name>_high``, each row by itself.
     """
     found = {}

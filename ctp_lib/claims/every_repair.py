@@ -63,7 +63,7 @@ def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], no
 
 
 def _why(runs: Sequence[Mapping[str, Any]], margin: float) -> str:
-    edge = "its best learning rate was the lowest or highest tried" if runs[0]["at_edge"] else ""
+    edge = "a learning rate outside of those tried may be better" if runs[0]["at_edge"] else ""
     learning = "still learning when training ended" if mean_of(runs, "falling") > margin else ""
     return "; ".join(filter(None, (edge, learning)))
 
@@ -110,12 +110,20 @@ def _lowest(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "no method"
     row = (rows if known.empty else known).sort_values("ppl").iloc[0]
+    if row.ppl >= row.ppl_alone:
+        return "no method lowers the perplexity"
     found = f"{row['name']} ({row.point}), perplexity {number(row.ppl)}"
-    return found if len(known) else f"no established repair ({row.outcome}); lowest perplexity so far: {found}"
+    return found if len(known) else f"{found} (not established: {row.outcome})"
 
 
 def _added(share: float) -> str:
-    return f"+{share:.1%}" if share else "nothing added"
+    return f"+{share:.1%}" if share >= 0.0005 else "almost nothing added" if share else "nothing added"
+
+
+def _beside(share: float) -> str:
+    """``share`` of the bytes of another, in words that its name follows."""
+    change = f"{abs(share - 1):.0%}"
+    return "as many bytes as" if change == "0%" else f"{change} {'more' if share > 1 else 'fewer'} bytes than"
 
 
 def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame, uncompressed: str) -> str:
@@ -140,7 +148,7 @@ def _better(level: str, alone: pd.DataFrame) -> list[str]:
     others = others[(others.stored_bytes <= 1.2 * here.stored_bytes) & (others.ppl < here.ppl)].sort_values("ppl")
     return [
         f"For comparison: {other.level} without a repair has perplexity {number(other.ppl)}, "
-        f"and takes {other.stored_bytes / here.stored_bytes:.2f} times the bytes of {level}."
+        f"and takes {_beside(other.stored_bytes / here.stored_bytes)} {level}."
         for other in others.head(1).itertuples()
     ]
 
@@ -155,7 +163,7 @@ def dept(table: pd.DataFrame, margin: float) -> Verdict:
         why = [f"{name}: {row.silent}" for name, row in (("DePT", other), ("prompt", prompt)) if row.silent]
         silent |= {level: "; ".join(why)} if why else {}
     part = judge("lower NLL than a plain prompt", effects, margin, silent=silent)
-    says = "DePT (a shorter prompt, and changes to the word embeddings) beats a plain prompt with as many parameters"
+    says = "DePT beats a plain prompt with as many parameters"
     return Verdict(
         "DePT", says, part.told("Beats the prompt", "does not beat the prompt"), (part,), PUBLISHED["DePT"], "11_every_repair"
     )
@@ -171,9 +179,11 @@ def dsnot(none: Iterable[Mapping[str, Any]], broad: str, margin: float) -> Verdi
     shown = "; ".join(
         f"{start} {number(alone[start]['ppl'])}, {level} {number(alone[level]['ppl'])}" for level, start in pairs.items()
     )
-    says = "DSnoT repairs a pruned model without training, by swapping some pruned weights with kept ones"
+    says = "DSnoT repairs a pruned model by swapping weights, without training"
     figures = "; ".join(filter(None, (shown, PUBLISHED["DSnoT"])))
-    return Verdict("DSnoT", says, part.told("Lowers the NLL", "does not lower the NLL"), (part,), figures, "11_every_repair")
+    return Verdict(
+        "DSnoT", says, part.told("Beats Wanda's mask", "does not beat Wanda's mask"), (part,), figures, "11_every_repair"
+    )
 
 
 def _starts(alone: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -193,7 +203,7 @@ def eora(table: pd.DataFrame, margin: float) -> Verdict:
     }
     parts = tuple(judge(question, dict(effects), margin) for question, effects in questions.items())
     shown = "; ".join(f"{level}, {row.point}: {number(row.ppl_alone)} to {number(row.ppl)}" for level, row in rows.iterrows())
-    says = "EoRA adds a low-rank correction computed from the compression error; it repairs without training"
+    says = "EoRA, computed from the compression error, repairs without training"
     return Verdict(
         "EoRA",
         says,

@@ -243,7 +243,7 @@ def _patterns_fail(means: pd.Series | None) -> Verdict:
     levels = _levels(means, lambda level: level.pattern is not None)
     effects = {level: -1.0 * _matches(means, "closed_book", level) for level in levels}
     part = judge("less than 95 % of the uncompressed accuracy", effects, 0.0, "of the items")
-    says = "N:M pruning, such as 2:4, always loses more than 5 % of the uncompressed model's knowledge"
+    says = "N:M pruning always loses more than 5 % of the knowledge"
     return _told("K3", says, part, "Loses more", "does not lose more", NONE_KNOWN if means is None else "")
 
 
@@ -277,15 +277,15 @@ def _restores(
             silent=silent,
         ),
     )
-    says = "(our question) a prompt restores fluency but not knowledge"
-    shown = "; ".join(f"{level} {value.mean:+.3f}" for level, value in change.items())
+    says = "(ours) a prompt restores fluency but not knowledge"
+    shown = "; ".join(f"{level} {100 * value.mean:+.1f} points" for level, value in change.items())
     headline = f"{parts[0].told('Restores fluency', 'does not restore fluency')}; no knowledge back: {parts[1].outcome}"
     return Verdict("K5", says, headline, parts, f"change in closed-book accuracy: {shown or 'not measured'}", NOTEBOOK)
 
 
 def _beats_smaller(beside: Mapping[str, Estimate], margin: float) -> Verdict:
     part = judge("the pruned model knows more", beside, margin, "of the items")
-    says = "a large pruned model knows more than a small dense model that takes as many bytes or more"
+    says = "a large pruned model knows more than a small dense one"
     return _told("K6", says, part, "Knows more", "does not know more")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ctp_lib.claims.verdict import behind
 from ctp_lib.results import cells
 from ctp_lib.settings import models, paths
 from ctp_lib.settings.study import Study
@@ -69,8 +70,7 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
     details = []
     for claim in claims:
         details.append(f"\n## {claim['claim']}: {claim['outcome']}\n")
-        details += [_part(part) for part in claim["parts"]]
-        details += [f"- Also: {claim['figures']}."] if claim["figures"] else []
+        details += behind(claim)
     return "\n".join([as_markdown(claims, "runs"), "", rules, "", learned, *details])
 
 
@@ -91,22 +91,3 @@ def _interval(found: dict[str, Any]) -> str:
     counted = found["low"] is None or not (found["clusters"] or found["seeds"])
     reach = "" if counted else f" ({found['low']:+.3f} to {found['high']:+.3f})"
     return f"{found['estimate']:+.3f}{reach} {found['unit']}"
-
-
-def _part(part: dict[str, Any]) -> str:
-    cells = ", ".join(f"{cell['name'] or 'mean'} {_reach(cell)} {_outcome(cell, part)}" for cell in part["cells"])
-    silent = "; ".join(f"{name} does not vote ({why})" for name, why in part["silent"].items())
-    seeds = f"{part['seeds']} seed{'s' if part['seeds'] > 1 else ''}" if part["seeds"] else "nothing trained"
-    counted = [seeds, f"{part['clusters']} documents or items"] if part["clusters"] else []
-    about = ", ".join([f"margin {part['margin']:+g} {part['unit']}", *counted])
-    return f"- {part['question']}: **{part['outcome']}** ({about}). {'; '.join(filter(None, [cells, silent]))}"
-
-
-def _outcome(cell: dict[str, Any], part: dict[str, Any]) -> str:
-    """Its outcome; what lies below the margin is undecided only where a prompt was still learning."""
-    below = cell["high"] is not None and cell["high"] <= part["margin"]
-    return f"{cell['outcome']} (still learning)" if below and cell["outcome"] == "undecided" else cell["outcome"]
-
-
-def _reach(cell: dict[str, Any]) -> str:
-    return f"{cell['estimate']:+.3f}" + ("" if cell["low"] is None else f" [{cell['low']:+.3f}, {cell['high']:+.3f}]")

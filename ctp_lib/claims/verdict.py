@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ctp_lib.claims.estimate import Estimate, another_machine, mean
 from ctp_lib.settings import paths
@@ -63,16 +63,11 @@ class Part:
                 both = "either of 2" if outcome == "contradicted" else "both"
                 where = f"in {both if len(names) == 2 else f'{every} {len(names)}'} cells" if len(names) > 1 else f"at {names[0]}"
             else:
-                of = "" if parts else f" of {len(self.cells)}"
-                where = f"at {', '.join(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)}{of}"
+                of = " cells" if parts else f" of {len(self.cells)} cells"
+                where = f"at {listed(names)}" if len(names) <= (2 if parts else 4) else f"in {len(names)}{of}"
             parts.append(f"{words[outcome]} {where.removesuffix('at ')}".strip())
         told = "; ".join(parts) or "not measured"
         return told[0].upper() + told[1:]
-
-    def __str__(self) -> str:
-        reach = "no interval" if self.low is None else f"{self.low:+.4g} to {self.high:+.4g}"
-        found = "nothing voted" if self.estimate is None else f"mean {self.estimate:+.4g} {self.unit} ({reach})"
-        return f"{self.question}: {self.outcome}; {found}, margin {self.margin:+g}, {self.seeds} seeds, {self.clusters} units"
 
 
 def together(outcomes: Iterable[Outcome]) -> Outcome:
@@ -130,10 +125,11 @@ def pooled(effects: Iterable[Estimate]) -> dict[str, Estimate]:
 
 def without_cost(costs: Mapping[str, Estimate], margin: float) -> dict[str, str]:
     """The cells in which compression does not clearly cost more than ``margin``: there is nothing to recover in them."""
+    ends = {name: cost.interval(len(costs)) for name, cost in costs.items()}
     return {
-        name: f"compression costs {cost.mean:.3g}, not clearly more than {margin:g}"
+        name: f"compression costs {cost.mean:.3g} [{ends[name][0]:.3g}, {ends[name][1]:.3g}], not clearly more than {margin:g}"
         for name, cost in costs.items()
-        if cost.interval(len(costs))[0] <= margin
+        if ends[name][0] <= margin
     }
 
 
@@ -162,16 +158,52 @@ class Verdict:
         found = together(outcomes)
         return "undecided" if found == "supported" and "not measured" in outcomes else found
 
-    def __str__(self) -> str:
-        return "\n".join([f"{self.claim} {self.outcome}: {self.headline}", *map(str, self.parts), self.figures])
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        found = asdict(self) | {"outcome": self.outcome}
+        return found | {"parts": [asdict(part) | {"outcome": part.outcome} for part in self.parts]}
+
+    def _repr_markdown_(self) -> str:
+        found = self.record()
+        says = f"**{self.claim}.** {self.question[0].upper()}{self.question[1:]}."
+        return "\n".join([says, "", f"**{self.outcome.capitalize()}.** {self.headline}.", "", *behind(found)])
 
     def write(self, settings: Study, model: str) -> None:
         """Keep it for the ledger."""
-        found = asdict(self) | {"outcome": self.outcome}
-        found["parts"] = [asdict(part) | {"outcome": part.outcome} for part in self.parts]
         path = paths.claim(settings, model, self.claim)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def behind(claim: Mapping[str, Any]) -> list[str]:
+    """What is behind the outcome of a claim (:meth:`Verdict.record`), in Markdown: a line a question, with all its cells."""
+    return [_line(part) for part in claim["parts"]] + ([f"- Also: {claim['figures']}."] if claim["figures"] else [])
+
+
+def _line(part: Mapping[str, Any]) -> str:
+    cells = [f"{cell['name'] or 'mean'} {_reach(cell)} {_outcome(cell, part)}" for cell in part["cells"]]
+    silent = [f"{name} does not vote ({why})" for name, why in part["silent"].items()]
+    seeds = f"{part['seeds']} seed{'s' if part['seeds'] > 1 else ''}" if part["seeds"] else "nothing trained"
+    counted = [seeds, f"{part['clusters']} documents or groups of items"] if part["clusters"] else []
+    about = ", ".join([f"margin {part['margin']:+g} {part['unit']}", *counted])
+    return (
+        f"- {part['question']}: **{part['outcome']}** ({about}). {'; '.join([*cells, *silent]) or 'This study has no such cell'}."
+    )
+
+
+def _outcome(cell: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    """Its outcome; what lies below the margin is undecided only where a prompt was still learning."""
+    below = cell["high"] is not None and cell["high"] <= part["margin"]
+    return f"{cell['outcome']} (still learning)" if below and cell["outcome"] == "undecided" else cell["outcome"]
+
+
+def _reach(cell: Mapping[str, Any]) -> str:
+    return f"{cell['estimate']:+.3f}" + ("" if cell["low"] is None else f" [{cell['low']:+.3f}, {cell['high']:+.3f}]")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """``parts`` as a sentence lists them: a, b and c."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def _cell(name: str, effect: Estimate, margin: float, among: int, machine: tuple[float, int]) -> Cell:

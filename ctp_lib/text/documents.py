@@ -55,11 +55,11 @@ def write_marks(read: Iterable[Document], folder: Path) -> None:
     (folder / MARKS).write_bytes(b"".join(sorted({_mark(document) for document in read})))
 
 
-def check_unread(settings: Study, spec: ModelSpec) -> None:
-    """Raise :class:`ParameterError` where a test split holds a document that the model was trained on, as far as its folder says."""
+def check_unread(settings: Study, spec: ModelSpec) -> bool:
+    """Whether the model's folder says what it was trained on. Raises :class:`ParameterError` where a test split holds a document of that."""
     path = spec.root / spec.source / MARKS
     if not path.exists():
-        return
+        return False
     whole = path.read_bytes()
     seen = {whole[first : first + MARK_BYTES] for first in range(0, len(whole), MARK_BYTES)}
     for corpus in settings.corpora.sources:
@@ -69,3 +69,4 @@ def check_unread(settings: Study, spec: ModelSpec) -> None:
                 f"{known} of {len(test)} test documents of {corpus} were training text of model {spec.source!r}; set corpora.split_seed and "
                 "corpora.held_out as that model was trained with, or take another model"
             )
+    return True
