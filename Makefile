@@ -5,7 +5,6 @@ BIN := .venv/bin
 # No telemetry; threads that wait for each other sleep instead of spinning, which takes ten times as long where another process is
 # busy; large buffers are kept between steps instead of being returned to the system after each.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
@@ -77,7 +76,7 @@ compare: .venv/installed ## your run beside the recorded one: do the tables agre
 	python -m ctp_lib.results.recorded compare
 
 bench: .venv/installed ## every hot path beside what people would use instead; three quarters of an hour on a quiet machine
-	for name in prompt_step distilled_step perplexity zero_shot compression compression_model $(if $(wildcard data/seconds.jsonl),overhead) page; do python -m benchmarks.$$name || exit 1; done
+	for name in prompt_step distilled_step perplexity zero_shot compression compression_model page; do python -m benchmarks.$$name || exit 1; done
 
 .venv-book/installed: book/requirements.txt
 	$(PYTHON) -m venv .venv-book

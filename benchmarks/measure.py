@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers import PreTrainedModel
 from benchmarks.shapes import SHAPES, Shape
 from ctp_lib.machine.ceiling import ceiling
 from ctp_lib.results import cells, provenance
-from ctp_lib.results.provenance import synchronise
+from ctp_lib.results.provenance import timed
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("results/benchmarks")
@@ -76,11 +75,7 @@ def alternate(
         order.append(order.pop(0))
         before()
         for name, work in order:
-            synchronise()
-            started = time.perf_counter()
-            work()
-            synchronise()
-            taken[name].append(time.perf_counter() - started)
+            taken[name].append(timed(work)[0])
     return {name: seconds[1:] for name, seconds in taken.items()}
 
 

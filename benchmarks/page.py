@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,6 @@ def main() -> None:
         parts += ["## Quality for the money", *_recipes(found["recipe"]["shapes"])]
     if "search" in found:
         parts += ["## Loss, rate and length of a prompt", *recipe_page.searched(found["search"]["shapes"])]
-    if "overhead" in found:
-        parts += ["## Where the seconds of `make repro` go", _overhead(found["overhead"]["shapes"])]
     (RESULTS / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(RESULTS / "README.md")
 
@@ -146,34 +144,6 @@ def _recipes(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"### The paper's recipe over {int(steps):,} steps"
         yield f"![share of the gap recovered against tokens](../../figures/benchmarks/recipes_{steps}.png)"
         yield recipe_page.as_markdown(record)
-
-
-def _overhead(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """A column a run, the study as it is now last; of it, what is not work against the goal."""
-    runs = {name: runs[name] for name in sorted(runs, key=lambda name: name == "study")}
-    now = runs["study"]
-    missed = "" if now["share_not_work"] <= now["goal"] else ", **missed**"
-    cells = [[f"{seconds:.0f} s ({seconds / run['whole']:.1%})" for seconds in run["parts"].values()] for run in runs.values()]
-    compressing = [
-        f"{run['notebooks'].get('02_compression', {}).get('work', 0):.0f}" for run in runs.values()
-    ]  # none, if it did not run
-    heads = [f"{'now' if name == 'study' else name} ({run['provenance']['commit'][:7]})" for name, run in runs.items()]
-    return "\n".join(
-        [
-            f"{now['share_not_work']:.1%} of {now['whole']:.0f} s is not work (goal: at most {now['goal']:.0%}{missed}).\n",
-            "From the first notebook to the last; reading the documentation, before them, is not among it. More than the code differs between "
-            "the two: the recipe (20 vectors and two windows a step by the plain loss then, 100 and one by distillation now, in as many steps), "
-            f"how threads wait, and the day's machine: compressing, the same code in both, took {' and '.join(compressing)} s.\n",
-            _row(["what", *heads]),
-            _row(["---"] * (1 + len(heads))),
-            *(_row([what, *row]) for what, row in zip(now["parts"], zip(*cells, strict=True), strict=True)),
-            _row(["**the whole**", *(f"**{run['whole']:.0f} s**" for run in runs.values())]),
-        ]
-    )
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ LEARNING_RATE = 1e-3
 
 
 def ours(model: PreTrainedModel, shape: Shape) -> Callable[[], Any]:
-    """The study's own step; see :func:`ctp_lib.likelihood.token_nll`."""
+    """The study's own step; see :func:`ctp_lib.model.likelihood.token_nll`."""
     candidate, batch = step_cost.soft_prompt(model, shape.prompt), shape.windows()
     optimizer = torch.optim.AdamW(candidate.trainable, lr=LEARNING_RATE)
     return lambda: candidate.step(batch, optimizer)

@@ -7,10 +7,9 @@ explorer's menus change its picture.
 import shutil
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, sync_playwright
 
 from build import BUILD
@@ -19,40 +18,24 @@ HTML, PHONE, DESK = BUILD / "html", {"width": 390, "height": 844}, {"width": 128
 SHOTS = BUILD / "shots"
 
 
-class Page(HTMLParser):
-    """What a page links to, what can be linked to in it, and its pictures without words."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.links, self.anchors, self.mute = [], set(), []
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """One element."""
-        found = dict(attrs)
-        if "id" in found:
-            self.anchors.add(found["id"])
-        if tag == "a" and found.get("href"):
-            self.links.append(found["href"])
-        if tag == "img" and not (found.get("alt") or "").strip():
-            self.mute.append(found.get("src"))
-
-
 def broken() -> Iterator[str]:
     """Links that lead nowhere, and pictures without words."""
-    pages = {path.resolve(): Page(path) for path in HTML.rglob("*.html") if path.name not in ("explorer.html", "genindex.html")}
+    paths = [path.resolve() for path in HTML.rglob("*.html") if path.name not in ("explorer.html", "genindex.html")]
+    pages = {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in paths}
+    anchors = {path: {place["id"] for place in page.find_all(id=True)} for path, page in pages.items()}
     for path, page in pages.items():
         here = path.relative_to(HTML.resolve())
-        for link in page.links:
+        for link in [place["href"] for place in page.find_all("a", href=True) if place["href"]]:
             parts = urlsplit(link)
             goal = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if parts.scheme:
                 continue
             if not goal.exists():
                 yield f"{here}: {link} leads nowhere"
-            elif parts.fragment and goal in pages and unquote(parts.fragment) not in pages[goal].anchors:
+            elif parts.fragment and goal in pages and unquote(parts.fragment) not in anchors[goal]:
                 yield f"{here}: {link} is no place on that page"
-        yield from (f"{here}: {picture} has no words" for picture in page.mute)
+        mute = [picture.get("src") for picture in page.find_all("img") if not picture.get("alt", "").strip()]
+        yield from (f"{here}: {picture} has no words" for picture in mute)
 
 
 def seen(browser: Browser) -> Iterator[str]:

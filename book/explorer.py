@@ -14,18 +14,8 @@ import altair as alt
 import pandas as pd
 
 SHOWN = [
-    "method",
-    "size",
-    "level",
-    "perplexity",
-    "KL",
-    "share given back",
-    "bytes added",
-    "seconds to learn",
-    "seeds",
-    "lowest",
-    "highest",
-]
+    "method", "size", "level", "perplexity", "KL", "share given back", "bytes added", "seconds to learn", "seeds", "lowest", "highest",
+]  # fmt: skip
 BYTES = "datum.value >= 1e6 ? datum.value / 1e6 + ' MB' : datum.value >= 1e3 ? datum.value / 1e3 + ' kB' : datum.value"
 COLOURS = {
     "none": "#6b7280", "soft_prompt": "#d9480f", "lora": "#1c7ed6", "merged_lora": "#1864ab", "norms": "#0c8599", "eora": "#9c36b5",
@@ -70,17 +60,17 @@ def rows(source: Path, beside: Path, study: str, called: str) -> list[dict[str, 
                 "study": called, "model": model, "level": level, "method": method, "size": size, "corpus": corpus,
                 "perplexity": statistics.fmean(ppl), "lowest": min(ppl), "highest": max(ppl), "seeds": len(own),
                 "KL": statistics.fmean(kl) if kl else None, "bytes added": own[0].get("bytes_added", 0),
-                "seconds to learn": seconds.get((level, method, size)), "cell": kept.relative_to(beside).as_posix(),
+                "seconds to learn": seconds.get((path.parent.parent.name, level, method, size)), "cell": kept.relative_to(beside).as_posix(),
             })  # fmt: skip
     return with_shares(found)
 
 
-def of_learning(folder: Path) -> dict[tuple[str, str, str], float]:
-    """Seconds of one training, by level, method and size."""
+def of_learning(folder: Path) -> dict[tuple[str, str, str, str], float | None]:
+    """Seconds of one training, by the model as it stands in paths, level, method and size."""
     found = {}
     for path in folder.glob("every_repair/*.csv"):
         for row in pd.read_csv(path).itertuples():
-            found[row.level, row.method, row.point] = None if pd.isna(row.seconds) else row.seconds
+            found[path.stem, row.level, row.method, row.point] = None if pd.isna(row.seconds) else row.seconds
     return found
 
 

@@ -10,7 +10,7 @@ for _chatty in ("LLM_COMPRESSOR_LOG_LEVEL", "COMPRESSED_TENSORS_LOG_LEVEL"):
     os.environ.setdefault(_chatty, "ERROR")
 
 # Nobody is told that, when or where the study runs.
-for _telemetry in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "DVC_NO_ANALYTICS"):
+for _telemetry in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
     os.environ.setdefault(_telemetry, "1")
 
 # Threads that wait for each other sleep: beside another busy process, two that spin take ten times as long.

@@ -32,7 +32,6 @@ model = "reference"
 
 # %%
 import pandas as pd
-from IPython.display import display
 
 from ctp_lib.claims import c2_c3_recovery as claim
 from ctp_lib.claims import seen, style
@@ -91,6 +90,7 @@ style.save(claim.curves_by_level(learning), goal, "s1_training_curves")
 
 # %%
 unfinished = curves.still_learning(settings, model, claim.PROMPT.name, levels)
-for verdict in claim.verdicts(summary, settings.margins.nats, unfinished):
+verdicts = claim.verdicts(summary, settings.margins.nats, unfinished)
+for verdict in verdicts:
     verdict.write(settings, model)
-    display(verdict)
+seen.Said("\n\n".join(verdict.page() for verdict in verdicts))

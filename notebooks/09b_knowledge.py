@@ -171,6 +171,7 @@ for asked_of, form in (("memory", "closed_book"), ("reading", "counterfactual"))
 prompted = cells.rows(comparison.of_study(settings, model, [claim.PROMPT.name]))
 none = cells.rows(scores.of_study(settings, model, []))
 gains = claim.gains(prompted, none, settings.soft_prompt.corpus)
-for verdict in claim.verdicts(table, gains, margins.accuracy, margins.nats, stored, beside):
+verdicts = claim.verdicts(table, gains, margins.accuracy, margins.nats, stored, beside)
+for verdict in verdicts:
     verdict.write(settings, model)
-    display(verdict)
+seen.Said("\n\n".join(verdict.page() for verdict in verdicts))

@@ -41,7 +41,6 @@ model = "reference"
 
 # %%
 import pandas as pd
-from IPython.display import display
 
 from ctp_lib.claims import every_repair as claim
 from ctp_lib.claims import every_repair_figures as figures
@@ -153,8 +152,6 @@ found = claim.outcomes(table, margin)
 full = alone[alone.level == "full"].ppl.item()
 for sentence in claim.advice(found, alone, full):
     print(sentence)
-page = claim.by_perplexity(table, alone, settings.model(model).as_it_came)
-tables.write_text(page, paths.table(settings, "every_repair", model).with_suffix(".md"))
 seen.readable(found[["level", "name", "point", "ppl", "beyond", "nearer_beyond", "outcome", "silent"]]).style.hide(axis="index")
 
 # %% [markdown]
@@ -162,6 +159,7 @@ seen.readable(found[["level", "name", "point", "ppl", "beyond", "nearer_beyond",
 # On DePT, DSnoT and EoRA.
 
 # %%
-for verdict in (claim.dept(table, margin), claim.dsnot(none, broad, margin), claim.eora(table, margin)):
+verdicts = claim.dept(table, margin), claim.dsnot(none, broad, margin), claim.eora(table, margin)
+for verdict in verdicts:
     verdict.write(settings, model)
-    display(verdict)
+seen.Said("\n\n".join(verdict.page() for verdict in verdicts))

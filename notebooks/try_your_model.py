@@ -21,7 +21,7 @@
 #
 # - `model`: a name in `params.yaml`, a folder, a `.gguf` file, or an id on the Hugging Face Hub
 # - `levels`: for instance `3bit`, `2bit/g64`, `75%`, `2:4`, `50%+4bit`, `wanda:50%`
-# - `text`: a corpus in `params.yaml`, or files: `notes.txt`, `notes/*.txt`, `rows.jsonl`. Empty means the study's broad corpus.
+# - `text`: a corpus of the study, or files: `notes.txt`, `notes/*.txt`, `rows.jsonl`. Empty means the study's broad corpus.
 # - `methods`: what is learned, from `ctp_lib/recovery`
 #
 # A few minutes give a first impression. The learning rates are a rule of thumb, and one seed is learned. Run it again with more minutes to

@@ -11,7 +11,7 @@ import hub
 FOLDER = tempfile.TemporaryDirectory()
 (Path(FOLDER.name) / "hub").mkdir()
 HUB = hub.start(Path(FOLDER.name) / "hub")
-os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": str(Path(FOLDER.name) / "cache")}  # before a hub client is imported
+os.environ |= {"DVC_NO_ANALYTICS": "1", "HF_ENDPOINT": HUB.url, "HF_HOME": str(Path(FOLDER.name) / "cache")}  # before imports
 
 import pytest
 import torch

@@ -143,15 +143,8 @@ class _Answer(BaseHTTPRequestHandler):
     def _info(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:
         files = [{"rfilename": str(path.relative_to(folder))} for path in sorted(folder.rglob("*")) if path.is_file()]
         files += [{"rfilename": "../../config.json"}] * (parts["repo"] in self.hub.outside)
-        common = {
-            "sha": commit(folder),
-            "private": False,
-            "gated": False,
-            "disabled": False,
-            "tags": [],
-            "downloads": 0,
-            "likes": 0,
-        }
+        common = {"sha": commit(folder), "tags": [], "downloads": 0, "likes": 0}
+        common |= dict.fromkeys(("private", "gated", "disabled"), False)
         self._json({"id": parts["repo"], "_id": "0", **common, "siblings": files})
 
     def _tree(self, folder: Path, kind: str, parts: dict[str, str], body: bytes) -> None:

@@ -40,21 +40,10 @@ def settings() -> Study:
 def configuration(family: str, width: int, layers: int) -> PretrainedConfig:
     """The family's own of the tests, as large as makes a peak that can be measured."""
     config = families.FAMILIES[family].__class__.from_dict(families.FAMILIES[family].to_dict())
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": width // 8}
-    sizes = {
-        "vocab_size": 8000,
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "max_position_embeddings": 512,
-        "sliding_window": 512,
-    }
-    for name, value in {
-        **sizes,
-        **heads,
-        "intermediate_size": 3 * width,
-        "ffn_dim": 3 * width,
-        "word_embed_proj_dim": width,
-    }.items():
+    sizes = {"vocab_size": 8000, "hidden_size": width, "word_embed_proj_dim": width, "num_hidden_layers": layers}
+    sizes |= {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": width // 8}
+    sizes |= {"max_position_embeddings": 512, "sliding_window": 512, "intermediate_size": 3 * width, "ffn_dim": 3 * width}
+    for name, value in sizes.items():
         if hasattr(config, name):
             setattr(config, name, value)
     if hasattr(config, "layer_types"):

@@ -10,30 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 WORDS = [
-    "the",
-    "sum",
-    "of",
-    "an",
-    "array",
-    "is",
-    "wrong",
-    "when",
-    "elements",
-    "return",
-    "along",
-    "this",
-    "axis",
-    "and",
-    "every",
-    "other",
-    "one",
-    "is",
-    "kept",
-    "as",
-    "it",
-    "was",
-    "before",
-]
+    "the", "sum", "of", "an", "array", "is", "wrong", "when", "elements", "return", "along", "this", "axis", "and", "every",
+    "other", "one", "is", "kept", "as", "it", "was", "before",
+]  # fmt: skip
 
 
 def text(number: int, words: int = 40) -> str:

@@ -16,27 +16,9 @@ from ctp_lib.settings.study import Study
 from ctp_lib.text import corpora
 
 WORDS = [
-    "array",
-    "axis",
-    "value",
-    "index",
-    "matrix",
-    "frame",
-    "column",
-    "vector",
-    "sum",
-    "mean",
-    "sort",
-    "reshape",
-    "tensor",
-    "weight",
-    "layer",
-    "token",
-    "model",
-    "split",
-    "merge",
-    "count",
-]
+    "array", "axis", "value", "index", "matrix", "frame", "column", "vector", "sum", "mean", "sort", "reshape", "tensor", "weight",
+    "layer", "token", "model", "split", "merge", "count",
+]  # fmt: skip
 LEVELS = ["full", "3bit", "50%"]
 MATRICES = ["q_proj", "v_proj", "o_proj", "up_proj", "query_key_value", "dense", "fc1"]
 REPAIRS = {

@@ -18,7 +18,6 @@ from benchmarks import (
     compression_model,
     distilled_step,
     measure,
-    overhead,
     page,
     perplexity,
     prompt_step,
@@ -119,39 +118,6 @@ def test_the_command_keeps_what_it_found_and_leaves_other_shapes(tmp_path):
     found = json.loads((tmp_path / "perplexity.json").read_text())
     assert set(found["shapes"]) == {"another", "toy"}
     assert all(side["peak_bytes"] > 0 for side in found["shapes"]["toy"]["sides"].values())
-
-
-def test_the_seconds_of_a_run_add_up_by_hand():
-    """Two notebooks of a run, after another run an hour before."""
-    old = {"cell": "a/x.ipynb", "started": 0.0, "notebook": 1.0, "first_cell": 2.0, "imports": 1.0, "work": 5.0, "ended": 9.0}
-    one = {
-        "cell": "a/x.ipynb",
-        "started": 3600.0,
-        "notebook": 3601.0,
-        "first_cell": 3602.0,
-        "imports": 3.0,
-        "work": 10.0,
-        "ended": 3616.0,
-    }
-    two = {
-        "cell": "b/y.ipynb",
-        "started": 3618.0,
-        "notebook": 3619.0,
-        "first_cell": 3620.0,
-        "imports": 1.0,
-        "work": 20.0,
-        "ended": 3641.0,
-    }
-    run = overhead.last_run([two, old, one])
-    assert run == [one, two]
-    assert overhead.split(run) == {
-        "work": 30.0,
-        "imports": 4.0,
-        "starting processes and kernels": 4.0,
-        "ending them": 1.0,
-        "DVC": 2.0,
-    }
-    assert overhead.by_notebook(run)["b"] == {"cells": 1, "seconds": 23.0, "work": 20.0}
 
 
 def test_two_recipes_by_hand(tmp_path, monkeypatch):

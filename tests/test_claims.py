@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from ctp_lib.claims import (
     c12_nearest_tokens,
     ledger,
     metric_audit,
+    overview,
     paper,
     readme,
     repair,
@@ -432,11 +434,10 @@ def test_the_ledger_for_people_and_for_machines(tmp_path):
 
 
 def test_readme_shows_what_was_recorded():
-    """README holds the tables of the recorded runs as they are, and every outcome has its badge."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.filled(text, study.load(ROOT / "params.yaml")) == text
-    for outcome in readme.COLOURS:
-        assert (ROOT / readme.BADGES / f"{outcome}.svg").read_text(encoding="utf-8") == readme.badge(outcome)
+    """README and the page of results hold the tables of the recorded runs as they are."""
+    for page in readme.PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert readme.filled(text, study.load(ROOT / "params.yaml"), page) == text
 
 
 def test_a_row_of_readme_has_the_outcome_in_every_run():
@@ -450,9 +451,32 @@ def test_a_row_of_readme_has_the_outcome_in_every_run():
         **claim("C4", "undecided", "h", "undecided"),
     }  # fmt: skip
     told = readme.ledger({"smollm2_pilot": claim("C2", "supported", "Helps", "supported"), "embedded": small})
-    link = "[![supported](docs/badges/supported.svg)](results/recorded/smollm2_pilot/runs/04) Helps"
-    assert f"| C2 | C2 says | {link} | - |" in told and "| C1 | C1 says | - | [![undecided]" in told
-    assert told.endswith("Undecided: C4. Not measured: C3.") and "| C3" not in told and "| C4" not in told
+    link = "[![supported](docs/badges/supported.svg)](results/recorded/smollm2_pilot/runs/04)"
+    assert f"| C2 | C2 says | {link} Helps | - |" in told and "| C1 | C1 says | - | [![undecided]" in told and "| C4 |" in told
+    assert told.endswith("Not measured yet: C3.") and "| C3" not in told
+    brief = readme.ledger({"smollm2_pilot": claim("C2", "supported", "Helps", "supported"), "embedded": small}, "../", brief=True)
+    assert link.replace("(", "(../").replace("[!", "[!", 1) in brief and "Helps" not in brief
+
+
+def test_readmes_words_are_those_of_the_numbers(tmp_path):
+    """A hand count on the recorded pilot, and no words where the order of the numbers is another."""
+    folder = ROOT / "results/recorded" / readme.REAL
+    told = " ".join(overview.told(folder).split())
+    rows = pd.read_csv(next((folder / "every_repair").glob("*.csv"))).set_index("method")
+    assert f"to {rows.ppl_alone.iloc[0]:.0f} (lower is better). A prompt lowers it to {rows.ppl['soft_prompt']:.0f}." in told
+    table = overview.beside(folder)["75%"]
+    assert list(table.ppl) == sorted(table.ppl) and table.name[0] == "not compressed"
+    stored = {
+        name: json.loads((folder / f"compression/smollm2/{name}.json").read_text())["reached"]["stored_bytes"]
+        for name in ("w4", "s75")
+    }
+    bits = table[table.name == "4bit, no repair"].iloc[0]
+    assert bits.added == pytest.approx(stored["w4"] / stored["s75"] - 1)
+    shutil.copytree(folder, tmp_path / "run")
+    path = next((tmp_path / "run/every_repair").glob("*.csv"))
+    path.write_text(path.read_text().replace("85.644", "185.644"))
+    with pytest.raises(ValueError, match="no longer hold"):
+        overview.told(tmp_path / "run")
 
 
 def test_every_claim_says_which_rows_it_is_judged_by():

@@ -121,11 +121,44 @@ def test_impossible_repairs_are_refused(settings):
         asked(lora=RepairSpec({"two": {"rank": "two"}}, (0.1,)))
     with pytest.raises(ParameterError, match=r"comparison\.repairs\.norms\.rates is \[\]; allowed is one learning rate"):
         asked(norms=RepairSpec({"all": {}}))
+    with pytest.raises(ParameterError, match=r"comparison\.repairs\.lora\.sizes: training is 7; allowed is names with values"):
+        asked(lora=RepairSpec({"seven": {"training": 7}}, (0.1,)))
+    with pytest.raises(ParameterError, match=r"methods\.dept\.training is 7; allowed is names with values"):
+        base.settings_of(replace(settings, methods={"soft_prompt": {}, "dept": {"training": 7}}), "dept")
     with pytest.raises(ParameterError, match="comparison.repairs is 'none'"):
         asked(none=RepairSpec({"nothing": {}}))
     without = {name: one for name, one in settings.comparison.repairs.items() if name != "sink"}
     with pytest.raises(ParameterError, match="a control such as sink"):
         base.check_repairs(replace(settings, comparison=replace(settings.comparison, repairs=without)))
+
+
+def test_a_rate_at_which_a_training_diverges_is_the_worst_and_ends_nothing(settings, monkeypatch):
+    """Without it the sweep goes on; where every training diverges, or another thing fails, that is said."""
+    swept = RepairSpec({"5 vectors": {"prompt_tokens": 5}}, rates=(0.1, 0.5))
+    repairs = {**settings.comparison.repairs, "soft_prompt": swept}
+    asked = replace(settings, comparison=replace(settings.comparison, repairs=repairs, further_rates=0))
+    contest, learned, highest = comparison.Contest(Bench(asked, "own", LEVEL), "soft_prompt"), comparison.Contest._learned, 0.3
+
+    def diverges(contest, point, rate, seed):
+        if rate > highest:
+            raise FloatingPointError(f"the loss is nan at step 3; lower training.learning_rate ({rate})")
+        return learned(contest, point, rate, seed)
+
+    monkeypatch.setattr(comparison.Contest, "_learned", diverges)
+    found = contest.held()
+    assert [row["learning_rate"] for row in found["swept"]] == [0.1] and "Infinity" not in json.dumps(found)
+    assert {row["learning_rate"] for row in found["perplexity"]} == {0.1}
+    highest = 0.0
+    said = r"comparison\.repairs\.soft_prompt\.rates: at 50%, a training diverges at each of 0\.1, 0\.5; take lower rates .*is nan at step 3"
+    with pytest.raises(ParameterError, match=said):
+        contest.held()
+
+    def fails(*_):
+        raise FloatingPointError("a Hessian cannot be inverted")
+
+    monkeypatch.setattr(comparison.saved, "make", fails)
+    with pytest.raises(FloatingPointError, match="a Hessian cannot be inverted"):
+        contest.held()
 
 
 def test_reading_and_writing_go_through_all_that_stands_before(settings):
@@ -221,20 +254,12 @@ def test_the_advice_names_the_cheapest_by_budget(settings):
     assert said.startswith("75% takes the perplexity from 7.4 to 20.1. Without extra bytes: norms tuned (p), perplexity 13.5.")
     little, any_number = "soft prompt (5 vectors), perplexity 12.2", "LoRA (p), perplexity 9.0"
     assert f"With at most 1% more bytes: {little}. With any number of bytes: {any_number}. Without training: no method." in said
-    assert said.endswith(
-        "For comparison: magnitude:75% without a repair has perplexity 15.0, and takes 1.10 times the bytes of 75%."
-    )
-    assert claim.by_perplexity(table, alone, "as shipped") == (
-        "**75%**: 7.4 as shipped, 20.1 compressed. LoRA 9.0 (+5.0%), soft prompt 12.2 (+0.0%), norms tuned 13.5 (nothing added); "
-        "best control: one end-of-text token 18.2 (+0.0%). For comparison: magnitude:75% without a repair has perplexity 15.0, "
-        "and takes 1.10 times the bytes of 75%."
-    )
+    assert said.endswith("For comparison: magnitude:75% without a repair has perplexity 15.0, and takes 10% more bytes than 75%.")
+    fewer = alone.assign(stored_bytes=[9e5, 1e5, 0.9e5])
+    assert claim.advice(claim.outcomes(table, MARGIN), fewer, 7.4)[0].endswith("takes 10% fewer bytes than 75%.")
     doubtful = side_by_side(settings, runs("norms", 2.6, 0.7, bytes_added=0, falling=0.02))
     (said,) = claim.advice(claim.outcomes(doubtful, MARGIN), alone, 7.4)
-    assert (
-        "Without extra bytes: no established repair (not measured); lowest perplexity so far: norms tuned (p), perplexity 13.5."
-        in said
-    )
+    assert "Without extra bytes: norms tuned (p), perplexity 13.5 (not established: not measured)." in said
 
 
 def test_dept_is_set_beside_a_plain_prompt(settings):
@@ -304,6 +329,17 @@ def test_idp_is_judged_by_input(settings):
     }
 
 
+def test_another_prompt_in_the_pool_is_another_question(settings, monkeypatch):
+    asked, own = [], each_input.pool
+    monkeypatch.setattr(each_input.cells, "known", lambda _, wanted: asked.append(wanted["prompts"]) or {})
+    for change in (0.0, 0.0, 1e-3):
+        monkeypatch.setattr(
+            each_input, "pool", lambda *given, change=change: {name: vectors + change for name, vectors in own(*given).items()}
+        )
+        each_input.obtain(settings, "own", LEVEL)
+    assert asked[0] == asked[1] != asked[2]
+
+
 def test_a_choice_that_is_the_same_for_all_inputs_is_none(settings):
     pools = [
         {"level": "50%", "evaluated_on": corpus, "seed": seed, "prompt": prompt, "chosen": chosen}
@@ -312,10 +348,10 @@ def test_a_choice_that_is_the_same_for_all_inputs_is_none(settings):
         )
     ]  # fmt: skip
     silent = idp_claim.same_for_all(pools)
-    assert silent == {"50%, broad": "all inputs chose the same prompt, a"}
+    assert silent == {"50% on broad": "all inputs chose the same prompt, a"}
     table = idp_claim.table(each_input.obtain(settings, "own", LEVEL)["rows"])
     for part in idp_claim.verdict(table, MARGIN, silent).parts:
-        assert part.silent == silent and [cell.name for cell in part.cells] == ["50%, narrow"]
+        assert part.silent == silent and [cell.name for cell in part.cells] == ["50% on narrow"]
 
 
 def test_scores_of_levels_by_other_methods_stand_beside_the_studys(settings):

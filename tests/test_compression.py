@@ -94,24 +94,13 @@ def test_rounding_of_a_whole_model_is_the_textbook(level):
     assert share_equal({name: layer.weight for name, layer in loading.compressible(network).items()}, expected) > MOST
 
 
-@pytest.mark.parametrize(
-    "level",
-    [
-        "50%",
-        "75%",
-        "2:4",
-        "1:4",
-        "50%+4bit",
-        "2:4+3bit",
-        "wanda:50%",
-        "wanda:62.5%",
-        "wanda:2:4",
-        "dsnot:50%",
-        "dsnot:2:4",
-        "magnitude:50%",
-        "magnitude:1:4",
-    ],
-)
+PRUNED = [
+    "50%", "75%", "2:4", "1:4", "50%+4bit", "2:4+3bit", "wanda:50%", "wanda:62.5%", "wanda:2:4", "dsnot:50%", "dsnot:2:4",
+    "magnitude:50%", "magnitude:1:4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", PRUNED)
 def test_pruning_and_the_joint_pass_of_a_whole_model_are_the_textbook(level):
     network = correlated_model()
     expected = textbook_model(network, Level.parse(level))
@@ -152,8 +141,8 @@ def test_the_joint_pass_keeps_the_mask_and_the_grid():
     network = small_model()
     compress(network, Level.parse("50%+4bit"), CALIBRATION, SPEC)
     for report in storage.inspect({name: layer.weight for name, layer in loading.compressible(network).items()}):
-        assert report.sparsity >= 0.5
-        assert report.distinct_values <= 16
+        assert report["sparsity"] >= 0.5
+        assert report["distinct_values"] <= 16
 
 
 def test_two_of_four_holds_in_every_group():
@@ -214,7 +203,7 @@ def test_bits_counted_by_hand():
 def test_eight_fold_is_five_fold():
     large = torch.randn(4096, 4096)
     large[:, ::2] = 0
-    bits = storage.bits_per_weight({"w": large}, Level.parse("50%+4bit"))
+    bits = storage.packed_bits(large, Level.parse("50%+4bit")) / large.numel()
     assert bits == pytest.approx(3 + 20 / 4096)
     assert 16 / bits == pytest.approx(5.32, abs=0.01)
 
@@ -228,7 +217,7 @@ def test_the_mask_digest_sees_one_weight():
 
 def test_distinct_values_are_counted_by_row():
     (report,) = storage.inspect({"w": torch.tensor([[1.0, 1.0, 2.0], [1.0, 2.0, 3.0]])})
-    assert (report.distinct_values, report.sparsity) == (3, 0.0)
+    assert report == {"name": "w", "rows": 2, "columns": 3, "sparsity": 0.0, "distinct_values": 3}
 
 
 @pytest.mark.parametrize("level", ["3bit", "2bit/g16", "auto-gptq:3bit", "50%", "2:4", "50%+4bit"])
@@ -240,18 +229,7 @@ def test_a_hessian_that_cannot_be_inverted_stops_every_method(level):
 
 
 def test_methods_and_what_each_can_do():
-    assert base.registry().names() == [
-        "auto-gptq",
-        "dsnot",
-        "gptq",
-        "joint",
-        "magnitude",
-        "none",
-        "own",
-        "rtn",
-        "sparsegpt",
-        "wanda",
-    ]
+    assert " ".join(base.registry().names()) == "auto-gptq dsnot gptq joint magnitude none own rtn sparsegpt wanda"
     for level in ("wanda:4bit", "rtn:50%", "magnitude:50%+4bit", "50%+4bit/g64", "auto-gptq:4bit/g64"):
         with pytest.raises(ParameterError, match="cannot do it; take another level, or another method before the colon"):
             base.method_for(Level.parse(level))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import families
@@ -20,6 +23,7 @@ from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import SoftPrompt
+from ctp_lib.results import tensor_file
 from ctp_lib.settings import study
 from ctp_lib.settings.learning import LoraSpec, SoftPromptSpec, TrainingSpec
 from ctp_lib.settings.levels import Level
@@ -158,6 +162,23 @@ def test_what_the_teacher_predicts_is_computed_once_and_kept_in_16_bits(model, t
     full = Teacher(model, tmp_path / "full")
     assert torch.equal(divergence.token_divergence(network, WINDOWS, prompt, full), first), "the same where nothing can be kept"
     assert not list((tmp_path / "full").glob("*"))
+
+
+def test_two_stages_that_keep_the_same_predictions_at_once_take_turns(tmp_path, monkeypatch):
+    """Both write before either goes on, if they can; one would then move away what the other wrote."""
+    write, both = tensor_file.save_file, threading.Barrier(2)
+
+    def wait_for_the_other(*given, **more) -> None:
+        write(*given, **more)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=2)
+
+    monkeypatch.setattr(tensor_file, "save_file", wait_for_the_other)
+    teachers = [Teacher(small_model(), tmp_path / "known") for _ in range(2)]
+    with ThreadPoolExecutor(2) as stages:
+        found = list(stages.map(lambda teacher: teacher.predicts(WINDOWS)[0], teachers))
+    (kept,) = (tmp_path / "known").iterdir()
+    assert torch.equal(*found) and torch.equal(tensor_file.load(kept)[0]["states"].float(), found[0])
 
 
 def test_nll_and_divergence_of_one_pass_are_those_of_two(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -124,15 +125,7 @@ def test_a_job_that_vanishes_is_sent_again_but_not_for_ever(tmp_path, monkeypatc
         assert "last" not in run.executor().sent and run.executor().sent.count("left") == 5
 
 
-GRAPH = nx.DiGraph(
-    [
-        ("learn@a-w3", "corpora"),
-        ("findings", "learn@a-w3"),
-        ("corpora", "reads@x"),
-        ("corpora", "digests"),
-        ("learn@a-w3", "preflight@a"),
-    ]
-)
+GRAPH = nx.DiGraph({"learn@a-w3": ["corpora", "preflight@a"], "findings": ["learn@a-w3"], "corpora": ["reads@x", "digests"]})
 NEEDS = "{gpus: 1, cpus: 4, memory_gb: auto, minutes: 240}"
 
 
@@ -279,6 +272,15 @@ def test_two_stages_run_together_where_there_is_room(monkeypatch, cores, free, d
 def test_two_engines_do_not_work_in_one_folder(tmp_path):
     with engine.alone(tmp_path), pytest.raises(ParameterError, match="another `make repro` is at work"), engine.alone(tmp_path):
         pass
+
+
+def test_jobs_of_slurm_alone_are_remembered_for_the_next_engine(tmp_path):
+    """A process of this machine has a number too, which on a cluster may be anybody's job."""
+    run = engine.Engine(nx.DiGraph(), set(), None, tmp_path, 1)
+    run.running = {"left": submitit.LocalJob(tmp_path, "41", [0]), "right": submitit.SlurmJob(tmp_path, "42", [0])}
+    run.tried = {"left": 1, "right": 3}
+    run._remember()
+    assert json.loads((tmp_path / "running.json").read_text()) == {"right": ["42", 3]}
 
 
 def test_a_list_of_locks_that_a_kill_left_half_written_stops_nothing(tmp_path, monkeypatch):

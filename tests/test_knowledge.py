@@ -14,8 +14,8 @@ import small_study
 import torch
 from test_estimate import row
 
-from ctp_lib.claims import guessing, knowledge_figures
 from ctp_lib.claims import knowledge as claim
+from ctp_lib.claims import knowledge_figures
 from ctp_lib.evaluation import answering, facts_items, summaries
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject
@@ -240,14 +240,14 @@ def test_a_guesser_by_enumeration():
     """Two groups of four in all 24 x 24 orders: a guesser that gives each answer once has as many right as there are fixed points."""
     fixed = [sum(a == b for a, b in enumerate(order)) for order in itertools.permutations(range(4))]
     for units, right in (([1.0, 1.0], 8), ([0.5, 0.25], 3), ([0.25, 0.0], 1), ([0.0, 0.0], 0)):
-        assert guessing.as_good_as(units) == pytest.approx(np.mean([a + b >= right for a in fixed for b in fixed]))
+        assert claim.as_good_as(units) == pytest.approx(np.mean([a + b >= right for a in fixed for b in fixed]))
 
 
 @pytest.mark.parametrize("habit", [(0, 0, 0, 0), (0, 0, 1, 1), (0, 0, 1, 2), (0, 1, 2, 3)])
 def test_a_guesser_of_any_habit_is_seldom_taken_for_one_that_knows(habit):
     """What it answers does not depend on which of the four subjects it is asked about."""
     draw = np.random.default_rng(0)
-    taken = [guessing.as_good_as([np.mean(draw.permutation(4) == habit) for _ in range(10)]) <= claim.SURE for _ in range(2000)]
+    taken = [claim.as_good_as([np.mean(draw.permutation(4) == habit) for _ in range(10)]) <= claim.SURE for _ in range(2000)]
     assert np.mean(taken) < claim.SURE + 3 * (claim.SURE * (1 - claim.SURE) / 2000) ** 0.5
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import small_study
 
@@ -21,13 +23,31 @@ def test_a_training_is_counted_by_hand(settings):
 
 def test_cells_are_counted_by_hand(settings):
     """Three levels, one learned method with two seeds; two corpora and the teacher's reading of one of them, 4 windows each."""
-    works = plan.works(settings)
+    works = {stage: (cells, work) for stage, cells, work in plan.works(settings) if cells}
     scored = 3 * 4 * 29
     assert works["compress"] == (3, plan.Work(compress=3 * 4 * 24))
     assert works["learn"] == (3, 2 * plan._training(settings)) and works["score"] == (6, plan.Work(read=2 * scored))
     assert works["cross_compression"] == (1, plan.Work(read=3 * 2 * 2 * 4 * 29))
-    cells, _ = works["repair"]
-    assert cells == 3 + 3 + 2, "soft_prompt and lora at every level, sink where it is compressed"
+    repairs = [cells for stage, cells, _ in plan.works(settings) if stage == "repair"]
+    assert repairs == [3, 3, 2], "soft_prompt and lora at every level, sink where it is compressed"
+
+
+def test_controls_are_cells_of_learn_in_which_no_model_works(settings):
+    more = replace(settings, methods={"soft_prompt": {}, "sink": {}, "random_prefix": {}})
+    found = [(cells, work) for stage, cells, work in plan.works(more) if stage == "learn"]
+    assert found == [(3, 2 * plan._training(settings)), (6, plan.Work())]
+    assert plan.table(more, 1e9).cells["learn"] == len(settings.levels) * len(more.methods), "as many as the graph has"
+
+
+def test_the_hours_are_those_of_all_repairs_and_the_minutes_those_of_the_longest(settings):
+    """Three trainings of prompts (two rates, the other size) and two of LoRA; two sizes of each are scored, one of a sink; a task of 8 items."""
+    training, scored, asked = plan._training(settings), plan.Work(read=3 * 4 * 29), plan.Work(read=8 * 4 * plan.CHOICE)
+    prompts, loras, sink = 3 * training + 2 * scored + asked, 2 * training + 2 * scored + asked, scored + asked
+    weights = plan.matrix_weights(loading.load_model(settings.model("own")))
+    seconds = [work.seconds(weights, 1e9) for work in (prompts, loras, sink)]
+    repair = plan.table(settings, 1e9).loc["repair"]
+    assert repair["longest, minutes"] == pytest.approx(max(seconds) / 60) and repair.cells == 8
+    assert repair.hours == pytest.approx((3 * seconds[0] + 3 * seconds[1] + 2 * seconds[2]) / 3600)
 
 
 def test_seconds_are_operations_over_the_rate_that_each_kind_of_work_reaches():
@@ -46,7 +66,7 @@ def test_more_workers_take_less_but_no_less_than_the_longest_chain(settings):
 def test_weights_are_those_of_matrices_and_of_the_head(settings):
     network = loading.load_model(settings.model("own"))
     counted = sum(weight.numel() for name, weight in network.named_parameters() if weight.dim() == 2 and "embed" not in name)
-    assert plan._weights(settings, "own") == counted
+    assert plan.matrix_weights(network) == counted
 
 
 def test_the_page_says_cells_hours_memory_and_workers(settings):

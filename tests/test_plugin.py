@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -151,7 +152,6 @@ def test_what_is_wrong_with_a_plugin_is_said(project, tmp_path):
     ("methods", "sentence"),
     [
         ({"none": {}}, "methods is 'none'; allowed is a method that learns"),
-        ({"hard_prompt": {}}, "methods is 'hard_prompt'; allowed is a method that learns"),
         ({"lora": {"rank": 2}}, r"methods\.lora\.training is {}; allowed is a section with learning_rate"),
         ({"lora": LORA | {"rang": 2}}, r"methods\.lora\.rang is not a parameter; allowed here are rank, targets"),
         ({"soft_prompt": {"prompt_tokens": 20}}, r"methods\.soft_prompt is {'prompt_tokens': 20}; allowed is {}"),
@@ -194,6 +194,14 @@ def test_what_was_learned_depends_on_all_that_it_was_learned_from(project):
     pruned = Level.parse("50%")
     assert differ(identities(project, pruned), identities(calibration, pruned)) == set(METHODS)
     assert "recovery/lesson.py" in before["soft_prompt"]["code"]["modules"]
+
+
+def test_settings_of_a_plugin_count_by_whatever_names(project):
+    """Of the study's own prompts these three say which trainings there are, and not how one is done."""
+    kind = make_dataclass("Own", [(name, str) for name in ("seeds", "recipe", "corpus")], frozen=True)
+    own = [kind(*("other" if place == changed else "one" for place in range(3))) for changed in range(4)]
+    found = [Bench(project, "own", HALF).lesson("mean_shift", 0, settings).identity for settings in own]
+    assert all(one != other for one, other in combinations(found, 2))
 
 
 def test_only_what_a_method_says_it_needs_is_given(project):

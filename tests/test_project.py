@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import pytest
@@ -17,26 +20,13 @@ from conftest import ROOT
 
 from ctp_lib.recovery import base as recovery
 from ctp_lib.run import cell
-from ctp_lib.settings import digests, study
+from ctp_lib.settings import digests, models, study
 from ctp_lib.settings.spec import ParameterError
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.py"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-FLOORS = [
-    "run",
-    "appendix",
-    "claims",
-    "publishing",
-    "machine",
-    "recovery",
-    "compression",
-    "evaluation",
-    "model",
-    "text",
-    "results",
-    "settings",
-]
-"""From top to bottom: each may use those below it."""
+FLOORS = re.findall(r"(?m)^\| `(\w+)` \|", (ROOT / "docs" / "house.md").read_text(encoding="utf-8"))
+"""From top to bottom, as the page has them: each may use those below it."""
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "ctp_lib").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT / "ctp_lib")))
@@ -138,11 +128,22 @@ def test_a_bad_call_stops_with_one_sentence(arguments, sentence, monkeypatch, ca
     assert sentence in said and "\n" not in said
 
 
-def test_a_value_of_the_wrong_type_is_refused():
+@pytest.mark.parametrize("text", ["many", "[%5", "*", "2020-13-45"])
+def test_a_value_of_the_wrong_type_or_that_is_no_yaml_is_refused(text):
     settings = study.load(ROOT / "params.yaml")
     assert cell.check_parameters({"n": "7"}, {"n": 3}, settings) == {"n": 7}
-    with pytest.raises(ParameterError, match="n is 'many'; allowed is a value like 3"):
-        cell.check_parameters({"n": "many"}, {"n": 3}, settings)
+    with pytest.raises(ParameterError, match=re.escape(f"n is {text!r}; allowed is a value like 3")):
+        cell.check_parameters({"n": text}, {"n": 3}, settings)
+
+
+def test_a_copy_of_a_long_name_fits_into_a_folder_and_is_told_from_others(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    seen = []
+    monkeypatch.setattr(cell, "_execute", lambda notebook, parameters, target, root: seen.append(target.name) or 0)
+    for text in ("notes.txt", f"{'a' * 300}/one.txt", f"{'a' * 300}/two.txt"):
+        assert cell.main(["notebooks/try_your_model.py", "-p", "text", text]) == 0
+    assert seen[0] == "notes.txt.ipynb" and len(set(seen)) == 3
+    assert max(len(f"{name}.incoming".encode()) for name in seen) <= 255, "what systems take"
 
 
 def test_the_runner_and_the_digests_start_without_torch():
@@ -162,23 +163,14 @@ PLATFORMS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-a
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_lock_installs_on_every_platform(platform, tmp_path):
     """uv resolves it for each, as pip would there: a wheel, or a source that every system builds."""
-    command = [
-        "uv",
-        "pip",
-        "install",
-        "--dry-run",
-        "--quiet",
-        "--no-deps",
-        "--python-version",
-        "3.11",
-        "--python-platform",
-        platform,
-    ]
     around = os.environ | {
         "MACOSX_DEPLOYMENT_TARGET": "14.0",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    asked = [*command, "--target", str(tmp_path), "-r", str(ROOT / "requirements.txt")]
+    asked = [
+        "uv", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--python-version", "3.11", "--python-platform", platform,
+        "--target", str(tmp_path), "-r", str(ROOT / "requirements.txt"),
+    ]  # fmt: skip
     done = subprocess.run(asked, env=around, capture_output=True, text=True, check=False)
     if "error sending request" in done.stderr or "dns error" in done.stderr:
         pytest.skip("no package index can be reached")
@@ -211,6 +203,31 @@ def test_the_page_of_ones_own_lists_every_repair():
     table = (ROOT / "docs" / "your_own.md").read_text().partition("## Repairs and controls")[2].partition("## ")[0]
     listed = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
     assert sorted(listed) == [name for name in recovery.registry().names() if name not in ("none", "hard_prompt")]
+
+
+def test_what_docstrings_name_in_the_library_is_there():
+    for path in (*ROOT.glob("ctp_lib/**/*.py"), *ROOT.glob("benchmarks/*.py")):
+        for named in re.findall(r":\w+:`(ctp_lib\.[\w.]+)`", path.read_text(encoding="utf-8")):
+            goal = ROOT.joinpath(*named.split("."))
+            owner = goal.parent.with_suffix(".py")
+            inside = owner.is_file() and re.search(rf"(?m)^(def |class )?{goal.name}\b", owner.read_text(encoding="utf-8"))
+            assert goal.is_dir() or goal.with_suffix(".py").is_file() or inside, f"{path.name}: {named}"
+
+
+def test_the_explorer_tells_the_seconds_of_one_model_from_those_of_another(tmp_path, monkeypatch):
+    """By hand; what draws its chart is installed for the book alone."""
+    monkeypatch.setitem(sys.modules, "altair", SimpleNamespace(Chart=None))
+    folder = tmp_path / "results" / "recorded" / "run"
+    (folder / "every_repair").mkdir(parents=True)
+    for model, seconds in (("one/a", 3.0), ("two", 5.0)):
+        slug = models.slug(model)
+        (folder / "every_repair" / f"{slug}.csv").write_text(f"level,method,point,seconds\n3bit,lora,rank 8,{seconds}\n")
+        path = folder / "comparison" / slug / "w3" / "lora.json"
+        path.parent.mkdir(parents=True)
+        found = {"model": model, "level": "3bit", "method": "lora"}
+        path.write_text(json.dumps({"cell": found, "perplexity": [{"point": "rank 8", "evaluated_on": "text", "ppl": 2.0}]}))
+    rows = runpy.run_path(str(ROOT / "book" / "explorer.py"))["rows"](tmp_path, tmp_path / "page", "run", "A run")
+    assert {row["model"]: row["seconds to learn"] for row in rows} == {"one/a": 3.0, "two": 5.0}
 
 
 def test_every_make_command_that_is_named_is_one():

@@ -19,10 +19,13 @@ from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood, loading
 from ctp_lib.model.divergence import Teacher
-from ctp_lib.recovery import dept, eora, idp, intact_kv, kv_prefix, merged_lora, norms, output_bias, output_head, temperature
-from ctp_lib.settings.learning import TrainingSpec, TunedSpec
+from ctp_lib.recovery import dept, eora, idp, intact_kv, kv_prefix, lora, merged_lora, norms, output_bias, output_head, temperature
+from ctp_lib.recovery.base import settings_of
+from ctp_lib.settings import study
+from ctp_lib.settings.learning import LoraSpec, TrainingSpec, TunedSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
+from ctp_lib.settings.spec import ParameterError
 from ctp_lib.text.selection import TrainingText
 
 TRAINING = TrainingSpec(steps=8, batch_windows=4, learning_rate=0.02, warmup_steps=1, validate_every=4)
@@ -96,6 +99,30 @@ def test_the_best_step_is_what_is_kept(method, tmp_path):
     with learned.on(network) as subject:
         assert perplexity_of(subject, WINDOWS).nll == pytest.approx(learned.run.best_nll, abs=1e-6)
     assert learned.run.best_nll < learned.run.curve[0]["validation_nll"]
+
+
+TRAINED = {
+    **{method: SETTINGS[method] for method in (norms.METHOD, merged_lora.METHOD, kv_prefix.METHOD, dept.METHOD)},
+    lora.METHOD: LoraSpec(2, ("q_proj", "v_proj"), TRAINING, alpha=2.0),
+}
+
+
+@pytest.mark.parametrize("method", TRAINED, ids=lambda method: method.name)
+def test_what_the_training_asks_for_is_done_whatever_is_trained(method, tmp_path, monkeypatch):
+    """Recomputed, the first layer runs once more in every step, to the same end; compiled, every layer is translated."""
+
+    def learned(**asked):
+        network, ran = small_model(), []
+        network.model.layers[0].self_attn.o_proj.register_forward_pre_hook(lambda *_: ran.append(1))
+        settings = replace(TRAINED[method], training=replace(TRAINING, **asked))
+        return learn(method, network, tmp_path / "-".join(asked), settings=settings).run.best_nll, len(ran)
+
+    (plain, once), (again, twice) = learned(), learned(recompute=True)
+    assert again == pytest.approx(plain, rel=1e-4) and twice == once + TRAINING.steps
+    translated = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer: translated.append(type(layer).__name__))
+    learned(compile=True)
+    assert translated == ["LlamaDecoderLayer"] * 2
 
 
 def test_norms_take_the_steps_that_pefts_take(tmp_path):
@@ -256,6 +283,45 @@ def test_behind_keys_and_values_it_answers_and_writes_as_behind_their_text():
     assert torch.allclose(*nll, atol=1e-5)
 
 
+def test_text_is_the_likeliest_token_each_time_whatever_else_the_model_asks_for():
+    """By hand, behind a text, its vectors, and its keys and values. Qwen's models ask for a penalty on repetitions, and name two ends."""
+    network, tokenizer, ids = families.model("llama"), families.tokenizer("llama"), torch.arange(20, 26)
+
+    def by_hand(context: torch.Tensor, ends: list[int]) -> list[int]:
+        made: list[int] = []
+        while len(made) < 20 and not set(made).intersection(ends):
+            read = torch.cat([ids, context, torch.tensor(made, dtype=torch.int64)])
+            made.append(network(read[None]).logits[0, -1].argmax().item())
+        return made
+
+    texts = [by_hand(window, [0]) for window in WINDOWS]
+    assert any(len(set(text)) < len(text) for text in texts), "there are repetitions"
+    ends = [0, texts[0][len(texts[0]) // 2]]
+    expected = [tokenizer.decode(by_hand(window, ends), skip_special_tokens=True) for window in WINDOWS]
+    own = network.generation_config
+    own.eos_token_id, own.repetition_penalty, own.no_repeat_ngram_size = ends, 5.0, 1
+    vectors, keys = network.get_input_embeddings()(ids), kv_prefix.unflattened(kv_prefix.of_tokens(network, ids), network)
+    for prompt in (vectors, keys):
+        assert [write_on(Subject(network, prompt), tokenizer, window, 20) for window in WINDOWS] == expected
+
+
+@pytest.mark.parametrize("name", ["kv_prefix", "intact_kv", "text_prefix"])
+def test_what_is_taken_of_a_text_has_no_more_tokens_than_that_text(name):
+    """It would have fewer than it says."""
+    settings = study.load()
+    windows = settings.soft_prompt.training.batch_windows if name == "text_prefix" else 1
+    most, prompts = windows * settings.evaluation.window, settings.soft_prompt
+
+    def asked(tokens: int):
+        own = {"tokens": tokens} if name == "kv_prefix" else {}
+        methods = {"soft_prompt": {}, name: own}
+        return settings_of(replace(settings, soft_prompt=replace(prompts, prompt_tokens=tokens), methods=methods), name)
+
+    assert most in asked(most).values()
+    with pytest.raises(ParameterError, match=rf"methods\.{name}.* is {most + 1}; allowed is .*{most}"):
+        asked(most + 1)
+
+
 # ------------------------------------------------------------------------------------------------------------ DePT
 
 
@@ -377,6 +443,28 @@ def test_covariances_are_those_of_the_inputs(monkeypatch, room):
         assert torch.allclose(found[name].double(), inputs.T @ inputs / len(inputs), atol=1e-5), name
 
 
+def test_eora_computes_on_the_cpu_where_a_gpu_has_no_float64(monkeypatch):
+    """As a Mac's: here all tensors lie on one that were not brought to the CPU."""
+    network, teacher = pruned(small_model()), Teacher(small_model())
+    expected = eora.METHOD.learn(network, TEXT, eora.EoraSpec(4), teacher, 0).weights
+    cpu, double = torch.Tensor.cpu, torch.Tensor.double
+
+    def brought(tensor: torch.Tensor) -> torch.Tensor:
+        found = cpu(tensor).clone()
+        found.brought = True
+        return found
+
+    def only_there(tensor: torch.Tensor) -> torch.Tensor:
+        if not hasattr(tensor, "brought"):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return double(tensor)
+
+    for name, instead in (("is_mps", True), ("cpu", brought), ("double", only_there)):
+        monkeypatch.setattr(torch.Tensor, name, instead)
+    found = eora.METHOD.learn(network, TEXT, eora.EoraSpec(4), teacher, 0).weights
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
 def test_eora_of_full_rank_gives_the_uncompressed_model_back_and_peft_opens_it(tmp_path):
     network, dense = pruned(small_model()), small_model()
     learned = eora.METHOD.learn(network, TEXT, eora.EoraSpec(64), Teacher(dense), 0)
@@ -388,12 +476,10 @@ def test_eora_of_full_rank_gives_the_uncompressed_model_back_and_peft_opens_it(t
 
 
 def test_settings_are_checked():
-    from ctp_lib.settings import study
-    from ctp_lib.settings.spec import ParameterError
-
     settings = study.load()
     assert eora.METHOD.settings(settings, {"rank": 3}).rank == 3
     assert norms.METHOD.settings(settings, {"training": {"learning_rate": 0.5}}).training.learning_rate == 0.5
-    for method, own in ((eora.METHOD, {"rank": 0}), (norms.METHOD, {"rank": 3}), (temperature.METHOD, {"training": {"stops": 3}})):
+    wrong = ((norms.METHOD, {"rank": 3}), (temperature.METHOD, {"training": {"stops": 3}}), (lora.METHOD, {"training": 7}))
+    for method, own in ((eora.METHOD, {"rank": 0}), (norms.METHOD, {"training": 7}), *wrong):
         with pytest.raises(ParameterError, match=f"methods.{method.name}"):
             method.settings(settings, own)

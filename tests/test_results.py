@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import subprocess
+import time
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from test_estimate import row
 
@@ -98,6 +100,15 @@ def test_cost_is_measured_and_gives_a_rate():
         held = bytearray(50_000_000)
     assert cost.seconds > 0 and cost.peak_memory_bytes > len(held)
     assert cost.record()["tokens_per_second"] == pytest.approx(100 / cost.seconds)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_clock_waits_for_what_is_left_to_a_gpu_of_any_maker(monkeypatch, gpu):
+    seen = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: seen.append("wait"))
+    seconds, found = provenance.timed(lambda: seen.append("work") or time.sleep(0.02) or 7)
+    assert seen == (["wait", "work", "wait"] if gpu else ["work"]) and found == 7 and seconds >= 0.02
 
 
 def cell(level: str, *rows: dict, **more) -> dict:

@@ -113,6 +113,44 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
         assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_data_set_with_other_splits_is_dealt_or_refused_by_their_names():
+    rows = {"train": [{"text": row} for row in ROWS], "dev": [{"text": "of another split"}]}
+    repositories._parquet(HUB.root / "datasets" / "other" / "splits", {"default": rows})
+    found = read(CorpusSpec(dataset="other/splits"))
+    assert sorted(text for texts in found.values() for text in texts) == sorted(ROWS) and min(map(len, found.values())) > 2
+    with pytest.raises(ParameterError, match=r"sources\.mine: splits is \['dev', 'test', 'validation'\]; allowed is train, and"):
+        read(CorpusSpec(dataset="cais/mmlu", config="high_school_european_history", column="question"))
+
+
+CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: rows.jsonl\n---\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "sentence"),
+    [
+        ("script", {"script.py": "raise SystemExit"}, "but found script.py; try its revision refs/convert/parquet"),
+        ("damaged", {"README.md": CARD, "rows.jsonl": '{"text": "a"}\n{"text": '}, "other/damaged cannot be read: "),
+    ],
+)
+def test_a_data_set_that_a_script_makes_or_that_is_damaged_is_said_so(name, files, sentence):
+    folder = HUB.root / "datasets" / "other" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (folder / file).write_text(text)
+    with pytest.raises(ParameterError) as caught:
+        read(CorpusSpec(dataset=f"other/{name}"))
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_brackets_in_a_path_and_in_a_name_are_letters(tmp_path):
+    names = ["notes 1.txt", *(f"notes [{number}].txt" for number in range(8))]
+    (tmp_path / "a [work]" / "text").mkdir(parents=True)
+    for name, row in zip(names, ROWS, strict=False):
+        (tmp_path / "a [work]" / "text" / name).write_text(row)
+    found = read(CorpusSpec(files={"train": "text/*.txt"}), tmp_path / "a [work]")
+    assert sorted(text for texts in found.values() for text in texts) == sorted(ROWS[: len(names)])
+
+
 def test_a_corpus_has_one_source():
     with pytest.raises(ValueError, match="allowed is packages, or dataset"):
         CorpusSpec(packages=("python",), dataset="a/b")

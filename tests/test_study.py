@@ -52,34 +52,13 @@ def test_slugs_are_file_names_everywhere_and_tell_levels_apart():
     assert len(set(slugs)) == len(slugs) and all(re.fullmatch(r"[a-z0-9.-]+", slug) for slug in slugs)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "4",
-        "4 bit",
-        "1bit",
-        "9bit",
-        "0%",
-        "100%",
-        "4:2",
-        "0:4",
-        "4bit+3bit",
-        "50%+2:4",
-        "4bit+50%",
-        "04bit",
-        "50.0%",
-        None,
-        "gptq:4bit",
-        "4bit/g0",
-        "50%/g64",
-        "full/g64",
-        "rtn:full",
-        "Rtn:4bit",
-        ":4bit",
-        "4bit/64",
-    ],
-)
+NO_LEVELS = [
+    "", "4", "4 bit", "1bit", "9bit", "0%", "100%", "4:2", "0:4", "4bit+3bit", "50%+2:4", "4bit+50%", "04bit", "50.0%", None,
+    "gptq:4bit", "4bit/g0", "50%/g64", "full/g64", "rtn:full", "Rtn:4bit", ":4bit", "4bit/64",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_LEVELS)
 def test_what_is_no_level_is_said_to_be_none(text):
     with pytest.raises(ParameterError, match=r"is not a level.*write full"):
         Level.parse(text)
@@ -126,74 +105,42 @@ BAD = [
     ("study.soft_prompt.training", {"steps": 5}, "soft_prompt.training.warmup_steps is"),
     ("study.soft_prompt.initialisation", "zeros", "soft_prompt.initialisation is 'zeros'; allowed is first or sampled"),
     ("recipes.distilled.training.steps", -1, "recipes.distilled.training.steps is -1; allowed is a number above 0"),
-    (
-        "recipes.distilled.training.warmup_steps",
-        10**6,
-        "recipes.distilled.training.warmup_steps is 1000000; allowed is 0 to steps - 1",
-    ),
-    (
-        "recipes.distilled.training.schedule",
-        "cosine",
-        "recipes.distilled.training.schedule is 'cosine'; allowed is linear or trapezoid",
-    ),
+    ("recipes.distilled.training.warmup_steps", 10**6, "recipes.distilled.training.warmup_steps is 1000000; allowed is 0 to steps - 1"),
+    ("recipes.distilled.training.schedule", "cosine", "recipes.distilled.training.schedule is 'cosine'; allowed is linear or trapezoid"),
     ("recipes.distilled.training.momentum", 0.9, "recipes.distilled.training.momentum is not a parameter; allowed here are steps"),
     ("study.evaluation.window", 1, "evaluation.window is 1; allowed is 2 or more"),
     ("study.evaluation.windows", {"test": 4}, "evaluation.windows is {'test': 4}; allowed is a number for validation and for test"),
     ("shipped_models.second.shape.heads", 5, "; allowed is a multiple of heads (5)"),
-    (
-        "study.levels",
-        ["4bit"],
-        "study.levels is ['4bit']; allowed is full, which all others are compared with, another level, and each once",
-    ),
+    ("study.levels", ["4bit"], "study.levels is ['4bit']; allowed is full, which all others are compared with, another level, and each once"),
     ("study.levels", ["full", "4bit", "4bit"], "and each once"),
     ("study.levels", ["full", "1:3"], "compression.block_size is 128; allowed is a multiple of 3 for level 1:3"),
     ("study.evaluation.windows", {"validation": 4, "test": 1}, "allowed is 2 windows or more for each split"),
     ("study.soft_prompt.seeds", [], "soft_prompt.seeds is []; allowed is one whole number or more"),
     ("study.tasks.levels", ["9bit"], "tasks.levels is '9bit'; allowed is one of full, 4bit"),
     ("study.cross_dataset.seeds", [9], "cross_dataset.seeds is 9; allowed is one of 0, 1, 2"),
-    (
-        "study.comparison.repairs",
-        {},
-        "comparison.repairs is []; allowed is sections with soft_prompt and lora, which claim C8 is about",
-    ),
+    ("study.comparison.repairs", {}, "comparison.repairs is []; allowed is sections with soft_prompt and lora, which claim C8 is about"),
     ("study.comparison.compressors", ["3 bits"], "level '3 bits' is not a level"),
     ("study.size", "full", "size is not a parameter; allowed here are"),
-    (
-        "chosen",
-        "embeded",
-        "study is 'embeded'; allowed is one of embedded, thorough, smollm2, smollm2_pilot, english, laptop, paper",
-    ),
+    ("chosen", "embeded", "study is 'embeded'; allowed is one of embedded, thorough, smollm2, smollm2_pilot, english, laptop, paper"),
     ("study.corpora", ["documentation", "c5"], "study.corpora is 'c5'; allowed is one of documentation"),
-    (
-        "study.soft_prompt.corpus",
-        "c4",
-        "soft_prompt.corpus is 'c4'; allowed is one of documentation, python_reference, mathematics",
-    ),
-    (
-        "study.another_model.pairs",
-        [{"model": "reference", "others": ["third"]}],
-        "another_model.pairs is 'third'; allowed is one of",
-    ),
+    ("study.soft_prompt.corpus", "c4", "soft_prompt.corpus is 'c4'; allowed is one of documentation, python_reference, mathematics"),
+    ("study.another_model.pairs", [{"model": "reference", "others": ["third"]}], "another_model.pairs is 'third'; allowed is one of"),
     ("device", "gpu", "device is 'gpu'; allowed is auto or cpu or cuda or mps"),
     ("corpora.sources.documentation", {"dataset": "a/b", "packages": ["numpy"]}, "allowed is packages, or dataset"),
     ("study.tasks.names", [], "tasks.names is []; allowed is one task or more"),
     ("study.methods", {"lora": {}}, "methods is ['lora']; allowed is a section with soft_prompt"),
     ("study.comparison.levels", ["75%"], "comparison.levels is ['75%']; allowed is full and a compressed level or more"),
     ("study.soft_prompt.recipe", ["paper"], "soft_prompt.recipe is ['paper']; allowed is one of paper, distilled"),
-    (
-        "study.models",
-        ["reference", "reference"],
-        "study.models is ['reference', 'reference']; allowed is one model or more, each once",
-    ),
+    ("study.models", ["reference", "reference"], "study.models is ['reference', 'reference']; allowed is one model or more, each once"),
     ("study.another_model.pairs", [{"model": "reference", "others": ["second"]}] * 2, "allowed is each model once"),
     ("profiles", None, "study is 'embedded'; allowed is one of profiles, which has none"),
     ("profiles.embedded", None, "profiles.embedded is None; allowed is sections with values"),
-    (
-        "recipes.distilled.training.learning_rate",
-        float("inf"),
-        "recipes.distilled.training.learning_rate is inf; allowed is a finite number",
-    ),
-]
+    ("recipes.distilled.training.learning_rate", float("inf"), "recipes.distilled.training.learning_rate is inf; allowed is a finite number"),
+    ("study.soft_prompt.training", 7, "soft_prompt.training is 7; allowed is names with values"),
+    ("profiles", 5, "profiles is 5; allowed is names with values"),
+    ("profiles", {7: {}}, "study is 'embedded'; allowed is one of 7"),
+    ("recipes", {7: {}}, "soft_prompt.recipe is 'distilled'; allowed is one of 7"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "value", "sentence"), BAD, ids=[f"{field}={value}" for field, value, _ in BAD])
@@ -212,7 +159,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, field, value, sen
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("a: [", "is not YAML"), ("", "not sections"), ("seed: 0", "device is missing")])
+BROKEN = {"a: [": "is not YAML", "a: 2020-13-45": "is not YAML", "": "not sections", "seed: 0": "device is missing"}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BROKEN.items())
 def test_a_broken_file_is_said_to_be_broken(tmp_path, text, sentence):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ParameterError, match=sentence):
@@ -248,6 +198,23 @@ def test_a_profile_is_one_word_and_holds_what_differs(tmp_path, profile):
     assert (settings == replace(default, root=settings.root)) == (profile == "embedded") and settings.study.name == profile
     assert settings.compression.dampening == default.compression.dampening
     assert list(settings.corpora.sources) == list(settings.study.corpora)
+
+
+def test_the_line_that_names_the_study_is_found_however_it_is_spaced_or_said_to_be_missing(tmp_path):
+    path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    path.write_text(re.sub("(?m)^study: ", "study:   ", text))
+    graph.choose(tmp_path, "laptop")
+    assert study.load(path).study.name == "laptop"
+    for written, sentence in (
+        (re.sub("(?m)^study: ", '"study": ', text), "no line that begins with study: and a name; write one, such as study: laptop"),
+        ("profiles:\nstudy: embedded", "STUDY is 'laptop'; allowed is one of profiles, which has none"),
+        ("profiles: 5\nstudy: embedded", "profiles is 5; allowed is names with values"),
+        ("profiles: {7: {}}\nstudy: embedded", "STUDY is 'laptop'; allowed is one of 7"),
+    ):
+        path.write_text(written)
+        with pytest.raises(ParameterError, match=sentence):
+            graph.choose(tmp_path, "laptop")
+        assert path.read_text() == written
 
 
 def test_the_papers_profile_is_the_papers_protocol(tmp_path):

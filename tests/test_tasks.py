@@ -23,6 +23,7 @@ from ctp_lib.evaluation import tasks as zero_shot
 from ctp_lib.evaluation.stitched_lm import StitchedLM
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import likelihood
+from ctp_lib.recovery import asking
 from ctp_lib.recovery.soft_prompt import Prompt
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
@@ -272,6 +273,25 @@ def test_a_metric_that_is_no_yes_or_no_is_refused():
 def test_scores_by_hand():
     score = zero_shot.TaskScore("t", "acc", (True, True, False, False, True, True, True, True), unit=4)
     assert score.units == (0.5, 1.0) and score.value == 0.75 and score.stderr == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("items", "unit"), [(1, 1), (3, 4)])
+def test_too_few_items_for_an_error_are_said(items, unit):
+    with pytest.raises(ParameterError, match=rf"too few items \({items}\); its standard error takes {unit + 1} or more"):
+        zero_shot.TaskScore("mine", "acc", (True,) * items, unit).record()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [(".cache/a", False), ("json_cache/a", False), ("__pycache__/a", False), ("cached.jsonl", True), ("cached/a", True)],
+)
+def test_a_file_of_ones_own_tasks_counts_unless_it_lies_in_a_cache(tmp_path, name, counts):
+    settings = SimpleNamespace(root=tmp_path, tasks=SimpleNamespace(folder="tasks"))
+    small_study.write_task(tmp_path / "tasks", ["sum", "axis"])
+    before, path = asking.own_tasks(settings), tmp_path / "tasks" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("new")
+    assert (asking.own_tasks(settings) != before) == counts
 
 
 def test_a_continuation_is_scored_by_its_own_tokens_alone(network):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -42,6 +43,17 @@ def test_a_model_and_a_text_are_tried_within_the_minutes(base, model, text, corp
     assert found.seconds["3bit", "compressed + soft prompt"] > 0 == found.added_bytes["3bit", "compressed"]
     assert set(trial.samples(chosen, 6)) >= {"text", "uncompressed", "3bit, compressed + LoRA"}
     assert json.loads((paths.results(chosen) / "plan.json").read_text())["steps"] == training.steps
+
+
+def test_another_model_of_the_same_name_gets_a_plan_of_its_own(base):
+    for name in ("here/twin", "there/twin"):
+        shutil.copytree(base.root / "other", base.root / name)
+    first, second = (trial.settle(base, name, ["3bit"], "", []) for name in ("here/twin", "there/twin"))
+    assert first.study.name == second.study.name
+    trial.fit(first, 0.02)
+    kept = paths.results(first) / "plan.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"steps": 7}))  # fewer than are ever chosen
+    assert trial.fit(first, 0.02).soft_prompt.training.steps == 7 != trial.fit(second, 0.02).soft_prompt.training.steps
 
 
 def test_the_sentences_follow_from_the_table(base):
@@ -85,3 +97,4 @@ def test_what_cannot_be_tried_is_said(base):
 def test_the_notebook_asks_for_what_ships():
     text = (ROOT / "notebooks" / "try_your_model.py").read_text()
     assert 'model = "reference"' in text and "minutes = 10\n" in text
+    assert "# - `text`: a corpus of the study, or files" in text, "others of params.yaml are not among its sources"

@@ -1,23 +1,19 @@
 """C11: the same prompt on another model."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
-from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.estimate import Rows, gain, grouped, mean_of
 from ctp_lib.claims.verdict import Verdict, judge
 from ctp_lib.recovery.none import METHOD as NONE
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def table(rows: Rows) -> pd.DataFrame:
     """One row another model, level and prompt_kind (own, stitched, untrained): perplexity, and in nats per token the estimates of the ``gain``
     over no prompt and of what it gives ``beyond_untrained`` vectors.
     """
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["model"], row["level"], row["prompt_kind"]), []).append(row)
-    table = {}
+    found, table = grouped(rows, "model", "level", "prompt_kind"), {}
     for (model, level, kind), runs in found.items():
         if kind != NONE.name:
             none, untrained = found[model, level, NONE.name], found[model, level, "untrained"]

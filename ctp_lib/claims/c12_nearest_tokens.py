@@ -12,7 +12,8 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity as cosines
+from torch.nn.functional import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctp_lib.claims.estimate import Estimate
@@ -33,11 +34,6 @@ def nearest(vectors: Tensor, table: Tensor, metric: Literal["cosine", "euclid"])
     if metric == "cosine":
         return (normalize(vectors, dim=1) @ normalize(table.float(), dim=1).T).argmax(1)
     return torch.cdist(vectors, table.float()).argmin(1)
-
-
-def cosines(one: Tensor, other: Tensor) -> Tensor:
-    """The cosine of each vector of ``one`` with that of ``other`` in the same place, n."""
-    return cosine_similarity(one, other, dim=1)
 
 
 def one_prompt(vectors: Tensor, start: Tensor, table: Tensor, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
@@ -124,17 +120,8 @@ def verdict(moves: pd.DataFrame, agreement: pd.DataFrame, margin: float) -> Verd
 def figure(table: pd.DataFrame) -> Figure:
     """How alike the learned prompts are; ``table`` holds mean cosines of their vectors, named on both sides."""
     figure, axis = plt.subplots(figsize=(9.5, 8), layout="constrained")
-    seaborn.heatmap(
-        table,
-        ax=axis,
-        cmap="Oranges",
-        vmin=0,
-        vmax=1,
-        square=True,
-        annot=len(table) <= 12,
-        fmt=".2f",
-        cbar_kws={"label": "mean cosine of the vectors"},
-    )
+    bar = {"label": "mean cosine of the vectors"}
+    seaborn.heatmap(table, ax=axis, cmap="Oranges", vmin=0, vmax=1, square=True, annot=len(table) <= 12, fmt=".2f", cbar_kws=bar)
     axis.set(title="How alike prompts are, by level and seed", xlabel="", ylabel="")
     return figure
 

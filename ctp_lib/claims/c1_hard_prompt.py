@@ -15,8 +15,7 @@ from ctp_lib.claims.verdict import Verdict, judge, without_cost
 from ctp_lib.evaluation.subject import Subject, continuation_nll, write_on
 from ctp_lib.model import loading
 from ctp_lib.recovery.bench import Bench
-from ctp_lib.recovery.hard_prompt import METHOD as HARD_PROMPT
-from ctp_lib.recovery.hard_prompt import vectors
+from ctp_lib.recovery.hard_prompt import COLOUR, vectors
 
 KINDS = ("hard prompt", "neutral")
 
@@ -94,12 +93,9 @@ def verdict(table: pd.DataFrame, costs: Mapping[str, Estimate], margin: float) -
 
 
 def figure(changes: pd.DataFrame) -> Figure:
-    """How each item's right continuation changes behind a written prompt, beside a neutral text of equal length.
-
-    ``changes`` has level, prompt, text (hard prompt or neutral) and change in nats per token.
-    """
+    """How each item's right continuation changes behind a written prompt, beside a neutral text of equal length, in nats per token."""
     drawn, axis = plt.subplots(figsize=(11, 4.4), layout="constrained")
-    colours = {"hard prompt": HARD_PROMPT.colour, "neutral": style.NEUTRAL}
+    colours = {"hard prompt": COLOUR, "neutral": style.NEUTRAL}
     seaborn.boxplot(changes, x="level", y="change", hue="text", palette=colours, ax=axis, width=0.7, fliersize=2, linewidth=1.2)
     axis.axhline(0, color=style.UNCOMPRESSED, linewidth=1)
     axis.set(

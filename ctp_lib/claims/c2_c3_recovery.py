@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.estimate import gain, mean_of, recovered_share
+from ctp_lib.claims.estimate import gain, grouped, mean_of, recovered_share
 from ctp_lib.claims.verdict import Part, Verdict, judge, without_cost
 from ctp_lib.compression import base as compression
 from ctp_lib.recovery import base as recovery
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
+from ctp_lib.results import cells
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.study import Study
 
@@ -25,7 +26,7 @@ MILD = 0.10
 
 
 def table(
-    cells: Sequence[Mapping[str, Any]], reached: Mapping[str, Mapping[str, Any]], *, evaluated_on: str, method: str = PROMPT.name
+    scored: Sequence[dict[str, Any]], reached: Mapping[str, Mapping[str, Any]], *, evaluated_on: str, method: str = PROMPT.name
 ) -> pd.DataFrame:
     """One row a level of ``reached``: perplexity without and with what ``method`` learned, exact and as released, and what it recovers.
 
@@ -33,11 +34,8 @@ def table(
     ``cost`` of compression, ``gain`` over nothing learned, ``above_full`` over the uncompressed model, and ``nearer``, by how much the
     divergence from that model falls.
     """
-    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for cell in cells:
-        for row in cell["perplexity"]:
-            if row["evaluated_on"] == evaluated_on:
-                rows.setdefault((cell["cell"]["level"], row["method"]), []).append(row)
+    asked = (row for row in cells.rows(scored) if row["evaluated_on"] == evaluated_on)
+    rows = grouped(asked, "level", "method")
     full = rows["full", NONE.name]
     table = {}
     for level in reached:
@@ -110,10 +108,10 @@ def perplexity_by_level(table: pd.DataFrame, *, evaluated_on: str, settings: Stu
         if axis is not axes[0][0]:
             axis.sharey(axes[0][0])
         _dumbbells(axis, rows, levels, methods, full, settings)
-        joint = any(Level.parse(level).family == "joint" for level in levels)
-        axis.set_title(
-            f"{title if joint else title.partition(',')[0]} ({', '.join(dict.fromkeys(_by(level, settings) for level in levels))})"
-        )
+        parsed = [Level.parse(level) for level in levels]
+        shown = title if any(level.family == "joint" for level in parsed) else title.partition(",")[0]
+        by = dict.fromkeys(compression.registry(settings).get(level.method).label for level in parsed)
+        axis.set_title(f"{shown} ({', '.join(by)})")
     _published_dumbbells(axes[0][-1])
     axes[0][0].set_ylabel(f"perplexity on {evaluated_on} (test)")
     for axis in axes[0][: len(present)]:
@@ -142,10 +140,9 @@ def curves_by_level(table: pd.DataFrame) -> Figure:
 
 def _published_dumbbells(axis: Axes) -> None:
     """The paper's LLaMA-7B on PTB, without a prompt and with the one learned on C4."""
-    theirs = {level: found["ptb"] for level, found in paper.LLAMA_7B_QUANTISED.items()}
-    levels = [level for level in theirs if level != "full"]
+    levels = [level for level in paper.LLAMA_7B_PTB if level != "full"]
     for place, level in enumerate(levels):
-        pair = [theirs[level]["none"], theirs[level]["transferred"]]
+        pair = paper.LLAMA_7B_PTB[level]
         axis.plot([place, place], pair, color=style.PUBLISHED, linewidth=2.5, alpha=0.6)
         axis.plot(place, pair[0], "o", color=style.PUBLISHED, markersize=8)
         axis.plot(place, pair[1], "o", color=style.PUBLISHED, markersize=8, markerfacecolor="white")
@@ -153,7 +150,7 @@ def _published_dumbbells(axis: Axes) -> None:
             axis.annotate(
                 f"{value:.4g}", (place + 0.14, value), va="center", color=style.PUBLISHED_TEXT, fontsize=10, bbox=style.READABLE
             )
-    axis.axhline(theirs["full"]["none"], color=style.PUBLISHED, linestyle="--", linewidth=1.3)
+    axis.axhline(paper.LLAMA_7B_PTB["full"][0], color=style.PUBLISHED, linestyle="--", linewidth=1.3)
     axis.set(yscale="log", xlim=(-0.5, len(levels) - 0.2), xlabel="compression level")
     axis.set_title("LLaMA-7B on PTB (published)\nopen: with prompt", color=style.PUBLISHED_TEXT)
     axis.set_xticks(range(len(levels)), levels)
@@ -167,11 +164,6 @@ def _curve(axis: Axes, curve: pd.DataFrame, title: str) -> None:
         axis.plot(tokens, one.validation_nll, color=PROMPT.colour, alpha=0.7)
         axis.plot(tokens.iloc[best], one.validation_nll.iloc[best], "o", color=PROMPT.colour, markersize=5)
     axis.set(title=title, xlabel="thousand tokens seen", ylabel="validation NLL (nats)")
-
-
-def _by(level: str, settings: Study | None) -> str:
-    """The method that does a level, as figures print it."""
-    return compression.registry(settings).get(Level.parse(level).method).label
 
 
 def _levels(table: pd.DataFrame, families: tuple[str, ...]) -> list[str]:

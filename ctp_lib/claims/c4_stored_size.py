@@ -19,17 +19,11 @@ from ctp_lib.settings.levels import Level
 
 def table(reached: Mapping[str, Mapping[str, Any]], recovered: pd.DataFrame, bytes_added: int) -> pd.DataFrame:
     """One row a level: bits per weight, times smaller than 16 bits, megabytes of the whole model, with the prompt's own, and perplexity."""
-    table = pd.DataFrame(
-        {
-            "level": level,
-            "bits_per_weight": found["bits_per_weight"],
-            "times_smaller": 16 / found["bits_per_weight"],
-            "megabytes": found["stored_bytes"] / 1e6,
-            "megabytes_with_prompt": (found["stored_bytes"] + bytes_added) / 1e6,
-        }
-        for level, found in reached.items()
+    stored = pd.Series({level: found["stored_bytes"] for level, found in reached.items()})
+    table = recovered[["bits_per_weight"]].assign(
+        times_smaller=16 / recovered.bits_per_weight, megabytes=stored / 1e6, megabytes_with_prompt=(stored + bytes_added) / 1e6
     )
-    return table.join(recovered[["ppl_none", "ppl", "recovered"]], on="level")
+    return table.join(recovered[["ppl_none", "ppl", "recovered"]]).reset_index()
 
 
 def verdict(
@@ -64,10 +58,7 @@ def verdict(
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
-    """Perplexity against what a file really holds, with and without a prompt, the model as it came as a line, with its name.
-
-    ``table`` has level, megabytes, ppl_none, ppl, with the prompt's own bytes in ``megabytes_with_prompt``.
-    """
+    """Perplexity against what a file really holds, with and without a prompt; the model as it came as a line, with its name."""
     full = table[table.level == "full"].iloc[0]
     top = style.ceiling([*table.ppl_none, *table.ppl], full.ppl_none)
     table = table.assign(ppl_none=table.ppl_none.clip(upper=top), ppl=table.ppl.clip(upper=top))

@@ -45,10 +45,7 @@ def verdict(table: pd.DataFrame, margin: float, *, broad: str, unfinished: Itera
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
-    """What a prompt changes on every corpus, by where it was learned: a heat map a level, and the paper's beside them.
-
-    ``table`` is that of :func:`ctp_lib.claims.transfer.transfer_table` over (trained_on, level, evaluated_on).
-    """
+    """What a prompt changes on every corpus, by where it was learned (a :func:`transfer_table`): a heat map a level, beside the paper's."""
     cells = flat(table.drop(columns=["cost", "runs"])).reset_index()
     levels, corpora = list(cells.level.drop_duplicates()), list(cells.evaluated_on.drop_duplicates())
     figure, axes = plt.subplots(
@@ -59,16 +56,11 @@ def figure(table: pd.DataFrame, uncompressed: str) -> Figure:
         rows = cells[cells.level == level].set_index(["trained_on", "evaluated_on"])
         gains, shares = (rows[column].unstack().loc[corpora, corpora] for column in ("gain", "recovered"))
         style.heat(axis, gains, bound, title=uncompressed if level == "full" else level, shares=None if level == "full" else shares)
-    none, full = paper.LLAMA_7B_3BIT_TRANSFER["none"], paper.LLAMA_7B_3BIT_TRANSFER["full"]
-    theirs = pd.DataFrame({source: paper.LLAMA_7B_3BIT_TRANSFER[source] for source in ("c4", "wikitext2")}).T[list(none)]
-    style.heat(
-        axes[-1],
-        -(theirs / pd.Series(none)).map(math.log),
-        3,
-        title="LLaMA-7B, 3bit\n(published)",
-        colours=ListedColormap([style.PUBLISHED_CELL]),
-        shares=(pd.Series(none) - theirs) / (pd.Series(none) - pd.Series(full)),
-    )
+    theirs = pd.DataFrame(paper.LLAMA_7B_3BIT_TRANSFER).T
+    none, learned = theirs.loc["none"], theirs.loc[["c4", "wikitext2"]]
+    gains, shares = -(learned / none).map(math.log), (none - learned) / (none - theirs.loc["full"])
+    grey = ListedColormap([style.PUBLISHED_CELL])
+    style.heat(axes[-1], gains, 3, title="LLaMA-7B, 3bit\n(published)", colours=grey, shares=shares)
     for axis in axes[1:]:
         axis.set_ylabel("")
     figure.suptitle(

@@ -1,7 +1,6 @@
 """C7: does the prompt of a broad corpus help zero-shot tasks?"""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 import seaborn
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.estimate import Estimate, mean, of_runs
+from ctp_lib.claims.estimate import Estimate, Rows, grouped, mean, of_runs
 from ctp_lib.claims.verdict import Verdict, judge, pooled
 from ctp_lib.recovery.none import METHOD as NONE
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
@@ -19,27 +18,25 @@ POWER = 2.8
 """An effect of so many standard errors is seen in four of five studies (two-sided, 5 %)."""
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def table(rows: Rows) -> pd.DataFrame:
     """One row a task and level: accuracy without and with the prompt (a mean over seeds), and as estimates, in shares of the items, what the
     prompt gives (``gain``) and what compression cost (``cost``).
     """
-    found: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
-    for row in rows:
-        found.setdefault((row["task"], row["level"]), {}).setdefault(row["method"], []).append(row)
-    table = {}
-    for (task, level), methods in found.items():
-        (none,), (full,) = methods[NONE.name], found[task, "full"][NONE.name]
-        prompted = _accuracy(methods[PROMPT.name], PROMPT.name)
+    found, table = grouped(rows, "task", "level", "method"), {}
+    for task, level in dict.fromkeys(key[:2] for key in found):
+        (none,), (full,) = found[task, level, NONE.name], found[task, "full", NONE.name]
+        learned = found[task, level, PROMPT.name]
+        prompted = _accuracy(learned, PROMPT.name)
         table[task, level] = {
             "without": none["value"], "prompted": prompted.mean, "gain": prompted - _accuracy([none]),
             "cost": _accuracy([full]) - _accuracy([none]), "n": none["n"], "chance": none["chance"],
-            "gain_of_half": _accuracy(methods[PROMPT.name], PROMPT.name, 0) - _accuracy([none], half=0),
+            "gain_of_half": _accuracy(learned, PROMPT.name, 0) - _accuracy([none], half=0),
             "cost_of_half": _accuracy([full], half=1) - _accuracy([none], half=1),
         }  # fmt: skip
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(["task", "level"])
 
 
-def _accuracy(rows: Iterable[Mapping[str, Any]], learned: str | None = None, half: int | None = None) -> Estimate:
+def _accuracy(rows: Rows, learned: str | None = None, half: int | None = None) -> Estimate:
     """The share of right answers of one cell, a row a seed; it varies with the items, and with the seeds of what was learned. Of all items, or
     of every second one: the even ones are ``half`` 0, the odd ones 1.
     """

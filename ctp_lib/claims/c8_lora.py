@@ -1,8 +1,6 @@
 """C8: a soft prompt against LoRA on the same compressed model."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 import pandas as pd
 import seaborn
@@ -12,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ctp_lib.claims import paper, style
-from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.estimate import Rows, gain, grouped, mean_of
 from ctp_lib.claims.verdict import Verdict, counted, judge
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.none import METHOD as NONE
@@ -21,7 +19,7 @@ from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 C8 = "a soft prompt beats LoRA, with fewer parameters, also on other corpora"
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def table(rows: Rows) -> pd.DataFrame:
     """One row a (level, method, point, evaluated_on): trainable parameters, perplexity over seeds with its extremes, and the estimate of the
     ``gain`` over the same model with nothing learned.
 
@@ -30,11 +28,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """
     rows = list(rows)
     none = {(row["level"], row["evaluated_on"]): row for row in rows if row["method"] == NONE.name}
-    found: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if "point" in row:
-            found.setdefault((row["level"], row["method"], row["point"], row["evaluated_on"]), []).append(row)
-    table = []
+    found, table = grouped((row for row in rows if "point" in row), "level", "method", "point", "evaluated_on"), []
     for (level, method, point, corpus), runs in found.items():
         ppl = [row["ppl"] for row in runs]
         table.append(

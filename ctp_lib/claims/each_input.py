@@ -1,7 +1,6 @@
 """IDP: does a prompt that each input chooses by its attention beat the best single one?"""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import seaborn
@@ -9,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.estimate import Rows, gain, grouped, mean_of
 from ctp_lib.claims.verdict import Verdict, judge
 from ctp_lib.recovery.each_input import TREATMENTS
 from ctp_lib.recovery.idp import METHOD as IDP
@@ -17,14 +16,11 @@ from ctp_lib.recovery.idp import METHOD as IDP
 PUBLISHED = "published: 1.24 % better on average over nine tasks (Hoang et al. 2023)"
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def table(rows: Rows) -> pd.DataFrame:
     """One row a (level, evaluated_on, treatment): perplexity without a prompt and with, the ``gain`` over none and the ``lead`` over the best
     single prompt, as estimates in nats per token; ``runs`` are the rows behind it, a seed each.
     """
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["level"], row["evaluated_on"], row["treatment"]), []).append(row)
-    found = []
+    groups, found = grouped(rows, "level", "evaluated_on", "treatment"), []
     for (level, corpus, treatment), runs in groups.items():
         if treatment in TREATMENTS:
             none, single = groups[level, corpus, "none"][:1], groups[level, corpus, "best single"]
@@ -35,7 +31,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def same_for_all(pools: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def same_for_all(pools: Rows) -> dict[str, str]:
     """The cells in which all inputs chose the same prompt, with the reason: what they chose does not depend on the input. ``pools`` are those of
     :func:`ctp_lib.recovery.each_input.obtain`.
     """
@@ -53,21 +49,16 @@ def verdict(table: pd.DataFrame, margin: float, silent: Mapping[str, str]) -> Ve
     rows = table[table.level != "full"].assign(cell=lambda found: found.level + " on " + found.evaluated_on)
     by = {name: own.set_index("cell") for name, own in rows.groupby("treatment")}
     chosen, random, oracle = (by[name] for name in ("own choice", "random choice", "oracle"))
+    over_random = {cell: gain(chosen.runs[cell], random.runs[cell]) for cell in chosen.index}
     parts = (
         judge("the input's own choice beats the best single prompt", chosen.lead.to_dict(), margin, silent=silent),
-        judge(
-            "the input's own choice beats a random one",
-            {cell: gain(chosen.runs[cell], random.runs[cell]) for cell in chosen.index},
-            margin,
-            silent=silent,
-        ),
+        judge("the input's own choice beats a random one", over_random, margin, silent=silent),
     )
     most = "; ".join(f"{cell} {lead.mean:+.3f}" for cell, lead in oracle.lead.items())
     says = "a prompt chosen for each input beats the best single prompt"
     figures = f"lead of an oracle (it knows which prompt is best for each input) over the best single prompt: {most} nats per token; {PUBLISHED}"
-    return Verdict(
-        "IDP", says, parts[0].told("Beats the best single prompt", "does not beat it"), parts, figures, "12_a_prompt_for_each_input"
-    )
+    headline = parts[0].told("Beats the best single prompt", "does not beat it")
+    return Verdict("IDP", says, headline, parts, figures, "12_a_prompt_for_each_input")
 
 
 def figure(table: pd.DataFrame, uncompressed: str) -> Figure:

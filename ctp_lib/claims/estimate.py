@@ -22,6 +22,9 @@ import pandas as pd
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
+Row = Mapping[str, Any]
+Rows = Iterable[Row]
+"""What was measured, by the names of its columns; mostly a row a corpus and seed, as in ``perplexity.csv``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,7 @@ def of_runs(values: Sequence[Sequence[float]], units: str, runs: str | None, clu
     return Estimate(float(table.mean()), draws)
 
 
-def of_rows(rows: Iterable[Mapping[str, Any]], column: str = "window_nll", *, over_seeds: bool = True) -> Estimate:
+def of_rows(rows: Rows, column: str = "window_nll", *, over_seeds: bool = True) -> Estimate:
     """The mean NLL (or, by ``column``, divergence) of one cell's rows, a row a seed, in nats per token; :func:`gain` says what is asked of them.
 
     Rows of one corpus share their documents, whatever was scored on them; rows of one method and the same seeds share those.
@@ -128,13 +131,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]], column: str = "window_nll", *, ov
     return of_runs([row[column] for row in rows], text, learned, first.get("clusters"))
 
 
-def gain(
-    treated: Iterable[Mapping[str, Any]],
-    control: Iterable[Mapping[str, Any]],
-    column: str = "window_nll",
-    *,
-    over_seeds: bool = True,
-) -> Estimate:
+def gain(treated: Rows, control: Rows, column: str = "window_nll", *, over_seeds: bool = True) -> Estimate:
     """How much lower NLL is in ``treated`` than in ``control``, in nats per token: above zero, the treatment helps.
 
     Without ``over_seeds`` it is about these very weights, not about others that would be learned in the same way. Raises :class:`ValueError`
@@ -151,9 +148,17 @@ def recovered_share(none: float, prompted: float, full: float) -> float:
     return (none - prompted) / (none - full) if none > full else math.nan
 
 
-def mean_of(rows: Iterable[Mapping[str, Any]], column: str) -> float:
+def mean_of(rows: Rows, column: str) -> float:
     """The mean of a column over a cell's rows."""
     return statistics.fmean(row[column] for row in rows)
+
+
+def grouped(rows: Rows, *names: str) -> dict[Any, list[Row]]:
+    """``rows`` by what ``names`` say of them, as a tuple, in the order in which they come."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
 
 
 def flat(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,12 +1,11 @@
 """Which repair for which damage: every method on the same compressed models, by what it adds, what it takes to learn and to run."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ctp_lib.claims.estimate import gain, mean_of
+from ctp_lib.claims.estimate import Row, Rows, gain, grouped, mean_of
 from ctp_lib.claims.style import number
 from ctp_lib.claims.verdict import Verdict, judge, together
 from ctp_lib.recovery import comparison
@@ -24,7 +23,7 @@ LITTLE = 0.01
 """Of the bytes of the compressed model: what still counts as little."""
 
 
-def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], none: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def table(settings: Study, model: str, compared: Rows, none: Rows) -> pd.DataFrame:
     """One row a compressed level, method and size, on the broad corpus; ``compared`` are rows of :mod:`ctp_lib.recovery.comparison`, ``none``
     the scores of every level alone.
 
@@ -34,11 +33,8 @@ def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], no
     """
     broad, margin = settings.soft_prompt.corpus, settings.margins.nats
     alone = {row["level"]: row for row in none if row["evaluated_on"] == broad}
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in compared:
-        if row["evaluated_on"] == broad and row["level"] != "full":
-            groups.setdefault((row["level"], row["method"], row["point"]), []).append(row)
-    found = []
+    asked = (row for row in compared if row["evaluated_on"] == broad and row["level"] != "full")
+    groups, found = grouped(asked, "level", "method", "point"), []
     for (level, method, point), runs in groups.items():
         own, waits = registry(settings).get(method), comparison.waits(settings, model, Level.parse(level), method)
         same = [row for key, rows in groups.items() if key[:2] == (level, method) for row in rows]
@@ -62,7 +58,7 @@ def table(settings: Study, model: str, compared: Iterable[Mapping[str, Any]], no
     )
 
 
-def _why(runs: Sequence[Mapping[str, Any]], margin: float) -> str:
+def _why(runs: Sequence[Row], margin: float) -> str:
     edge = "a learning rate outside of those tried may be better" if runs[0]["at_edge"] else ""
     learning = "still learning when training ended" if mean_of(runs, "falling") > margin else ""
     return "; ".join(filter(None, (edge, learning)))
@@ -116,30 +112,10 @@ def _lowest(rows: pd.DataFrame) -> str:
     return found if len(known) else f"{found} (not established: {row.outcome})"
 
 
-def _added(share: float) -> str:
-    return f"+{share:.1%}" if share >= 0.0005 else "almost nothing added" if share else "nothing added"
-
-
 def _beside(share: float) -> str:
     """``share`` of the bytes of another, in words that its name follows."""
     change = f"{abs(share - 1):.0%}"
     return "as many bytes as" if change == "0%" else f"{change} {'more' if share > 1 else 'fewer'} bytes than"
-
-
-def by_perplexity(table: pd.DataFrame, alone: pd.DataFrame, uncompressed: str) -> str:
-    """For a page, a line a level: the best size of every repair, from the lowest perplexity, and the best control; in brackets the bytes
-    that each adds, in per cent of the compressed model. ``alone`` as in :func:`advice`; ``uncompressed`` says what `full` is called.
-    """
-    ppl, stored, lines = alone.set_index("level").ppl, alone.set_index("level").stored_bytes, []
-    for level, rows in table[table.best].sort_values("ppl").groupby("level", sort=False):
-        told = [
-            f"{name} {number(own)} ({_added(added / stored[level])})"
-            for name, own, added in zip(rows["name"], rows.ppl, rows.bytes_added, strict=True)
-        ]
-        repairs = ", ".join(one for one, control in zip(told, rows.control, strict=True) if not control)
-        before = f"**{level}**: {number(ppl['full'])} {uncompressed}, {number(ppl[level])} compressed. {repairs}"
-        lines.append(" ".join([f"{before}; best control: {told[list(rows.control).index(True)]}.", *_better(level, alone)]))
-    return "\n\n".join(lines)
 
 
 def _better(level: str, alone: pd.DataFrame) -> list[str]:
@@ -164,33 +140,24 @@ def dept(table: pd.DataFrame, margin: float) -> Verdict:
         silent |= {level: "; ".join(why)} if why else {}
     part = judge("lower NLL than a plain prompt", effects, margin, silent=silent)
     says = "DePT beats a plain prompt with as many parameters"
-    return Verdict(
-        "DePT", says, part.told("Beats the prompt", "does not beat the prompt"), (part,), PUBLISHED["DePT"], "11_every_repair"
-    )
+    headline = part.told("Beats the prompt", "does not beat the prompt")
+    return Verdict("DePT", says, headline, (part,), PUBLISHED["DePT"], "11_every_repair")
 
 
-def dsnot(none: Iterable[Mapping[str, Any]], broad: str, margin: float) -> Verdict:
+def dsnot(none: Rows, broad: str, margin: float) -> Verdict:
     """DSnoT against Wanda's mask, from which it starts."""
     alone = {row["level"]: row for row in none if row["evaluated_on"] == broad}
-    pairs = dict(_starts(alone))
-    part = judge(
-        "lower NLL than Wanda's mask", {level: gain([alone[level]], [alone[start]]) for level, start in pairs.items()}, margin
-    )
+    starts = {level: f"wanda:{level.removeprefix('dsnot:')}" for level in alone if level.startswith("dsnot:")}
+    pairs = {level: start for level, start in starts.items() if start in alone}
+    effects = {level: gain([alone[level]], [alone[start]]) for level, start in pairs.items()}
+    part = judge("lower NLL than Wanda's mask", effects, margin)
     shown = "; ".join(
         f"{start} {number(alone[start]['ppl'])}, {level} {number(alone[level]['ppl'])}" for level, start in pairs.items()
     )
     says = "DSnoT repairs a pruned model by swapping weights, without training"
     figures = "; ".join(filter(None, (shown, PUBLISHED["DSnoT"])))
-    return Verdict(
-        "DSnoT", says, part.told("Beats Wanda's mask", "does not beat Wanda's mask"), (part,), figures, "11_every_repair"
-    )
-
-
-def _starts(alone: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for level in alone:
-        by, _, how = level.partition(":")
-        if by == "dsnot" and f"wanda:{how}" in alone:
-            yield level, f"wanda:{how}"
+    headline = part.told("Beats Wanda's mask", "does not beat Wanda's mask")
+    return Verdict("DSnoT", says, headline, (part,), figures, "11_every_repair")
 
 
 def eora(table: pd.DataFrame, margin: float) -> Verdict:
@@ -204,17 +171,14 @@ def eora(table: pd.DataFrame, margin: float) -> Verdict:
     parts = tuple(judge(question, dict(effects), margin) for question, effects in questions.items())
     shown = "; ".join(f"{level}, {row.point}: {number(row.ppl_alone)} to {number(row.ppl)}" for level, row in rows.iterrows())
     says = "EoRA, computed from the compression error, repairs without training"
-    return Verdict(
-        "EoRA",
-        says,
-        f"{parts[0].told('Lowers the NLL', 'does not lower the NLL')}; beats controls: {parts[1].outcome}; nearer: {parts[2].outcome}",
-        parts,
-        f"{shown}; {PUBLISHED['EoRA']}",
-        "11_every_repair",
+    lowers, beats, nearer = parts
+    headline = (
+        f"{lowers.told('Lowers the NLL', 'does not lower the NLL')}; beats controls: {beats.outcome}; nearer: {nearer.outcome}"
     )
+    return Verdict("EoRA", says, headline, parts, f"{shown}; {PUBLISHED['EoRA']}", "11_every_repair")
 
 
-def alone(settings: Study, none: Iterable[Mapping[str, Any]], stored: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def alone(settings: Study, none: Rows, stored: Mapping[str, Row]) -> pd.DataFrame:
     """Every compressed model as it is, on the broad corpus: level, method of compression, bits per weight, bytes, perplexity, KL."""
     broad = settings.soft_prompt.corpus
     rows = [row for row in none if row["evaluated_on"] == broad]
@@ -227,13 +191,7 @@ def alone(settings: Study, none: Iterable[Mapping[str, Any]], stored: Mapping[st
     )  # fmt: skip
 
 
-def carried(
-    table: pd.DataFrame,
-    compared: Iterable[Mapping[str, Any]],
-    moved: Iterable[Mapping[str, Any]],
-    none: Iterable[Mapping[str, Any]],
-    broad: str,
-) -> pd.DataFrame:
+def carried(table: pd.DataFrame, compared: Rows, moved: Rows, none: Rows, broad: str) -> pd.DataFrame:
     """What the best size of every method gains, in nats per token, where it was learned (``home``), at other levels and on other corpora.
 
     Index (level at which it was learned, name); a column a place.

@@ -27,28 +27,28 @@ def figure(table: pd.DataFrame, alone: pd.DataFrame, settings: Study, uncompress
     for row, level in zip(axes, levels, strict=True):
         rows, here = table[table.level == level], alone[alone.level == level].iloc[0]
         slower = (rows["read"] / rows["read, alone"] + rows["write"] / rows["write, alone"]) / 2
-        _scales(row)
+        for axis in row[:2]:
+            axis.set_xscale("symlog", linthresh=1)
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value / 1000:g}k")
         _points(row[0], rows, rows.bytes_added / 1e3, settings)
-        _points(row[1], rows, rows.seconds.where(rows.trained, 0.0), settings)
+        _points(row[1], rows, rows.seconds, settings)
         _points(row[2], rows, slower, settings)
         others += _compressed_otherwise(row[0], alone, here)
         for axis in row:
             axis.axhline(here.ppl, color=NONE.colour, linestyle="--")
             axis.axhline(full, color=style.UNCOMPRESSED, linestyle=":")
-        row[0].set_ylabel(f"{level}\nperplexity")
+        row[0].set_ylabel(f"perplexity at {level}")
         style.logarithmic(row[0])
-    labels = ("kilobytes added", "seconds to learn (0: not trained)", "times the seconds to read and write")
+    labels = (
+        "kilobytes added",
+        "seconds to learn or compute",
+        "time to read a text and write an answer\n(1: the compressed model alone)",
+    )
     for axis, label in zip(axes[-1], labels, strict=True):
         axis.set_xlabel(label)
     _legend(figure, table, settings, uncompressed, beside=others > 0)
     seaborn.despine(figure)
     return figure
-
-
-def _scales(row: Sequence[Axes]) -> None:
-    for axis in row[:2]:
-        axis.set_xscale("symlog", linthresh=1)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value / 1000:g}k")
 
 
 def _compressed_otherwise(axis: Axes, alone: pd.DataFrame, here: Any) -> int:
@@ -67,21 +67,16 @@ def _compressed_otherwise(axis: Axes, alone: pd.DataFrame, here: Any) -> int:
 
 
 def _points(axis: Axes, rows: pd.DataFrame, across: pd.Series, settings: Study) -> None:
-    for (method, group), x in zip(
-        rows.groupby("method", sort=False),
-        (across[index] for index in rows.groupby("method", sort=False).groups.values()),
-        strict=True,
-    ):
+    for method, group in rows.assign(across=across).groupby("method", sort=False):
         own = registry(settings).get(method)
-        axis.plot(
-            x, group.ppl, "x" if own.control else "o", color=own.colour, markersize=8, markeredgewidth=2 if own.control else 1
-        )
+        mark = {"marker": "x", "markeredgewidth": 2} if own.control else {"marker": "o", "markeredgewidth": 1}
+        axis.plot(group.across, group.ppl, linestyle="", color=own.colour, markersize=8, **mark)
 
 
 def _legend(figure: Figure, table: pd.DataFrame, settings: Study, uncompressed: str, *, beside: bool) -> None:
     lines = [
         Line2D([], [], color=style.UNCOMPRESSED, linestyle=":", label=uncompressed),
-        Line2D([], [], color=NONE.colour, linestyle="--", label="nothing learned"),
+        Line2D([], [], color=NONE.colour, linestyle="--", label="compressed"),
     ]
     for method in table.method.drop_duplicates():
         own = registry(settings).get(method)

@@ -1,14 +1,14 @@
 """Knowledge or fluency? What compression takes from memory and from reading, and what a repair gives back (after LLM-KICK)."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from ctp_lib.claims.estimate import Estimate, gain, mean, of_runs, ratio
-from ctp_lib.claims.guessing import as_good_as
+from ctp_lib.claims.estimate import Estimate, Row, Rows, gain, grouped, mean, of_runs, ratio
 from ctp_lib.claims.verdict import Part, Verdict, judge, without_cost
+from ctp_lib.evaluation.facts_items import CHOICES
 from ctp_lib.evaluation.summaries import ROUGE
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.none import METHOD as NONE
@@ -25,18 +25,20 @@ NONE_KNOWN = "no relation votes: from memory, the uncompressed model answers non
 NONE_READ = "no relation votes: from a misleading passage, the uncompressed model answers none better than a guesser"
 SURE = 0.05
 """How likely a guesser may be as good as a relation that votes, over all relations."""
+FIXED_POINTS = np.array([9, 8, 6, 0, 1]) / 24
+"""The share of the orders of four things that leave 0, 1, 2, 3, 4 of them in their places."""
 NOTEBOOK = "09b_knowledge"
 Table = pd.DataFrame
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def table(rows: Rows) -> Table:
     """One row per (relation, form, level, method), in shares of the items: as estimates ``accuracy``; ``chosen``, the accuracy on every other
     four facts, by which relations and levels are chosen that vote, and ``guessed``, how likely the first run of a guesser has as many of them
     right; ``judged``, the accuracy on the others, by which claims are judged, since what is chosen and judged by the same answers looks
     better than it is. ``exact``: greedy writing gives the scored text; ``remembered``: a misleading passage did not mislead.
     """
     found = {}
-    for (relation, form, level, method), runs in _grouped(rows, "relation", "form", "level", "method").items():
+    for (relation, form, level, method), runs in grouped(rows, "relation", "form", "level", "method").items():
         seeds = _seeds(runs)
         units = [run["units"] for run in runs]
         remembered = [run["remembered"] for run in runs if run["remembered"] is not None]
@@ -53,15 +55,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return _matched(pd.DataFrame.from_dict(found, orient="index").rename_axis(["relation", "form", "level", "method"]))
 
 
-def _grouped(rows: Iterable[Mapping[str, Any]], *names: str) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
-    """The rows of each cell, a run each, by what ``names`` say of them."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    return groups
-
-
-def _seeds(runs: Sequence[Mapping[str, Any]]) -> str | None:
+def _seeds(runs: Sequence[Row]) -> str | None:
     """The source that runs of one method vary with, if anything was trained."""
     return f"seeds of {runs[0]['method']}, {[run['seed'] for run in runs]}" if runs[0]["trainable_parameters"] else None
 
@@ -93,10 +87,10 @@ def changes(table: Table) -> Table:
     return pd.DataFrame.from_dict(found, orient="index").rename_axis(["form", "level", "method"])
 
 
-def of_summaries(rows: Iterable[Mapping[str, Any]]) -> Table:
+def of_summaries(rows: Rows) -> Table:
     """One row per (level, method): the share of ``right`` summaries (by chance one in four), ``nats`` a token of the right one, and ROUGE."""
     found = {}
-    for key, runs in _grouped(rows, "level", "method").items():
+    for key, runs in grouped(rows, "level", "method").items():
         found[key] = {
             name: of_runs([run[name] for run in runs], "facts of summary" if name == "right" else "summaries", _seeds(runs))
             for name in ("right", "nats", *ROUGE)
@@ -104,7 +98,7 @@ def of_summaries(rows: Iterable[Mapping[str, Any]]) -> Table:
     return pd.DataFrame(found.values(), index=pd.MultiIndex.from_tuples(found, names=["level", "method"]))
 
 
-def beside_smaller(table: Table, smaller: Iterable[Mapping[str, Any]]) -> dict[str, Estimate]:
+def beside_smaller(table: Table, smaller: Rows) -> dict[str, Estimate]:
     """By level: the share of facts that the model knows, less that of the uncompressed ``smaller`` one, over relations that vote."""
     rows, relations = list(smaller), known(table)
     if not rows or not relations:
@@ -130,10 +124,10 @@ def over_relations(table: Table, relations: Sequence[str], column: str = "judged
     return rows.groupby(level=["form", "level", "method"], sort=False)[column].agg(lambda found: mean(list(found)))
 
 
-def gains(prompted: Iterable[Mapping[str, Any]], none: Iterable[Mapping[str, Any]], broad: str) -> dict[str, Estimate]:
+def gains(prompted: Rows, none: Rows, broad: str) -> dict[str, Estimate]:
     """What the best size of a prompt gains in NLL over the level alone, in nats per token, by compressed level; rows as in notebook 11."""
     alone = {row["level"]: row for row in none if row["evaluated_on"] == broad}
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[Row]] = {}
     for row in prompted:
         if row["evaluated_on"] == broad and row["level"] != "full":
             found.setdefault(row["level"], []).append(row)
@@ -207,14 +201,8 @@ def _falls_first(means: pd.Series | None, chance: float, lost: Mapping[str, Esti
     }
     silent = without_cost({level: lost[level] for level in levels}, margin)
     part = judge("a level keeps more of reading than of memory", effects, margin, "of the accuracy above chance", silent=silent)
-    return _told(
-        "K1",
-        "compression destroys knowledge before reading",
-        part,
-        "Knowledge falls first",
-        "does not fall first",
-        NONE_READ if means is None else "",
-    )
+    says = "compression destroys knowledge before reading"
+    return _told("K1", says, part, "Knowledge falls first", "does not fall first", NONE_READ if means is None else "")
 
 
 def _costs_more(means: pd.Series | None, stored: Mapping[str, int], lost: Mapping[str, Estimate], margin: float) -> Verdict:
@@ -229,14 +217,8 @@ def _costs_more(means: pd.Series | None, stored: Mapping[str, int], lost: Mappin
             costs[f"{level} beside {other}"] = lost[level]
     silent = without_cost(costs, margin)
     part = judge("a quantised level that is no larger knows more", effects, margin, "of the items", silent=silent)
-    return _told(
-        "K2",
-        "pruning costs more knowledge than quantising",
-        part,
-        "Costs more",
-        "does not cost more",
-        NONE_KNOWN if means is None else "",
-    )
+    says = "pruning costs more knowledge than quantising"
+    return _told("K2", says, part, "Costs more", "does not cost more", NONE_KNOWN if means is None else "")
 
 
 def _patterns_fail(means: pd.Series | None) -> Verdict:
@@ -250,14 +232,8 @@ def _patterns_fail(means: pd.Series | None) -> Verdict:
 def _reading_survives(means: pd.Series | None) -> Verdict:
     effects = {level: _matches(means, "counterfactual", level) for level in _levels(means)}
     part = judge("at least 95 % of the uncompressed accuracy, on misleading passages", effects, 0.0, "of the items")
-    return _told(
-        "K4",
-        "reading from a given passage survives compression",
-        part,
-        "Survives",
-        "does not survive",
-        NONE_READ if means is None else "",
-    )
+    says = "reading from a given passage survives compression"
+    return _told("K4", says, part, "Survives", "does not survive", NONE_READ if means is None else "")
 
 
 def _restores(
@@ -267,15 +243,11 @@ def _restores(
     prompted = [level for level in gains if (level, PROMPT.name) in found]
     change = {level: found[level, PROMPT.name] - found[level, NONE.name] for level in prompted}
     silent = without_cost({level: lost[level] for level in prompted}, margin)
+    lower = {level: gains[level] for level in prompted}
+    back = {level: -1.0 * value for level, value in change.items()}
     parts = (
-        judge("a prompt lowers NLL", {level: gains[level] for level in prompted}, nats, silent=silent),
-        judge(
-            "it brings no knowledge back",
-            {level: -1.0 * value for level, value in change.items()},
-            -margin,
-            "of the items",
-            silent=silent,
-        ),
+        judge("a prompt lowers NLL", lower, nats, silent=silent),
+        judge("it brings no knowledge back", back, -margin, "of the items", silent=silent),
     )
     says = "(ours) a prompt restores fluency but not knowledge"
     shown = "; ".join(f"{level} {100 * value.mean:+.1f} points" for level, value in change.items())
@@ -297,3 +269,14 @@ def no_larger(stored: Mapping[str, int], bytes_of_smaller: int) -> list[str]:
         if level.family == "pruned" and size <= bytes_of_smaller and size > stored.get(found.get(level.method, ""), 0):
             found[level.method] = name
     return list(found.values())
+
+
+def as_good_as(units: Sequence[float]) -> float:
+    """The probability that a guesser has as many of the facts in ``units`` right, or more. A unit is the share of four facts whose answers are
+    the same four, each right once. A guesser's answers do not depend on the facts. How many are right varies most where it gives each
+    answer once: then it is the number of fixed points of a random order of four, which 9, 8, 6, 0 and 1 of 24 orders have 0 to 4 of.
+    """
+    spread = np.ones(1)
+    for _ in units:
+        spread = np.convolve(spread, FIXED_POINTS)
+    return float(spread[round(sum(units) * CHOICES) :].sum())

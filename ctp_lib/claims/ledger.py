@@ -40,17 +40,6 @@ def collect(settings: Study) -> list[dict[str, Any]]:
     return found
 
 
-def as_markdown(claims: list[dict[str, Any]], runs: str) -> str:
-    """The ledger as a table for a page; ``runs`` is where the executed notebooks lie, seen from it."""
-    lines = ["| claim | statement | found here | estimate, 95 % interval | seeds | outcome |", "|---|---|---|---|---|---|"]
-    for claim in claims:
-        name = f"[{claim['claim']}]({runs}/{claim['notebook']})"
-        lines.append(
-            f"| {name} | {claim['question']} | {claim['headline']} | {_interval(claim)} | {claim['seeds'] or '-'} | **{claim['outcome']}** |"
-        )
-    return "\n".join(lines)
-
-
 def page(claims: list[dict[str, Any]], settings: Study) -> str:
     """The ledger of one model as Markdown: the headlines, then all that is behind them."""
     prompt = settings.soft_prompt
@@ -67,11 +56,16 @@ def page(claims: list[dict[str, Any]], settings: Study) -> str:
         "was drawn once. The table shows the mean over the cells of a claim's first question; the outcome rests on all cells and all "
         "questions."
     )
+    lines = ["| claim | statement | found here | estimate, 95 % interval | seeds | outcome |", "|---|---|---|---|---|---|"]
     details = []
     for claim in claims:
+        name = f"[{claim['claim']}](runs/{claim['notebook']})"
+        lines.append(
+            f"| {name} | {claim['question']} | {claim['headline']} | {_interval(claim)} | {claim['seeds'] or '-'} | **{claim['outcome']}** |"
+        )
         details.append(f"\n## {claim['claim']}: {claim['outcome']}\n")
         details += behind(claim)
-    return "\n".join([as_markdown(claims, "runs"), "", rules, "", learned, *details])
+    return "\n".join([*lines, "", rules, "", learned, *details])
 
 
 def summary(claims: list[dict[str, Any]], settings: Study) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """What the released code's perplexity measures: the same prompts by two formulas."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 import pandas as pd
 import seaborn
@@ -10,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
-from ctp_lib.claims.estimate import recovered_share
+from ctp_lib.claims.estimate import Rows, recovered_share
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 
@@ -18,20 +16,12 @@ LEADS = 0.01
 """A published perplexity is ahead of another when it is lower by more than this share."""
 
 
-def table(rows: Iterable[Mapping[str, Any]], *, none: float, full: float) -> pd.DataFrame:
+def table(rows: Rows, *, none: float, full: float) -> pd.DataFrame:
     """One row a prompt length, learned and untrained: exact and released perplexity, and the share each would call recovered."""
-    table = pd.DataFrame(
-        {
-            "prompt": row["prompt_kind"],
-            "prompt_tokens": row["prompt_tokens"],
-            "ppl": row["ppl"],
-            "ppl_released": row["ppl_released"],
-            "recovered": recovered_share(none, row["ppl"], full),
-            "recovered_released": recovered_share(none, row["ppl_released"], full),
-        }
-        for row in rows
-    )
-    return table.groupby(["prompt", "prompt_tokens"], as_index=False).mean().sort_values(["prompt", "prompt_tokens"])
+    table = pd.DataFrame(rows)[["prompt_kind", "prompt_tokens", "ppl", "ppl_released"]].rename(columns={"prompt_kind": "prompt"})
+    for share, ppl in (("recovered", "ppl"), ("recovered_released", "ppl_released")):
+        table[share] = [recovered_share(none, value, full) for value in table[ppl]]
+    return table.groupby(["prompt", "prompt_tokens"], as_index=False).mean()
 
 
 def told(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) -> str:
@@ -48,10 +38,7 @@ def told(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float) 
 
 
 def figure(ours: pd.DataFrame, theirs: pd.DataFrame, *, none: float, full: float, uncompressed: str) -> Figure:
-    """What the released code prints against the exact perplexity: our prompts by length, and the paper's rows recomputed.
-
-    ``ours`` has prompt_tokens, prompt (learned or untrained), ppl, ppl_released; ``theirs`` the paper's rows with ``exact``.
-    """
+    """What the released code prints against the exact perplexity: our prompts by length, and the paper's rows (``theirs``) recomputed."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.4), layout="constrained")
     for prompt, colour in (("untrained", style.NEUTRAL), ("learned", PROMPT.colour)):
         rows = ours[ours.prompt == prompt].sort_values("prompt_tokens")

@@ -6,14 +6,8 @@ From arXiv 2305.11186. Perplexities with a prompt are as the paper prints them; 
 PROMPT_TOKENS, WINDOW = 100, 1024
 """Vectors of the paper's prompts and tokens of its windows, by the released code. For the LLaMA-7B tables n is not stated."""
 
-LLAMA_7B_QUANTISED = {
-    "full": {"ptb": {"none": 11.02, "direct": 6.86}, "wikitext2": {"none": 6.33, "direct": 5.57}},
-    "4bit": {"ptb": {"none": 11.65, "direct": 7.04, "transferred": 9.25}, "wikitext2": {"none": 6.92, "direct": 5.88, "transferred": 6.26}},
-    "3bit": {"ptb": {"none": 15.74, "direct": 7.76, "transferred": 10.81}, "wikitext2": {"none": 9.45, "direct": 6.33, "transferred": 6.90}},
-    "2bit": {"ptb": {"none": 5883.13, "direct": 14.98, "transferred": 29.82},
-             "wikitext2": {"none": 2692.81, "direct": 16.67, "transferred": 20.56}},
-}  # fmt: skip
-"""LLaMA-7B, GPTQ: perplexity by level and test set; the transferred prompt was learned on C4."""
+LLAMA_7B_PTB = {"full": (11.02, None), "4bit": (11.65, 9.25), "3bit": (15.74, 10.81), "2bit": (5883.13, 29.82)}
+"""LLaMA-7B, GPTQ: perplexity on PTB by level, without a prompt and with the one learned on C4."""
 
 LLAMA_7B_3BIT_TRANSFER = {
     "none": {"ptb": 15.74, "c4": 10.74},
@@ -43,6 +37,6 @@ ZERO_SHOT = {
 """LLaMA-7B, accuracy without and with the prompt learned on C4. Standard errors are about 0.022, 0.005, 0.011 and 0.037."""
 
 
-def exact(printed: float, *, prompt_tokens: int = PROMPT_TOKENS, window: int = WINDOW) -> float:
+def exact(printed: float) -> float:
     """The exact perplexity behind one that the released code printed for a prompt: printed ^ ((n + L - 1) / (L - 1))."""
-    return printed ** ((prompt_tokens + window - 1) / (window - 1))
+    return printed ** ((PROMPT_TOKENS + WINDOW - 1) / (WINDOW - 1))

@@ -1,4 +1,4 @@
-"""``python -m ctp_lib.claims.readme``: what the recorded runs found, in its places in README."""
+"""``python -m ctp_lib.claims.readme``: what the recorded runs found, in its places in README and docs/results.md."""
 
 import json
 import re
@@ -8,29 +8,35 @@ from typing import Any
 
 import pandas as pd
 
-from ctp_lib.claims import style
+from ctp_lib.claims import overview, style
 from ctp_lib.recovery.random_prefix import METHOD as RANDOM
 from ctp_lib.recovery.sink import METHOD as SINK
 from ctp_lib.settings import paths, study
 from ctp_lib.settings.study import Study
 
 REAL = "smollm2_pilot"
-RUNS = {REAL: "real model", "embedded": "small model"}
-"""The recorded runs that README shows, and what it calls the first model of each."""
+RUNS = {REAL: "SmolLM2", "embedded": "small model"}
+"""The recorded runs that the pages show, and what they call the first model of each."""
+PAGES = ("README.md", "docs/results.md")
 UNMEASURED = "not measured"
-COLOURS = {"supported": "#2b8a3e", "contradicted": "#c92a2a", "undecided": "#6c757d"}
 BADGES = "docs/badges"
 
 
-def filled(text: str, settings: Study) -> str:
-    """README's ``text`` with the tables of the recorded runs in their places."""
+def filled(text: str, settings: Study, page: str) -> str:
+    """The ``text`` of a ``page`` with what the recorded runs found in its places."""
     recorded = {run: paths.recorded(settings, run) for run in RUNS}
     found = {run: _claims(folder) for run, folder in recorded.items()}
-    blocks = {"ledger": ledger(found), "repairs": repairs(recorded[REAL])}
-    blocks["compared"] = "\n\n".join(f"{RUNS[run].capitalize()}, {compared(folder)}" for run, folder in recorded.items())
-    for name, found in blocks.items():
-        block = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
-        text = block.sub(lambda _, found=found: found + "\n", text)
+    root = "../" * page.count("/")
+    blocks = {
+        "found": lambda: overview.told(recorded[REAL]),
+        "claims": lambda: ledger({run: _of_the_paper(claims) for run, claims in found.items()}, root, brief=True),
+        "ledger": lambda: ledger(found, root),
+        "repairs": lambda: repairs(recorded[REAL]),
+        "compared": lambda: "\n\n".join(f"**{RUNS[run]}**\n\n{overview.compared(folder)}" for run, folder in recorded.items()),
+    }
+    for name, block in blocks.items():
+        place = re.compile(rf"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)")
+        text = place.sub(lambda _, block=block: block() + "\n", text)
     return text
 
 
@@ -40,41 +46,34 @@ def _claims(folder: Path) -> dict[str, dict[str, Any]]:
     return {claim["claim"]: claim for claim in found if claim["model"] == found[0]["model"]}
 
 
-def ledger(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A row a claim of which some run decided a cell: its outcome and headline in every run, with a link to the notebook. Below, the names of
-    those that are undecided in every cell, or that no run measured. ``found``: claims by run and name.
+def _of_the_paper(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {name: claim for name, claim in claims.items() if re.fullmatch(r"C\d+", name)}
+
+
+def ledger(found: Mapping[str, Mapping[str, Mapping[str, Any]]], root: str = "", brief: bool = False) -> str:
+    """A row a claim, with its outcome in every run as a link to the notebook, and its headline unless ``brief``. Below, what no run measured.
+    ``found``: claims by run and name; ``root``: the way from the page to the project's root.
     """
     claims: dict[str, Mapping[str, Any]] = {}
     for run in reversed(found.values()):  # the small model has them all, in order
         claims |= {name: claim for name, claim in run.items() if name not in claims}
-    left: dict[str, list[str]] = {"Undecided": [], "Not measured": []}
-    lines = [f"| claim | statement | {' | '.join(RUNS[run] for run in found)} |", "|---" * (2 + len(found)) + "|"]
+    unmeasured = [
+        name for name in claims if all(run.get(name, {"outcome": UNMEASURED})["outcome"] == UNMEASURED for run in found.values())
+    ]
+    lines = [f"| | claim | {' | '.join(RUNS[run] for run in found)} |", "|---" * (2 + len(found)) + "|"]
     for name, claim in claims.items():
-        measured = [own[name] for own in found.values() if name in own and own[name]["outcome"] != UNMEASURED]
-        if {cell["outcome"] for one in measured for part in one["parts"][:1] for cell in part["cells"]} <= {"undecided"}:
-            left["Undecided" if measured else "Not measured"].append(name)
-            continue
-        told = [_told(run, own.get(name)) for run, own in found.items()]
-        lines.append(f"| {name} | {claim['question']} | {' | '.join(told)} |")
-    below = " ".join(f"{what}: {', '.join(names)}." for what, names in left.items() if names)
-    return "\n".join([*lines, *(["", below] if below else [])])
+        if name not in unmeasured:
+            outcomes = [_outcome(run, own.get(name), root, brief) for run, own in found.items()]
+            lines.append(f"| {name} | {claim['question']} | {' | '.join(outcomes)} |")
+    return "\n".join([*lines, *(["", f"Not measured yet: {', '.join(unmeasured)}."] if unmeasured else [])])
 
 
-def _told(run: str, claim: Mapping[str, Any] | None) -> str:
+def _outcome(run: str, claim: Mapping[str, Any] | None, root: str, brief: bool) -> str:
     if claim is None or claim["outcome"] == UNMEASURED:
         return "-"
-    badge = f"![{claim['outcome']}]({BADGES}/{claim['outcome']}.svg)"
-    return f"[{badge}](results/recorded/{run}/runs/{claim['notebook']}) {claim['headline']}"
-
-
-def badge(outcome: str) -> str:
-    """An outcome as a coloured picture, in SVG."""
-    width = 14 + 7 * len(outcome)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{outcome}"><title>{outcome}</title>'
-        f'<rect width="{width}" height="20" rx="4" fill="{COLOURS[outcome]}"/><text x="{width / 2:g}" y="14" fill="#fff" '
-        f'font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">{outcome}</text></svg>\n'
-    )
+    badge = f"![{claim['outcome']}]({root}{BADGES}/{claim['outcome']}.svg)"
+    link = f"[{badge}]({root}results/recorded/{run}/runs/{claim['notebook']})"
+    return link if brief else f"{link} {claim['headline']}"
 
 
 def repairs(folder: Path) -> str:
@@ -86,20 +85,13 @@ def repairs(folder: Path) -> str:
     table["cell"] = [f"{style.number(row.ppl)} ({row.kl:.2f})" for row in table.itertuples()]
     rows = table.pivot(index="subject", columns="level", values="cell").fillna("-")
     rows = rows.loc[table.subject.drop_duplicates(), table.level.drop_duplicates()]
-    lines = [["", *rows.columns], ["---"] * (len(rows.columns) + 1), *([row.Index, *row[1:]] for row in rows.itertuples())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def compared(folder: Path) -> str:
-    """All repairs of the first model of a recorded run, as notebook 11 puts it."""
-    return next((folder / "every_repair").glob("*.md")).read_text(encoding="utf-8").strip()
+    return style.markdown(["", *rows.columns], ([row.Index, *row[1:]] for row in rows.itertuples()))
 
 
 if __name__ == "__main__":
     project = study.load()
-    for outcome in COLOURS:
-        path = project.root / BADGES / f"{outcome}.svg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(badge(outcome), encoding="utf-8")
-    page = project.root / "README.md"
-    page.write_text(filled(page.read_text(encoding="utf-8"), project), encoding="utf-8")
+    for name in PAGES:
+        path = project.root / name
+        path.write_text(filled(path.read_text(encoding="utf-8"), project, name), encoding="utf-8")
+    drawn = overview.figure(paths.recorded(project, REAL), "What brings the perplexity of pruned SmolLM2 down?")
+    style.save(drawn, project.root / "figures/recorded", "overview")

@@ -1,7 +1,6 @@
 """Repair or adaptation? A repair brings a compressed model nearer to the uncompressed one; an adaptation to the text lowers its NLL alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import seaborn
@@ -9,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ctp_lib.claims import style
+from ctp_lib.claims.estimate import Row, Rows, grouped
 from ctp_lib.recovery.base import registry
 from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.none import METHOD as NONE
@@ -16,34 +16,31 @@ from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.settings.study import Study
 
 
-def table(
-    settings: Study,
-    scored: Iterable[Mapping[str, Any]],
-    stitched: Iterable[Mapping[str, Any]],
-    compared: Iterable[Mapping[str, Any]],
-) -> pd.DataFrame:
+def table(settings: Study, scored: Rows, stitched: Rows, compared: Rows) -> pd.DataFrame:
     """One row a compressed level and subject, on the broad corpus: NLL and KL to the uncompressed model in nats per token, perplexity, and
     seeds, over which the figures are means.
 
-    ``scored`` are the scores of every level and method, ``stitched`` prompts at other levels, ``compared`` sizes and rates of methods.
+    ``scored`` are the scores of every level and method, ``stitched`` prompts at other levels, ``compared`` sizes of methods, of which the best
+    on validation count.
     """
     scored = list(scored)
     full = settings.model(scored[0].get("model", settings.study.models[0])).as_it_came
     same, own = f"{full} + the compressed model's prompt", f"{full} + its own prompt"
     broad, levels = settings.soft_prompt.corpus, [level for level in settings.study.levels if level != "full"]
     named = {name: registry(settings).get(name).label for name in (NONE.name, *settings.methods)}
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     for row in scored:
         found.append({**row, "at": row["level"], "subject": named.get(row["method"])})
         if row["level"] == "full" and row["method"] == NONE.name:
             found += [{**row, "at": level, "subject": full} for level in levels]
     found += [{**row, "at": row["trained_at_level"], "subject": same} for row in stitched if row["level"] == "full"]
-    best = _best(compared)
-    for row in best:
-        if row["method"] == LORA.name and row["level"] != "full":
-            found.append({**row, "at": row["level"], "subject": f"{LORA.label}, {row['point']}"})
-        elif row["method"] == PROMPT.name and row["level"] == "full":
-            found += [{**row, "at": level, "subject": own} for level in levels]
+    for (level, method), runs in grouped(compared, "level", "method").items():
+        point = min(runs, key=lambda row: row["validation_nll"])["point"]
+        best = [row for row in runs if row["point"] == point]
+        if method == LORA.name and level != "full":
+            found += [{**row, "at": level, "subject": f"{LORA.label}, {point}"} for row in best]
+        elif method == PROMPT.name and level == "full":
+            found += [{**row, "at": at, "subject": own} for row in best for at in levels]
     rows = pd.DataFrame([row for row in found if row["evaluated_on"] == broad and row["at"] in levels])
     means = rows.groupby(["at", "subject"]).agg(
         nll=("nll", "mean"), kl=("kl", "mean"), ppl=("ppl", "mean"), seeds=("seed", "nunique")
@@ -52,17 +49,6 @@ def table(
     order += [subject for subject in rows.subject.unique() if subject not in order]
     index = pd.MultiIndex.from_product([levels, order], names=["level", "subject"])
     return means.rename_axis(["level", "subject"]).reindex(index).dropna(how="all")
-
-
-def _best(compared: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of every level and method, the rows of the size and rate that are best on validation."""
-    rows, lowest = list(compared), {}
-    for row in rows:
-        at = row["level"], row["method"]
-        if at not in lowest or row["validation_nll"] < lowest[at]["validation_nll"]:
-            lowest[at] = row
-    said = ("point", "learning_rate")
-    return [row for row in rows if all(row[name] == lowest[row["level"], row["method"]][name] for name in said)]
 
 
 def figure(table: pd.DataFrame, levels: Sequence[str], settings: Study) -> Figure:

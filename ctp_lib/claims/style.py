@@ -4,7 +4,7 @@ Equal tables give equal bytes: the salt of SVG ids is fixed, and no date is writ
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -83,3 +83,8 @@ def ceiling(values: Iterable[float], reference: float) -> float:
 def number(value: float) -> str:
     """A perplexity in as many digits as a figure has room for."""
     return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:.1f} million"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for a page."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])

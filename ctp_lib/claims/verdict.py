@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ctp_lib.claims.estimate import Estimate, another_machine, mean
@@ -96,25 +96,20 @@ def judge(
     """
     silent = {name: why for name, why in (silent or {}).items() if name in effects}
     asked = {name: effect for name, effect in effects.items() if name not in silent}
-    machine = another_machine(asked.values())
-    cells = {name: _cell(name, effect, margin, len(asked), machine) for name, effect in asked.items()}
-    for name in unfinished:
-        if name in cells and cells[name].outcome == "contradicted":
-            cells[name] = replace(cells[name], outcome="undecided")
-    average = mean(list(asked.values())) if asked else None
-    low, high = (None, None) if average is None else _finite(average.interval(machine=machine))
-    return Part(
-        question,
-        unit,
-        margin,
-        average and average.mean,
-        low,
-        high,
-        tuple(cells.values()),
-        average.number("seeds") if average else 0,
-        average.number("units") if average else 0,
-        silent,
-    )
+    if not asked:
+        return Part(question, unit, margin, None, None, None, (), 0, 0, silent)
+    machine, learning = another_machine(asked.values()), set(unfinished)
+    cells = []
+    for name, effect in asked.items():
+        low, high = effect.interval(len(asked), machine)
+        outcome: Outcome = "supported" if low > margin else "undecided"
+        if high <= margin and name not in learning:
+            outcome = "contradicted"
+        cells.append(Cell(name, effect.mean, *_finite((low, high)), outcome))
+    average = mean(list(asked.values()))
+    ends = _finite(average.interval(machine=machine))
+    drawn = average.number("seeds"), average.number("units")
+    return Part(question, unit, margin, average.mean, *ends, tuple(cells), *drawn, silent)
 
 
 def pooled(effects: Iterable[Estimate]) -> dict[str, Estimate]:
@@ -163,10 +158,14 @@ class Verdict:
         found = asdict(self) | {"outcome": self.outcome}
         return found | {"parts": [asdict(part) | {"outcome": part.outcome} for part in self.parts]}
 
-    def _repr_markdown_(self) -> str:
+    def page(self) -> str:
+        """What it says, its outcome and all that is behind it, in Markdown."""
         found = self.record()
         says = f"**{self.claim}.** {self.question[0].upper()}{self.question[1:]}."
         return "\n".join([says, "", f"**{self.outcome.capitalize()}.** {self.headline}.", "", *behind(found)])
+
+    def _repr_markdown_(self) -> str:
+        return self.page()
 
     def write(self, settings: Study, model: str) -> None:
         """Keep it for the ledger."""
@@ -204,15 +203,6 @@ def _reach(cell: Mapping[str, Any]) -> str:
 def listed(parts: Sequence[str]) -> str:
     """``parts`` as a sentence lists them: a, b and c."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def _cell(name: str, effect: Estimate, margin: float, among: int, machine: tuple[float, int]) -> Cell:
-    low, high = effect.interval(among, machine)
-    if low > margin:
-        outcome: Outcome = "supported"
-    else:
-        outcome = "contradicted" if high <= margin else "undecided"
-    return Cell(name, effect.mean, *_finite((low, high)), outcome)
 
 
 def _finite(ends: tuple[float, float]) -> tuple[float | None, float | None]:

@@ -1,15 +1,6 @@
 """GPTQ by auto-gptq, the library of the paper's time: a second GPTQ, which must give the same weights (``auto-gptq:4bit``)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.calibrated import Calibrated
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from ctp_lib.compression.auto_gptq_solver import AutoGPTQModifier
-    from ctp_lib.settings.compression import CompressionSpec
 
 
 class AutoGptq(Calibrated):
@@ -18,7 +9,7 @@ class AutoGptq(Calibrated):
     name, label, grid_in_fp32 = "auto-gptq", "auto-gptq", True
     families = ("quantised",)
 
-    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> AutoGPTQModifier:
+    def modifier(self, level, spec, targets):
         """Its settings: dampening and block size."""
         from ctp_lib.compression.auto_gptq_solver import AutoGPTQModifier
 

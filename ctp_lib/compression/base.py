@@ -57,8 +57,8 @@ class Method(ABC):
         """
         from ctp_lib.compression import storage
 
-        bits = storage.bits_per_weight(weights, level)
-        return bits, round(bits * sum(weight.numel() for weight in weights.values()) + storage.FLOAT_BITS * others)
+        packed = sum(storage.packed_bits(weight, level) for weight in weights.values())
+        return packed / sum(weight.numel() for weight in weights.values()), packed + storage.FLOAT_BITS * others
 
 
 def registry(settings: Study | None = None) -> Registry[Method]:

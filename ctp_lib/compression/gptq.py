@@ -1,16 +1,6 @@
 """GPTQ (Frantar et al. 2022) with activation order: the paper's quantised levels, and those in groups of columns."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.calibrated import Calibrated
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from llmcompressor.modifiers import Modifier
-
-    from ctp_lib.settings.compression import CompressionSpec
 
 
 class Gptq(Calibrated):
@@ -19,7 +9,7 @@ class Gptq(Calibrated):
     name, label = "gptq", "GPTQ"
     families, in_groups = ("quantised",), True
 
-    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
+    def modifier(self, level, spec, targets):
         """Its settings: static activation order, dampening, block size."""
         from ctp_lib.compression.gptq_solver import Solver
         from ctp_lib.compression.grid import asymmetric

@@ -1,15 +1,6 @@
 """Pruning and quantising in one pass: the paper's joint levels."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.calibrated import Calibrated, mask_structure
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from ctp_lib.compression.joint_pass import JointModifier
-    from ctp_lib.settings.compression import CompressionSpec
 
 
 class Joint(Calibrated):
@@ -18,7 +9,7 @@ class Joint(Calibrated):
     name, label, grid_in_fp32 = "joint", "both in one pass", True
     families = ("joint",)
 
-    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> JointModifier:
+    def modifier(self, level, spec, targets):
         """Its settings: sparsity, bits, dampening, block size."""
         from ctp_lib.compression.joint_pass import JointModifier
 

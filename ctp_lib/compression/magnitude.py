@@ -1,18 +1,6 @@
 """Magnitude pruning: the smallest weights of every matrix go, whatever their inputs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.base import Method
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from ctp_lib.settings.compression import CompressionSpec
-    from ctp_lib.settings.models import ModelSpec
 
 
 class Magnitude(Method):
@@ -21,9 +9,7 @@ class Magnitude(Method):
     name, label = "magnitude", "magnitude"
     families = ("pruned",)
 
-    def compress(
-        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
-    ) -> PreTrainedModel:
+    def compress(self, network, level, windows, spec, model):
         """Prune every matrix by itself; the calibration windows are not looked at."""
         from ctp_lib.model import loading
 

@@ -1,18 +1,6 @@
 """The uncompressed model, which all others are compared with."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.base import Method
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from ctp_lib.settings.compression import CompressionSpec
-    from ctp_lib.settings.models import ModelSpec
 
 
 class Uncompressed(Method):
@@ -21,9 +9,7 @@ class Uncompressed(Method):
     name, label = "none", "uncompressed"
     families = ("full",)
 
-    def compress(
-        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
-    ) -> PreTrainedModel:
+    def compress(self, network, level, windows, spec, model):
         """Nothing is done."""
         return network
 

@@ -5,7 +5,7 @@ They are read as dense weights, which have to be those of the uncompressed model
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ctp_lib.compression.base import Method
@@ -14,10 +14,7 @@ from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError, require
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
-
-    from ctp_lib.settings.compression import CompressionSpec
 
 
 class Own(Method):
@@ -26,9 +23,7 @@ class Own(Method):
     name, label = "own", "of your own"
     families = ("given",)
 
-    def compress(
-        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
-    ) -> PreTrainedModel:
+    def compress(self, network, level, windows, spec, model):
         """The brought model as dense weights. Raises :class:`ParameterError` unless its tokenizer and shapes are those of ``network``."""
         from ctp_lib.model import loading
 
@@ -48,7 +43,7 @@ class Own(Method):
         """The reader's."""
         return source(model, level)
 
-    def stored(self, weights: Mapping[str, Tensor], others: int, level: Level, model: ModelSpec) -> tuple[float, int]:
+    def stored(self, weights, others, level, model):
         """The bits of its files, and spread over all of its weights: it is not known how it was packed."""
         from ctp_lib.model import loading
 

@@ -1,6 +1,5 @@
 """What compression reached, matrix by matrix, and what it takes to store."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,5 +39,5 @@ def describe(settings: Study, model: str, level: Level, network: PreTrainedModel
         "other_parameters": rest,
         "stored_bytes": stored // 8,
         "mask_digest": storage.mask_digest(weights) if level.sparsity else None,
-        "layers": [asdict(report) for report in storage.inspect(weights)],
+        "layers": storage.inspect(weights),
     }

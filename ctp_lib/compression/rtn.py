@@ -1,18 +1,6 @@
 """Round to nearest: every weight to the nearest point of its grid, whatever its inputs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.base import Method
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from ctp_lib.settings.compression import CompressionSpec
-    from ctp_lib.settings.models import ModelSpec
 
 
 class RoundToNearest(Method):
@@ -21,9 +9,7 @@ class RoundToNearest(Method):
     name, label = "rtn", "RTN"
     families, in_groups = ("quantised",), True
 
-    def compress(
-        self, network: PreTrainedModel, level: Level, windows: Tensor, spec: CompressionSpec, model: ModelSpec
-    ) -> PreTrainedModel:
+    def compress(self, network, level, windows, spec, model):
         """Round every matrix by itself; the calibration windows are not looked at."""
         from compressed_tensors.quantization import fake_quantize
         from compressed_tensors.quantization.utils import calculate_qparams

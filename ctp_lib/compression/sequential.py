@@ -63,13 +63,10 @@ def steps(body: PreTrainedModel, ids: Tensor) -> list[str]:
             found.append(name)
         read[0] = inputs[0]
 
-    matrices = loading.compressible(body).items()
-    handles = [matrix.register_forward_pre_hook(functools.partial(runs, name=name)) for name, matrix in matrices]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name, matrix in loading.compressible(body).items():
+            hooks.enter_context(matrix.register_forward_pre_hook(functools.partial(runs, name=name)))
         body(ids.to(body.device))
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

@@ -1,16 +1,6 @@
 """SparseGPT (Frantar & Alistarh 2023), one sparsity for every layer: the paper's pruned levels."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.calibrated import Calibrated, mask_structure
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from llmcompressor.modifiers import Modifier
-
-    from ctp_lib.settings.compression import CompressionSpec
 
 
 class SparseGpt(Calibrated):
@@ -19,7 +9,7 @@ class SparseGpt(Calibrated):
     name, label = "sparsegpt", "SparseGPT"
     families = ("pruned",)
 
-    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
+    def modifier(self, level, spec, targets):
         """Its settings: sparsity, dampening, block size."""
         from llmcompressor.modifiers.pruning import SparseGPTModifier
 

@@ -6,7 +6,7 @@ to give the dense matrix back.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -16,23 +16,13 @@ FLOAT_BITS = 16
 """Bits of an uncompressed weight, and of a scale."""
 
 
-@dataclass(frozen=True)
-class LayerReport:
-    """What was reached in one matrix: share of zeros, and the most distinct values in a row."""
-
-    name: str
-    rows: int
-    columns: int
-    sparsity: float
-    distinct_values: int
-
-
-def inspect(weights: Mapping[str, Tensor]) -> list[LayerReport]:
-    """Look at each matrix (rows x columns) and count."""
-    return [
-        LayerReport(name, *weight.shape, (weight == 0).float().mean().item(), _most_distinct(weight))
-        for name, weight in weights.items()
-    ]
+def inspect(weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """What was reached in each matrix (rows x columns): its share of zeros, and the most distinct values in a row."""
+    found = []
+    for name, weight in weights.items():
+        reached = {"sparsity": (weight == 0).float().mean().item(), "distinct_values": _most_distinct(weight)}
+        found.append({"name": name, "rows": weight.shape[0], "columns": weight.shape[1], **reached})
+    return found
 
 
 def mask_digest(weights: Mapping[str, Tensor]) -> str:
@@ -61,11 +51,6 @@ def packed_bits(weight: Tensor, level: Level) -> int:
         kept = rows * columns * level.pattern[0] // level.pattern[1]
         return kept * (code + (level.pattern[1] - 1).bit_length()) + grid
     return _kept_by_mask(weight, level) * code + rows * columns + grid
-
-
-def bits_per_weight(weights: Mapping[str, Tensor], level: Level) -> float:
-    """:func:`packed_bits` of all matrices over the number of their weights."""
-    return sum(packed_bits(weight, level) for weight in weights.values()) / sum(weight.numel() for weight in weights.values())
 
 
 def _kept_by_mask(weight: Tensor, level: Level) -> int:

@@ -1,16 +1,6 @@
 """Wanda (Sun et al. 2023): weights are pruned by their size times the norm of their input, row by row; none of the others is changed."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from ctp_lib.compression.calibrated import Calibrated, mask_structure
-from ctp_lib.settings.levels import Level
-
-if TYPE_CHECKING:
-    from llmcompressor.modifiers import Modifier
-
-    from ctp_lib.settings.compression import CompressionSpec
 
 
 class Wanda(Calibrated):
@@ -19,7 +9,7 @@ class Wanda(Calibrated):
     name, label = "wanda", "Wanda"
     families = ("pruned",)
 
-    def modifier(self, level: Level, spec: CompressionSpec, targets: list[str]) -> Modifier:
+    def modifier(self, level, spec, targets):
         """It has no settings but the sparsity."""
         from llmcompressor.modifiers.pruning import WandaPruningModifier
 

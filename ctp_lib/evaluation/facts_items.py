@@ -5,8 +5,6 @@ passage that gives each of the four subjects the answer of another one. There, w
 from remembering. Four facts share their answers, each of which is right once, so an answer alone gives nothing away.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

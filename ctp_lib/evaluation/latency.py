@@ -1,9 +1,6 @@
 """How long a reader waits: for a text to be read, and for each token that is written after it."""
 
 import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +8,7 @@ from transformers import Cache
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model.likelihood import after_prompt
-from ctp_lib.results.provenance import synchronise
+from ctp_lib.results.provenance import timed
 
 
 @torch.inference_mode()
@@ -23,10 +20,10 @@ def latency(subject: Subject, ids: Tensor, *, repeats: int = 5) -> tuple[float, 
     read, written = [], []
     for _ in range(repeats + 1):
         routed = subject.routed([ids])
-        routing, (_, part) = _timed(lambda routed=routed: next(routed))
+        routing, (_, part) = timed(lambda routed=routed: next(routed))
         row, cache = ids[None].to(part.network.device), after_prompt(part.network, part.prompt)
-        reading, _ = _timed(lambda part=part, row=row, cache=cache: _step(part, row, cache))
-        writing, _ = _timed(lambda part=part, row=row, cache=cache: _step(part, row[:, -1:], cache))
+        reading, _ = timed(lambda part=part, row=row, cache=cache: _step(part, row, cache))
+        writing, _ = timed(lambda part=part, row=row, cache=cache: _step(part, row[:, -1:], cache))
         read.append(routing + reading)
         written.append(writing)
     return statistics.median(read[1:]), statistics.median(written[1:])
@@ -34,11 +31,3 @@ def latency(subject: Subject, ids: Tensor, *, repeats: int = 5) -> tuple[float, 
 
 def _step(part: Subject, row: Tensor, cache: Cache) -> None:
     part.network(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
-
-
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    synchronise()
-    started = time.perf_counter()
-    found = work()
-    synchronise()
-    return time.perf_counter() - started, found

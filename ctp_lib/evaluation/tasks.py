@@ -178,7 +178,10 @@ class TaskScore:
 
     @property
     def stderr(self) -> float:
-        """Standard error of that share over independent units."""
+        """Standard error of that share over independent units. Raises :class:`ParameterError` where there is but one."""
+        if len(self.units) < 2:
+            few = f"task {self.task!r} has too few items ({len(self.correct)})"
+            raise ParameterError(f"{few}; its standard error takes {self.unit + 1} or more")
         return statistics.stdev(self.units) / math.sqrt(len(self.units))
 
     def record(self) -> dict[str, Any]:

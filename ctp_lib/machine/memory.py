@@ -2,8 +2,8 @@
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,11 +42,8 @@ class PeakBytes(TorchDispatchMode):
         self.now -= self.held.pop(place)
 
 
-@contextmanager
-def shapes_alone() -> Iterator[None]:
-    """Tensors made in this block have a shape and a dtype, and no data."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        yield
+shapes_alone = partial(FakeTensorMode, allow_non_fake_inputs=True)
+"""Tensors made in a block of it have a shape and a dtype, and no data."""
 
 
 def drop_data(module: nn.Module) -> None:

@@ -6,7 +6,6 @@ text, drawing figures, starting Python) are counted by :data:`START`. Expect hal
 """
 
 import argparse
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 
 from ctp_lib.machine import preflight
-from ctp_lib.machine.ceiling import ceiling
+from ctp_lib.machine.ceiling import ceiling, matrix_weights
 from ctp_lib.model import loading
 from ctp_lib.recovery.base import registry
 from ctp_lib.settings import study
@@ -49,8 +48,8 @@ class Work:
         return START + sum(weights * count / (rate * REACHED[kind]) for kind, count in operations.items())
 
 
-def works(settings: Study) -> dict[str, tuple[int, Work]]:
-    """By stage, the number of its cells for one model and the work of each."""
+def works(settings: Study) -> list[tuple[str, int, Work]]:
+    """A stage, the number of its cells for one model, and the work of each; a stage whose cells differ stands there several times."""
     scored, asked, training = _scored(settings), _asked(settings), _training(settings)
     behind = settings.evaluation.window + settings.soft_prompt.prompt_tokens
     levels, seeds = len(settings.levels), len(settings.soft_prompt.seeds)
@@ -61,30 +60,23 @@ def works(settings: Study) -> dict[str, tuple[int, Work]]:
     hard, facts = settings.hard_prompt, settings.knowledge
     prompts = len(hard.texts) + len(hard.neutral) + 1
     spec = settings.compression
-    found = {
-        "compress": (len(settings.compressed), Work(compress=3 * spec.windows * spec.window)),
-        "learn": (levels * trained, seeds * training),
-        "score": (len(settings.compressed) + levels * len(settings.methods), seeds * scored),
-        "hard_prompt": (1, Work(read=levels * prompts * hard.items * (hard.context + hard.continuation))),
-        "cross_dataset": (1, direct * (training + scored)),
-        "cross_compression": (1, Work(read=carried * settings.evaluation.windows["test"] * behind)),
-        "cross_task": (1, len(settings.tasks.levels) * (1 + len(settings.tasks.seeds)) * asked),
-        "knowledge": (1, Work(read=len(facts.levels) * len(facts.relations) * facts.items * FACT)),
-    }
+    found = [
+        ("compress", len(settings.compressed), Work(compress=3 * spec.windows * spec.window)),
+        ("learn", levels * trained, seeds * training),
+        ("learn", levels * (len(settings.methods) - trained), Work()),  # controls
+        ("score", len(settings.compressed) + levels * len(settings.methods), seeds * scored),
+        ("hard_prompt", 1, Work(read=levels * prompts * hard.items * (hard.context + hard.continuation))),
+        ("cross_dataset", 1, direct * (training + scored)),
+        ("cross_compression", 1, Work(read=carried * settings.evaluation.windows["test"] * behind)),
+        ("cross_task", 1, len(settings.tasks.levels) * (1 + len(settings.tasks.seeds)) * asked),
+        ("knowledge", 1, Work(read=len(facts.levels) * len(facts.relations) * facts.items * FACT)),
+    ]
     for name, repair in settings.comparison.repairs.items():
         at = sum(1 for _, method in settings.compared if method == name)
         own = len(repair.seeds or settings.comparison.seeds)
         learned = len(repair.rates) + own * len(repair.sizes) - 1 if repair.rates else 0
-        held = learned * training + own * len(repair.sizes) * scored + asked
-        found["repair"] = _together(found.get("repair", (0, Work())), (at, held))
+        found.append(("repair", at, learned * training + own * len(repair.sizes) * scored + asked))
     return found
-
-
-def _together(one: tuple[int, Work], other: tuple[int, Work]) -> tuple[int, Work]:
-    """Cells of one stage that differ in their work, as so many of the mean."""
-    cells = one[0] + other[0]
-    whole = one[0] * one[1] + other[0] * other[1]
-    return cells, Work(*(math.ceil(value / cells) for value in (whole.train, whole.read, whole.compress))) if cells else whole
 
 
 def _training(settings: Study) -> Work:
@@ -108,27 +100,13 @@ def _asked(settings: Study) -> Work:
 
 def table(settings: Study, rate: float) -> pd.DataFrame:
     """One row a stage, over all models: cells, hours of all and minutes of the longest cell."""
-    weights = [_weights(settings, name) for name in settings.study.models]
-    found = []
-    for stage, (cells, work) in works(settings).items():
+    weights = [matrix_weights(preflight.on_shapes(settings.model(name))) for name in settings.study.models]
+    rows = []
+    for stage, cells, work in works(settings):
         seconds = [work.seconds(own, rate) for own in weights]
-        found.append(
-            {
-                "stage": stage,
-                "cells": cells * len(weights),
-                "hours": cells * sum(seconds) / 3600,
-                "longest, minutes": max(seconds) / 60,
-            }
-        )
-    return pd.DataFrame(found).set_index("stage")
-
-
-def _weights(settings: Study, model: str) -> int:
-    network = preflight.on_shapes(settings.model(model))
-    return (
-        sum(module.weight.numel() for module in loading.compressible(network).values())
-        + network.get_output_embeddings().weight.numel()
-    )
+        rows.append((stage, cells * len(weights), cells * sum(seconds) / 3600, max(seconds) / 60))
+    total = {"cells": "sum", "hours": "sum", "longest, minutes": "max"}
+    return pd.DataFrame(rows, columns=["stage", *total]).groupby("stage", sort=False).agg(total)
 
 
 def hours(stages: pd.DataFrame, workers: int) -> float:
@@ -162,7 +140,7 @@ def main() -> None:
     require(asked.rate is None or asked.rate > 0, "RATE", asked.rate, "more than 0")
     device = loading.device(settings.device)
     dtypes = {settings.model(name).dtype for name in settings.study.models}
-    dtype = torch.float32 if device.type == "cpu" else getattr(torch, next(iter(dtypes)) or "float32")
+    dtype = torch.float32 if device.type == "cpu" else getattr(torch, next(iter(dtypes)))
     print(report(settings, asked.rate * 1e12 if asked.rate else ceiling(dtype, device)))
 
 

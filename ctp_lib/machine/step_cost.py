@@ -4,7 +4,6 @@ They depend neither on the machine nor on the allocator nor on what ran before.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from ctp_lib.recovery.lora import METHOD as LORA
 from ctp_lib.recovery.lora import with_lora
 from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.soft_prompt import SoftPrompt
-from ctp_lib.results.provenance import synchronise
+from ctp_lib.results.provenance import timed
 from ctp_lib.settings.learning import LoraSpec
 
 
@@ -81,12 +80,8 @@ def table(candidates: Mapping[str, Callable[[], Candidate]], batch: Tensor, *, r
 
 
 def _row(candidate: Candidate, batch: Tensor, repeats: int) -> dict[str, Any]:
-    optimizer, taken = torch.optim.AdamW(candidate.trainable, lr=0.0), []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        candidate.step(batch, optimizer)
-        synchronise()
-        taken.append(time.perf_counter() - started)
+    optimizer = torch.optim.AdamW(candidate.trainable, lr=0.0)
+    taken = [timed(lambda: candidate.step(batch, optimizer))[0] for _ in range(repeats + 1)]
     return {
         "by": candidate.by,
         "trainable_parameters": sum(weight.numel() for weight in candidate.trainable),

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from ctp_lib.model import likelihood
 from ctp_lib.model.likelihood import FrozenHeadLoss, Head, PromptCache, frozen_head, nll_of_chunk, predicting_rows, token_nll
 from ctp_lib.results import tensor_file
+from ctp_lib.settings import paths
 from ctp_lib.settings.spec import ParameterError
 
 AT_MOST = 4 * 10**9  # bytes that are kept of one model; what goes beyond is computed each time
@@ -43,14 +44,15 @@ class Teacher:
             try:
                 return tensor_file.load(path)[0]["states"].to(head.linear.weight.device, self.network.dtype), head
             except ParameterError:
-                path.unlink()  # damaged, so it is made again
+                path.unlink(missing_ok=True)  # damaged, so it is made again
         rows = predicting_rows(self.network, windows, None)[0]
         states = rows.to(torch.bfloat16 if rows.dtype == torch.bfloat16 else torch.float16)
         if not states.isfinite().all():
             return rows, head
         if states.nbytes <= self._room:
             self._room -= states.nbytes
-            tensor_file.save(path, {"states": states})
+            with paths.in_turn(self.folder):  # another stage may be at the same windows
+                tensor_file.save(path, {"states": states})
         return states.to(rows.dtype), head
 
 

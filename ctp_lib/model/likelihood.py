@@ -150,18 +150,15 @@ def _find_head(model: PreTrainedModel) -> Head | None:
     linear, seen = model.get_output_embeddings(), {}
     if type(linear) is not nn.Linear:
         return None
-    hooks = [
-        model.get_decoder().register_forward_hook(lambda _, __, output: seen.update(hidden=output.last_hidden_state)),
-        linear.register_forward_hook(lambda _, inputs, output: seen.update(entered=inputs[0], left=output)),
-    ]
     ids = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
     drawing = [] if model.device.type == "cpu" else [model.device.index or 0]
-    try:  # dropout must not move the draws of the training
-        with torch.no_grad(), torch.random.fork_rng(drawing, device_type=model.device.type):
-            logits = model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with (
+        model.get_decoder().register_forward_hook(lambda _, __, output: seen.update(hidden=output.last_hidden_state)),
+        linear.register_forward_hook(lambda _, inputs, output: seen.update(entered=inputs[0], left=output)),
+        torch.no_grad(),
+        torch.random.fork_rng(drawing, device_type=model.device.type),  # dropout must not move the draws of the training
+    ):
+        logits = model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).logits
     if "hidden" not in seen or seen["entered"].untyped_storage()._cdata != seen["hidden"].untyped_storage()._cdata:
         return None
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)

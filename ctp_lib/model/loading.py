@@ -216,9 +216,14 @@ def fingerprint(model: PreTrainedModel) -> str:
 
         weights = get_state_dict_offloaded_model(model)
     for name, weight in sorted(weights.items()):
-        weight = (weight.cpu() if weight.is_mps else weight).double()  # a Mac's GPU has no fp64
+        weight = in_fp64(weight)
         digest.update(f"{name} {weight.sum().item()!r} {weight.square().sum().item()!r}".encode())
     return digest.hexdigest()
+
+
+def in_fp64(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` in fp64, where it lies, or on the CPU if it lies on a Mac's GPU, which has no fp64."""
+    return (tensor.cpu() if tensor.is_mps else tensor).double()
 
 
 def folder(spec: ModelSpec) -> Path:

@@ -218,18 +218,15 @@ def _page(settings: Study, model: str, level: Level, seed: int, kind: str, *, ti
     cell = scores.obtain(settings, model, level, PROMPT.name)
     rows, recipe = [row for row in cell["perplexity"] if row["seed"] == seed], cell["recipe"]
     training, tokens = recipe["training"], recipe["prompt_tokens"]
+    batch = "one window" if training["batch_windows"] == 1 else f"{training['batch_windows']} windows"
     protocol = (
         f"{tokens} vectors, started from {'the first' if recipe['initialisation'] == 'first' else 'random'} entries of the vocabulary, "
-        f"learned for {training['steps']} steps, each on {_windows(training['batch_windows'])} of {rows[0]['window']} tokens of "
+        f"learned for {training['steps']} steps, each on {batch} of {rows[0]['window']} tokens of "
         f"*{recipe['corpus']}* (AdamW, learning rate {training['learning_rate']:g}, seed {seed}) by {LOSSES[recipe['loss']]}; the step that "
         "was best on validation."
     )
     opened = use.format(made=_made(level), tokens=tokens)
     return Page(settings, model, level, f"-{kind}-{seed}", title, library, protocol, opened, rows)
-
-
-def _windows(number: int) -> str:
-    return "one window" if number == 1 else f"{number} windows"
 
 
 @torch.no_grad()

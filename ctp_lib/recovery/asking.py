@@ -32,12 +32,16 @@ def _folder(settings: Study, items: int) -> Path:
 
 
 def own_tasks(settings: Study) -> str | None:
-    """A digest of the reader's own tasks, without what reading them leaves in caches."""
+    """A digest of the reader's own tasks, without what reading them leaves in folders such as ``.cache`` and ``__pycache__``."""
     if not settings.tasks.folder:
         return None
     folder = settings.root / settings.tasks.folder
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and "cache" not in str(path.relative_to(folder)).lower())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _in_a_cache(path.relative_to(folder)))
     return digests.short({path.relative_to(folder).as_posix(): digests.content(path) for path in files})
+
+
+def _in_a_cache(path: Path) -> bool:
+    return any(name.lower().rstrip("_").endswith("cache") for name in path.parts[:-1])
 
 
 def scores(bench: Bench, learned: Learned, names: Sequence[str], items: int) -> list[tasks.TaskScore]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctp_lib.settings.registry import Registry
-from ctp_lib.settings.spec import require
+from ctp_lib.settings.spec import as_section, require
 from ctp_lib.settings.study import PROMPT, Study
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ def settings_of(study: Study, name: str) -> dict[str, Any] | None:
     if name == PROMPT:
         require(not own, "methods.soft_prompt", dict(own), "{}, since it learns by the section soft_prompt")
         return None
+    as_section(own.get("training"), f"methods.{name}.training")
     method = registry(study).get(name)
-    require(method.trains, "methods", name, "a method that learns; the compressed model alone and written prompts are always there")
+    require(method.trains, "methods", name, "a method that learns; the compressed model alone is always there")
     for other in method.others:
         require(other in study.methods, "methods", list(study.methods), f"a list with {other}, which {name} learns from")
     return asdict(method.settings(study, own))
@@ -106,7 +107,8 @@ def settings_of(study: Study, name: str) -> dict[str, Any] | None:
 
 def sized(settings: Study, name: str, size: Mapping[str, Any], rate: float | None) -> Any:
     """The settings of method ``name`` at a ``size`` (what differs from its usual ones), at learning rate ``rate`` if it is trained at one."""
-    trained = {"training": {**(size.get("training") or {}), "learning_rate": rate}} if rate else {}
+    own = as_section(size.get("training"), f"comparison.repairs.{name}.sizes: training")
+    trained = {"training": {**own, "learning_rate": rate}} if rate else {}
     return registry(settings).get(name).settings(settings, {**size, **trained})
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ctp_lib.compression import saved
 from ctp_lib.evaluation.latency import latency
 from ctp_lib.evaluation.perplexity import perplexity_of
 from ctp_lib.recovery import asking, scores
@@ -21,7 +22,7 @@ from ctp_lib.results.provenance import Cost
 from ctp_lib.settings import digests, models, paths
 from ctp_lib.settings.experiments import RepairSpec
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import one_sentence
+from ctp_lib.settings.spec import ParameterError, one_sentence
 from ctp_lib.settings.study import PROMPT, Study
 from ctp_lib.text import selection
 
@@ -139,15 +140,10 @@ class Contest:
 
     def held(self) -> dict[str, Any]:
         """Sweep the rate at the first size; learn all sizes with all seeds at the best; score them, time the best and ask it the tasks."""
-        spec, (first, *_) = self.bench.study.comparison, self.repair.sizes
+        first, *_ = self.repair.sizes
         swept, best, at_edge = [], None, False
         if self.repair.rates:
-
-            def validation_nll(rate: float) -> float:
-                swept.append({"point": first, "learning_rate": rate, **self._learned(first, rate, self.seeds[0])[1]})
-                return swept[-1]["validation_nll"]
-
-            found = sweep(self.repair.rates, validation_nll, spec.further_rates)
+            swept, found = self._swept(first)
             best = min(found, key=found.__getitem__)
             at_edge = best in (min(found), max(found))
         rows, learned_first = [], {}
@@ -161,6 +157,29 @@ class Contest:
                 learned_first.setdefault(point, learned)
         best_of_all = best_size(rows)
         return {"swept": swept, "perplexity": rows, "tasks": self._tried(best_of_all, learned_first[best_of_all])}
+
+    def _swept(self, point: str) -> tuple[list[dict[str, Any]], dict[float, float]]:
+        """The rates that were tried at the size ``point``: a row for each that something was learned at, and the validation NLL of all, infinite
+        where the training diverged. Raises :class:`ParameterError` where every training did.
+        """
+        study, rows, said = self.bench.study, [], []
+        saved.make(study, self.bench.model, self.bench.level)  # before, since what fails there is no fault of a rate
+
+        def validation_nll(rate: float) -> float:
+            try:
+                told = self._learned(point, rate, self.seeds[0])[1]
+            except FloatingPointError as error:
+                said.append(str(error))
+                return math.inf
+            rows.append({"point": point, "learning_rate": rate, **told})
+            return told["validation_nll"]
+
+        found = sweep(self.repair.rates, validation_nll, study.comparison.further_rates)
+        if not rows:
+            tried = ", ".join(f"{rate:g}" for rate in sorted(found))
+            diverged = f"comparison.repairs.{self.method}.rates: at {self.bench.level}, a training diverges at each of {tried}"
+            raise ParameterError(f"{diverged}; take lower rates (the last said: {said[-1]})")
+        return rows, found
 
     def goal(self, point: str, rate: float | None, seed: int) -> Path:
         """Where what was learned lies: the study's own prompts are taken from their cells."""

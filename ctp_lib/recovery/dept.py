@@ -1,10 +1,7 @@
 """DePT (Shi & Lipani 2023): a shorter prompt, and a low-rank offset of the word embeddings by position, together as large as a plain prompt."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -19,7 +16,6 @@ from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.recovery.soft_prompt import SoftPrompt
 from ctp_lib.settings.learning import RecipeSpec, TrainingSpec
 from ctp_lib.settings.spec import SPEC, Count, Positive, only, require
-from ctp_lib.settings.study import Study
 
 
 @dataclass(**SPEC, kw_only=True)
@@ -45,61 +41,37 @@ class DeptSpec(RecipeSpec):
         return vectors, rank
 
 
-class Offset(nn.Module):
-    """Adds the rows of ``left @ right`` (positions x width) to what ``embed`` gives: to position 0 and on, or from ``start`` on."""
-
-    def __init__(self, embed: nn.Module, left: Tensor, right: Tensor):
-        super().__init__()
-        self.embed, self.left, self.right, self.start = embed, left, right, 0
-
-    @property
-    def weight(self) -> Tensor:
-        """The vocabulary's, as it is."""
-        return self.embed.weight
-
-    @property
-    def num_embeddings(self) -> int:
-        """Of the vocabulary."""
-        return self.embed.num_embeddings
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """The embeddings of ``ids`` (rows x length), those within reach moved."""
-        found = self.embed(ids)
-        rows = (self.left[self.start : self.start + ids.shape[1]] @ self.right).to(found)
-        return torch.cat([found[:, : len(rows)] + rows, found[:, len(rows) :]], 1) if len(rows) else found
-
-
 @contextmanager
 def offset(network: PreTrainedModel, left: Tensor, right: Tensor, vectors: int) -> Iterator[None]:
     """In the block, ``network`` adds ``left @ right`` to embeddings by their position in the text, which begins behind ``vectors`` positions."""
-    embed = network.get_input_embeddings()
-    moved = Offset(embed, left, right)
+    decoder, start = network.get_decoder(), 0
 
     def before(_: nn.Module, __: Any, given: dict[str, Any]) -> None:
+        nonlocal start
         cache = given.get("past_key_values")
-        moved.start = max(0, cache.get_seq_length() - vectors) if cache is not None and given.get("input_ids") is not None else 0
+        start = max(0, cache.get_seq_length() - vectors) if cache is not None and given.get("input_ids") is not None else 0
 
     def after(*_: Any) -> None:
-        moved.start = 0
+        nonlocal start
+        start = 0
 
-    hooks = [
-        network.get_decoder().register_forward_pre_hook(before, with_kwargs=True),
-        network.get_decoder().register_forward_hook(after),
-    ]
-    try:
-        network.set_input_embeddings(moved)
+    def moved(_: nn.Module, __: Any, found: Tensor) -> Tensor:
+        rows = (left[start : start + found.shape[1]] @ right).to(found)
+        return torch.cat([found[:, : len(rows)] + rows, found[:, len(rows) :]], 1) if len(rows) else found
+
+    with (
+        network.get_input_embeddings().register_forward_hook(moved),
+        decoder.register_forward_pre_hook(before, with_kwargs=True),
+        decoder.register_forward_hook(after),
+    ):
         yield
-    finally:
-        network.set_input_embeddings(embed)
-        for hook in hooks:
-            hook.remove()
 
 
 class DecomposedPrompt(kept.Kept):
     """``prompt`` (vectors x width), ``left`` (positions x rank), ``right`` (rank x width), fp32."""
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network with moved embeddings, behind the prompt."""
         prompt, left, right = (self.tensors[name].to(network.device) for name in ("prompt", "left", "right"))
         with offset(network, left, right, len(prompt)):
@@ -111,7 +83,7 @@ class Dept(Method):
 
     name, label, colour = "dept", "compressed + DePT", "#e67700"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> DeptSpec:
+    def settings(self, study, own) -> DeptSpec:
         """``share``, 0.4 unless said (the paper's 40 of 100), ``positions``, a window, and ``offset_rate``, a hundredth of the prompt's rate."""
         shared = study.soft_prompt
         rate = (own.get("training") or {}).get("learning_rate", shared.training.learning_rate)
@@ -122,9 +94,7 @@ class Dept(Method):
         }
         return asked(DeptSpec, study, self.name, own, rate, **usual, offset_rate=rate / 100)
 
-    def learn(
-        self, network: PreTrainedModel, text, settings: DeptSpec, teacher, seed, *, checkpoint, label, **_
-    ) -> DecomposedPrompt:
+    def learn(self, network, text, settings: DeptSpec, teacher, seed, *, checkpoint, label, **_) -> DecomposedPrompt:
         """By the soft prompt's loss."""
         width = network.get_input_embeddings().weight.shape[1]
         vectors, rank = settings.sizes(width)
@@ -142,9 +112,9 @@ class Dept(Method):
             run = learn(*given, prompt=module, optimizers=two_rates, checkpoint=checkpoint, label=label)
         return DecomposedPrompt({"prompt": module(), "left": module.left, "right": module.right}, run)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> DecomposedPrompt:
+    def load(self, folder, network) -> DecomposedPrompt:
         """Read it back."""
-        return DecomposedPrompt(kept.read(folder))
+        return DecomposedPrompt(kept.read(folder / kept.FILE))
 
 
 METHOD = Dept()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctp_lib.evaluation.subject import Subject, continuation_nll
 from ctp_lib.model import likelihood, loading
-from ctp_lib.model.likelihood import PromptCache, token_nll
 from ctp_lib.recovery import comparison
 from ctp_lib.recovery.bench import Bench
 from ctp_lib.recovery.idp import METHOD as IDP
@@ -71,15 +71,10 @@ class Scored:
 @torch.inference_mode()
 def scored(bench: Bench, prompts: Mapping[str, Tensor], windows: Tensor, reads: int) -> Scored:
     """Every prompt on every window (int64, inputs x length). Its first ``reads`` tokens choose, and only the others are scored."""
-
-    def nll(prompt: Tensor | None) -> Tensor:
-        before = None if prompt is None else PromptCache(bench.network, prompt.to(bench.network.device))
-        found = [token_nll(bench.network, batch, before)[:, reads - 1 :] for batch in windows.split(8)]
-        return torch.cat(found).cpu().double().mean(1)
-
-    vectors = [prompt.to(bench.network.device) for prompt in prompts.values()]
-    attention = attended(bench.network, vectors, windows[:, :reads])
-    return Scored(torch.stack([nll(prompt) for prompt in vectors]), nll(None), attention)
+    network, behind = bench.network, windows.shape[1] - reads
+    vectors = [prompt.to(network.device) for prompt in prompts.values()]
+    alone, *nll = (continuation_nll(Subject(network, prompt), windows, behind, at_once=8) for prompt in (None, *vectors))
+    return Scored(torch.stack(nll), alone, attended(network, vectors, windows[:, :reads]))
 
 
 def treated(found: Scored, best: int) -> dict[str, Tensor]:
@@ -102,7 +97,7 @@ def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
     pools = {seed: pool(bench, seed, reads) for seed in seeds}
     wanted = {
         "prompts": digests.short(
-            [[name, selection.digest(vectors)] for found in pools.values() for name, vectors in found.items()]
+            [[name, digests.short(vectors.cpu().numpy().tobytes())] for found in pools.values() for name, vectors in found.items()]
         ),
         "bench": [bench.lesson(NONE.name, 0).identity, bench.lesson(NONE.name, 0).text],
         "reads": reads,

@@ -1,9 +1,7 @@
 """EoRA (Liu et al. 2024): the best rank-r approximation of the compression error, weighted by the inputs. Closed form; stored as LoRA."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ from ctp_lib.model import loading
 from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.lora import Adapter, read_adapter
 from ctp_lib.settings.spec import SPEC, Count
-from ctp_lib.settings.study import Study, with_settings
+from ctp_lib.settings.study import with_settings
 
 AT_ONCE = 2 * 10**9  # bytes of covariances that are gathered in one pass over the calibration windows
 BATCH = 8  # windows
@@ -33,12 +31,12 @@ class Eora(Method):
 
     name, label, colour, needs_dense, needs_calibration = "eora", "compressed + EoRA", "#9c36b5", True, True
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> EoraSpec:
+    def settings(self, study, own) -> EoraSpec:
         """``rank``, 8 unless said."""
         return with_settings(EoraSpec, dict(own), f"methods.{self.name}.")
 
     @torch.no_grad()
-    def learn(self, network: PreTrainedModel, text, settings: EoraSpec, teacher, seed, **_) -> Adapter:
+    def learn(self, network, text, settings: EoraSpec, teacher, seed, **_) -> Adapter:
         """Matrix by matrix."""
         from peft import LoraConfig
 
@@ -46,15 +44,15 @@ class Eora(Method):
         dense = loading.compressible(teacher.network) if teacher else compressed
         weights = {}
         for name, covariance in covariances(network, text.calibration()):
-            change = dense[name].weight.double() - compressed[name].weight.double()
-            wide, thin = nearest(change, covariance.double(), settings.rank)
+            change = loading.in_fp64(dense[name].weight) - loading.in_fp64(compressed[name].weight)
+            wide, thin = nearest(change, loading.in_fp64(covariance), settings.rank)
             weights[f"base_model.model.{name}.lora_A.weight"] = thin.float()
             weights[f"base_model.model.{name}.lora_B.weight"] = wide.float()
         names = sorted({name.rpartition(".")[2] for name in compressed})
         config = LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=names, task_type="CAUSAL_LM")
         return Adapter(config, weights, trained=False)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
+    def load(self, folder, network) -> Adapter:
         """Read it back."""
         return read_adapter(folder, trained=False)
 
@@ -82,17 +80,14 @@ def covariances(network: PreTrainedModel, windows: Tensor) -> Iterator[tuple[str
     waiting = list(loading.compressible(network).items())
     while waiting:
         sums: dict[str, Tensor] = {}
-        hooks, taken = [], 0
-        while waiting and (not hooks or taken + 4 * waiting[0][1].in_features ** 2 <= AT_ONCE):
-            name, module = waiting.pop(0)
-            taken += 4 * module.in_features**2
-            hooks.append(module.register_forward_pre_hook(_adding(sums, name)))
-        try:
+        taken = 0
+        with ExitStack() as hooks:
+            while waiting and (not taken or taken + 4 * waiting[0][1].in_features ** 2 <= AT_ONCE):
+                name, module = waiting.pop(0)
+                taken += 4 * module.in_features**2
+                hooks.enter_context(module.register_forward_pre_hook(_adding(sums, name)))
             for batch in windows.to(network.device).split(BATCH):
                 network.get_decoder()(input_ids=batch, use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
         for name in list(sums):
             yield name, sums.pop(name) / windows.numel()
 

@@ -1,13 +1,10 @@
 """IDP (Hoang et al. 2023): several prompts of different lengths, of which each input takes the one it attends to most."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic.dataclasses import dataclass as section
@@ -23,7 +20,6 @@ from ctp_lib.recovery.soft_prompt import METHOD as PROMPT
 from ctp_lib.recovery.training import TrainingRun
 from ctp_lib.settings.learning import RecipeSpec
 from ctp_lib.settings.spec import SPEC, Count, each_once, only
-from ctp_lib.settings.study import Study
 
 
 @section(**SPEC, kw_only=True)
@@ -43,7 +39,7 @@ class Pool(kept.Kept):
         self.tensors["reads"] = torch.tensor(reads)
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network behind the prompt that each input chooses."""
         yield Choosing(network, None, [prompt.to(network.device) for prompt in self.prompts], self.reads)
 
@@ -91,7 +87,7 @@ class Idp(Method):
 
     name, label, colour = "idp", "compressed + a prompt for each input", "#a61e4d"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> IdpSpec:
+    def settings(self, study, own) -> IdpSpec:
         """``lengths``, a quarter, a half and the whole of the soft prompt's unless said, and ``reads``; it learns as the soft prompt does."""
         shared = study.soft_prompt
         whole = shared.prompt_tokens
@@ -99,7 +95,7 @@ class Idp(Method):
         usual = {"prompt_tokens": whole, "initialisation": shared.initialisation, "lengths": lengths}
         return asked(IdpSpec, study, self.name, own, shared.training.learning_rate, **usual)
 
-    def learn(self, network: PreTrainedModel, text, settings: IdpSpec, teacher, seed, *, checkpoint, label, **_) -> Pool:
+    def learn(self, network, text, settings: IdpSpec, teacher, seed, *, checkpoint, label, **_) -> Pool:
         """One prompt after the other. The curve is the last one's; tokens and seconds are those of all."""
         places = [checkpoint.with_stem(f"{checkpoint.stem}-{length}") for length in settings.lengths]
         prompts = []
@@ -111,9 +107,9 @@ class Idp(Method):
         spent = {what: sum(getattr(prompt.run, what) for prompt in prompts) for what in ("tokens", "seconds")}
         return Pool([prompt.vectors for prompt in prompts], settings.reads, replace(prompts[-1].run, **spent))
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Pool:
+    def load(self, folder, network) -> Pool:
         """Read them back."""
-        found = kept.read(folder)
+        found = kept.read(folder / kept.FILE)
         reads = int(found.pop("reads"))
         return Pool([found[str(number)] for number in range(len(found))], reads)
 

@@ -1,7 +1,5 @@
 """Learned tensors by name: kept in one file, and, for methods that change weights, put in place of the weights and taken out again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,6 @@ from transformers import PreTrainedModel
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery.base import Learned
 from ctp_lib.recovery.training import TrainingRun
-from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
 
 FILE = "learned.safetensors"
@@ -29,7 +26,7 @@ class Kept(Learned):
         self.parameters = sum(tensor.numel() for tensor in tensors.values())
         self.bytes = sum(tensor.nbytes for tensor in tensors.values())
 
-    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+    def save(self, folder, base, network) -> None:
         """One file of safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.cpu().contiguous() for name, tensor in self.tensors.items()}, folder / FILE)
@@ -43,7 +40,7 @@ class Replaced(Kept):
         self.bytes = 0
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network with these; after the block its own again."""
         own = dict(network.named_parameters())
         before = {name: own[name].detach().clone() for name in self.tensors}
@@ -62,9 +59,9 @@ def put(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
         own[name].copy_(tensor)
 
 
-def read(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a :class:`Kept`. Raises :class:`ParameterError` when they are missing or damaged."""
+def read(file: Path, what: str = "result") -> dict[str, Tensor]:
+    """The tensors in ``file``, which is ``what`` was learned. Raises :class:`ParameterError` when it is missing or damaged."""
     try:
-        return load_file(folder / FILE)
+        return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ParameterError(f"{folder / FILE} is not readable ({error}); learn it again") from None
+        raise ParameterError(f"{file} is not a readable {what} ({error}); learn it again") from None

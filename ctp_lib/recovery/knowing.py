@@ -34,23 +34,10 @@ def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, 
     """The cell of ``method`` at ``level``: ``facts``, a row per relation, form and seed; ``summaries``, a row a seed; ``tasks``. It is made if
     it is not there.
     """
-    bench = Bench(settings, model, level)
+    bench, path, spec = Bench(settings, model, level), paths.knowledge(settings, model, level, method), settings.knowledge
     subject = bench.lesson(NONE.name, settings.seed).identity
     if method != NONE.name:
         subject = comparison.obtain(settings, model, level, method)["identity"]
-    return _obtain(bench, method, paths.knowledge(settings, model, level, method), subject)
-
-
-def smaller(settings: Study, model: str) -> dict[str, Any] | None:
-    """The cell of the smaller model that ``model`` is compared with, uncompressed, and its ``stored_bytes``; None where there is none."""
-    if model not in settings.knowledge.smaller:
-        return None
-    return obtain(settings, settings.knowledge.smaller[model], Level(), NONE.name)
-
-
-def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, Any]:
-    settings, spec = bench.study, bench.study.knowledge
-    sized = bench.model not in settings.study.models  # the levels of the study's own are described already
     wanted = {
         "subject": digests.short(subject),
         "knowledge": {"items": spec.items, "written": spec.written, "relations": spec.relations, "tasks": spec.tasks},
@@ -76,10 +63,17 @@ def _obtain(bench: Bench, method: str, path: Path, subject: Any) -> dict[str, An
         if spec.tasks:
             scores = asking.scores(bench, learned, spec.tasks, spec.items)
             made["tasks"] += [{**about, **score.record()} for score in scores]
-    cell = {"model": bench.model, "level": str(bench.level), "method": method}
-    if sized:
-        made["stored_bytes"] = reached.describe(settings, bench.model, bench.level, bench.network)["stored_bytes"]
+    cell = {"model": model, "level": str(level), "method": method}
+    if model not in settings.study.models:  # the levels of the study's own are described already
+        made["stored_bytes"] = reached.describe(settings, model, level, bench.network)["stored_bytes"]
     return cells.write(path, cell, identity=wanted, **made)
+
+
+def smaller(settings: Study, model: str) -> dict[str, Any] | None:
+    """The cell of the smaller model that ``model`` is compared with, uncompressed, and its ``stored_bytes``; None where there is none."""
+    if model not in settings.knowledge.smaller:
+        return None
+    return obtain(settings, settings.knowledge.smaller[model], Level(), NONE.name)
 
 
 def harness(bench: Bench, subject: Subject) -> StitchedLM:

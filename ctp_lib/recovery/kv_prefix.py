@@ -4,12 +4,9 @@ They start as the keys and values of a training text, as in Cartridges (Eyuboglu
 reparametrisation. The file is a PEFT adapter.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -23,9 +20,7 @@ from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.recovery.soft_prompt import Prompt
 from ctp_lib.settings.learning import TunedSpec
-from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import SPEC, Count
-from ctp_lib.settings.study import Study
+from ctp_lib.settings.spec import SPEC, Count, require
 
 
 @dataclass(**SPEC, kw_only=True)
@@ -39,11 +34,11 @@ class KvPrefix(Prompt):
     """``vectors``: of every position its key and value of layer 0, layer 1 and so on, n x (layers x 2 x heads x width), fp32: PEFT's order."""
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network behind them."""
         yield Subject(network, unflattened(self.vectors, network))
 
-    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+    def save(self, folder, base, network) -> None:
         """Write a PEFT ``PREFIX_TUNING`` adapter."""
         from peft import PrefixTuningConfig
 
@@ -57,11 +52,13 @@ class PrefixTuning(Method):
 
     name, label, colour = "kv_prefix", "compressed + key-value prefix", "#c2255c"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> KvPrefixSpec:
+    def settings(self, study, own) -> KvPrefixSpec:
         """``tokens``, 8 unless said; of ``training`` what differs from the soft prompt's, the learning rate 0.01 unless said."""
-        return asked(KvPrefixSpec, study, self.name, own, 1e-2, tokens=8)
+        found, window = asked(KvPrefixSpec, study, self.name, own, 1e-2, tokens=8), study.evaluation.window
+        require(found.tokens <= window, f"methods.{self.name}.tokens", found.tokens, f"evaluation.window ({window}) at most")
+        return found
 
-    def learn(self, network: PreTrainedModel, text, settings: KvPrefixSpec, teacher, seed, *, checkpoint, label, **_) -> KvPrefix:
+    def learn(self, network, text, settings: KvPrefixSpec, teacher, seed, *, checkpoint, label, **_) -> KvPrefix:
         """From the keys and values of the first tokens of a training window, the ``seed``'s first."""
         module = nn.Module()
         module.flat = nn.Parameter(of_tokens(network, text.batch(0)[0, : settings.tokens]))
@@ -69,7 +66,7 @@ class PrefixTuning(Method):
         run = learn(*given, prompt=lambda: unflattened(module.flat, network), checkpoint=checkpoint, label=label)
         return KvPrefix(module.flat, run)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> KvPrefix:
+    def load(self, folder, network) -> KvPrefix:
         """Read an adapter back. Raises :class:`ParameterError` when it is damaged or of another shape than ``network``'s."""
         return KvPrefix(read(folder, network))
 

@@ -1,7 +1,5 @@
 """How methods learn: a part of a network, or what stands before its input, by the study's loss, at the step that is best on validation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,6 +13,7 @@ from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.model import loading
 from ctp_lib.model.divergence import Teacher, token_loss
 from ctp_lib.recovery import training
+from ctp_lib.settings.spec import as_section
 from ctp_lib.settings.study import Study, with_settings
 from ctp_lib.text.selection import TrainingText
 
@@ -35,14 +34,18 @@ def learn(
     optimizers: Callable[..., training.Optimizers] = training.adamw,
 ) -> training.TrainingRun:
     """Train what is trainable of ``module``, a part of ``network`` or what ``prompt`` gives, with ``settings``, which have a ``training``."""
+    made_by = {"seed": seed, "recipe": asdict(settings), "text": text.digest, "base": loading.fingerprint(network)}
+    made_by["teacher"] = None if teacher is None else loading.fingerprint(teacher.network)
+    if settings.training.recompute:
+        loading.recompute_activations(network)
     with loading.compiled(network) if settings.training.compile else nullcontext():
         return training.train(
             module,
             loss=lambda windows: token_loss(network, windows, prompt(), teacher).mean(),
             batch=text.batch,
             spec=settings.training,
-            identity={"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)},
-            validate=lambda: perplexity(network, text.validation, prompt()).nll,
+            identity=made_by,
+            validate=lambda: perplexity(network.eval(), text.validation, prompt()).nll,
             checkpoint=checkpoint,
             label=label,
             optimizers=optimizers,
@@ -54,5 +57,6 @@ def asked(kind: type[Kind], study: Study, name: str, own: Mapping[str, Any], rat
 
     Raises :class:`ParameterError` where they are wrong.
     """
-    trained = {**asdict(study.soft_prompt.training), "learning_rate": rate, **(own.get("training") or {})}
+    said = as_section(own.get("training"), f"methods.{name}.training")
+    trained = {**asdict(study.soft_prompt.training), "learning_rate": rate, **said}
     return with_settings(kind, {"loss": study.soft_prompt.loss, **usual, **own, "training": trained}, f"methods.{name}.")

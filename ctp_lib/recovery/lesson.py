@@ -12,7 +12,7 @@ from ctp_lib.compression import saved
 from ctp_lib.recovery.base import Learned, Method, registry
 from ctp_lib.results.provenance import Cost, measured
 from ctp_lib.settings import digests, paths
-from ctp_lib.settings.learning import TrainingSpec
+from ctp_lib.settings.learning import SoftPromptSpec, TrainingSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
@@ -60,7 +60,8 @@ class Lesson:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the result depends on: the compressed model's manifest (not its bytes), the text, settings, seed, code, packages."""
-        settings = {key: value for key, value in asdict(self.settings).items() if key not in ("seeds", "recipe", "corpus")}
+        apart = ("seeds", "recipe", "corpus") if isinstance(self.settings, SoftPromptSpec) else ()
+        settings = {key: value for key, value in asdict(self.settings).items() if key not in apart}
         made_by = {
             "base": saved.identity(self.study, self.model, self.level),
             "method": self.name,

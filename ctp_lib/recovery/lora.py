@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -15,18 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ctp_lib.evaluation.perplexity import perplexity
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.model import loading
-from ctp_lib.model.divergence import token_loss
-from ctp_lib.recovery import training
 from ctp_lib.recovery.base import Learned, Method
-from ctp_lib.recovery.learning import asked
+from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.recovery.soft_prompt import WEIGHTS_FILE
+from ctp_lib.recovery.training import TrainingRun
 from ctp_lib.settings.learning import LoraSpec
-from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import ParameterError, require
-from ctp_lib.settings.study import Study
+from ctp_lib.settings.spec import ParameterError, as_section, require
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -38,15 +33,13 @@ QUERIES_AND_VALUES = ("q_proj", "v_proj", "query_key_value")
 class Adapter(Learned):
     """``config`` says where the matrices go; ``weights`` are the matrices, by PEFT's names, fp32."""
 
-    def __init__(
-        self, config: LoraConfig, weights: Mapping[str, Tensor], run: training.TrainingRun | None = None, *, trained: bool = True
-    ):
+    def __init__(self, config: LoraConfig, weights: Mapping[str, Tensor], run: TrainingRun | None = None, *, trained: bool = True):
         self.config, self.weights, self.run = config, weights, run
         self.parameters = sum(weight.numel() for weight in weights.values()) * trained
         self.bytes = sum(weight.nbytes for weight in weights.values())
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network with its matrices beside its own; after the block its own alone."""
         from peft import get_peft_model, set_peft_model_state_dict  # slow to import, and only LoRA needs it
 
@@ -57,7 +50,7 @@ class Adapter(Learned):
         finally:
             adapted.unload()
 
-    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+    def save(self, folder, base, network) -> None:
         """Write a PEFT ``LORA`` adapter."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.cpu().contiguous() for name, weight in self.weights.items()}
@@ -71,10 +64,10 @@ class Lora(Method):
 
     name, label, colour = "lora", "compressed + LoRA", "#1c7ed6"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> LoraSpec:
+    def settings(self, study, own) -> LoraSpec:
         """Rank 8 on queries and values (paper) unless said; alpha is the rank. A prompt's learning rate is none for LoRA, so it must be said."""
-        rank, training = own.get("rank", 8), own.get("training") or {}
         field, allowed = f"methods.{self.name}.training", "a section with learning_rate; a prompt's is too high for LoRA"
+        rank, training = own.get("rank", 8), as_section(own.get("training"), field)
         require("learning_rate" in training, field, dict(training), allowed)
         require(isinstance(rank, int), f"methods.{self.name}.rank", rank, "a whole number")
         usual = {"rank": rank, "alpha": float(rank), "targets": QUERIES_AND_VALUES}
@@ -84,7 +77,6 @@ class Lora(Method):
         """LoRA matrices on ``network`` by the soft prompt's loss, at the step that was best on ``text.validation``."""
         from peft import get_peft_model_state_dict
 
-        made_by = {"seed": seed, "recipe": asdict(settings), "text": text.digest, **training.identity(network, teacher)}
         torch.manual_seed(seed)
         adapted = with_lora(network, settings)
 
@@ -96,22 +88,15 @@ class Lora(Method):
                     module.train()
             return text.batch(step)
 
-        def loss(windows: Tensor) -> Tensor:
-            return token_loss(adapted, windows, None, teacher).mean()
-
-        def validate() -> float:
-            return perplexity(adapted.eval(), text.validation).nll
-
         try:
-            run = training.train(
-                adapted, loss, batch, settings.training, identity=made_by, validate=validate, checkpoint=checkpoint, label=label
-            )
+            read = dataclasses.replace(text, batch=batch)
+            run = learn(adapted, adapted, read, settings, teacher, seed, checkpoint=checkpoint, label=label)
             weights = {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(adapted).items()}
             return Adapter(adapted.peft_config["default"], weights, run)
         finally:
             adapted.unload().eval()
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Adapter:
+    def load(self, folder, network) -> Adapter:
         """Read it back."""
         return read_adapter(folder)
 

@@ -1,10 +1,7 @@
 """LoRA that is merged into the weights. What was pruned stays zero: not a byte more (MaskLoRA, PERP, Zimmer et al. 2023, section 3.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +18,6 @@ from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import TunedSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import SPEC, Count
-from ctp_lib.settings.study import Study
 
 
 @dataclass(**SPEC, kw_only=True)
@@ -56,7 +52,7 @@ class Merged(kept.Kept):
         self.bytes = 2 * sum(int(weight.count_nonzero()) if pruned else weight.numel() for weight in matrices) * quantised
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network with these in its weights; after the block its own again."""
         before = {}
         try:
@@ -82,11 +78,11 @@ class MergedLora(Method):
 
     name, label, colour = "merged_lora", "compressed + merged LoRA", "#1864ab"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> MergedLoraSpec:
+    def settings(self, study, own) -> MergedLoraSpec:
         """``rank``, 8 unless said; of ``training`` what differs from the soft prompt's, the learning rate 1e-3 unless said."""
         return asked(MergedLoraSpec, study, self.name, own, 1e-3, rank=8)
 
-    def learn(self, network: PreTrainedModel, text, settings: MergedLoraSpec, teacher, seed, *, checkpoint, label, **_) -> Merged:
+    def learn(self, network, text, settings: MergedLoraSpec, teacher, seed, *, checkpoint, label, **_) -> Merged:
         """Learned beside the weights, through the mask."""
         matrices, generator = loading.compressible(network), torch.Generator().manual_seed(seed)
         try:
@@ -105,9 +101,9 @@ class MergedLora(Method):
                     parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
         return Merged(learned, network, run)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Merged:
+    def load(self, folder, network) -> Merged:
         """Read it back."""
-        return Merged(kept.read(folder), network)
+        return Merged(kept.read(folder / kept.FILE), network)
 
 
 METHOD = MergedLora()

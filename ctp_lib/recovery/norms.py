@@ -1,11 +1,5 @@
 """Only norms and biases are trained, in place, so no byte is added (PERP, Zimmer et al. 2023, section 3.1)."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -15,7 +9,6 @@ from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import TunedSpec
-from ctp_lib.settings.study import Study
 
 
 class Moved(nn.Module):
@@ -35,11 +28,11 @@ class Norms(Method):
 
     name, label, colour = "norms", "compressed + norms tuned", "#0c8599"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> TunedSpec:
+    def settings(self, study, own) -> TunedSpec:
         """Of ``training`` what differs from the soft prompt's; the learning rate is 1e-3 unless said."""
         return asked(TunedSpec, study, self.name, own, 1e-3)
 
-    def learn(self, network: PreTrainedModel, text, settings: TunedSpec, teacher, seed, *, checkpoint, label, **_) -> kept.Replaced:
+    def learn(self, network, text, settings: TunedSpec, teacher, seed, *, checkpoint, label, **_) -> kept.Replaced:
         """Trained as fp32 differences from what is there, since steps would be lost in the rounding of 16 bits."""
         found = [(name, *_owner(network, name)) for name, _ in network.named_parameters() if _belongs(name)]
         try:
@@ -52,9 +45,9 @@ class Norms(Method):
                 if parametrize.is_parametrized(module, what):
                     parametrize.remove_parametrizations(module, what, leave_parametrized=False)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> kept.Replaced:
+    def load(self, folder, network) -> kept.Replaced:
         """Read them back."""
-        return kept.Replaced(kept.read(folder))
+        return kept.Replaced(kept.read(folder / kept.FILE))
 
 
 def _owner(network: PreTrainedModel, name: str) -> tuple[nn.Module, str]:

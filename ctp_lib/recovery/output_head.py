@@ -1,23 +1,17 @@
 """Repairs of the last step alone: every logit times a number, or plus one of its own. How much of the damage is only bad calibration?"""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
 from ctp_lib.recovery import kept
 from ctp_lib.recovery.base import Method
 from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import TunedSpec
-from ctp_lib.settings.study import Study
 
 
 class Logits(nn.Module):
@@ -50,7 +44,7 @@ class OnLogits(kept.Kept):
     """``scale`` (one number) or ``bias`` (one a token of the vocabulary), fp32."""
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The network with another head; after the block its own."""
         head = network.get_output_embeddings()
         try:
@@ -69,11 +63,11 @@ class OutputHead(Method):
     def start(self, head: nn.Linear) -> dict[str, Tensor]:
         """Where it starts: the head as it is."""
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> TunedSpec:
+    def settings(self, study, own) -> TunedSpec:
         """Of ``training`` what differs from the soft prompt's; the learning rate is 0.01 unless said."""
         return asked(TunedSpec, study, self.name, own, self.rate)
 
-    def learn(self, network: PreTrainedModel, text, settings: TunedSpec, teacher, seed, *, checkpoint, label, **_) -> OnLogits:
+    def learn(self, network, text, settings: TunedSpec, teacher, seed, *, checkpoint, label, **_) -> OnLogits:
         """By the soft prompt's loss."""
         head = network.get_output_embeddings()
         trained = Logits(head, self.start(head))
@@ -84,6 +78,6 @@ class OutputHead(Method):
             network.set_output_embeddings(head)
         return OnLogits({name: weight for name, weight in trained.named_parameters(recurse=False)}, run)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> OnLogits:
+    def load(self, folder, network) -> OnLogits:
         """Read it back."""
-        return OnLogits(kept.read(folder))
+        return OnLogits(kept.read(folder / kept.FILE))

@@ -29,8 +29,17 @@ def obtain(settings: Study, model: str, level: Level, method: str) -> dict[str, 
         "evaluation": evaluation(settings),
         "code": digests.code([registry(settings).file(method), Path(__file__)]),
     }
-    found = cells.known(path, wanted)
-    return _score(bench, method, seeds, path, wanted) if found is None else found
+    if (found := cells.known(path, wanted)) is not None:
+        return found
+    lesson, rows = bench.lesson(method, settings.seed), []
+    taught = {"trained_on": lesson.text, "trained_at_level": str(level)} if lesson.method.trains else {}
+    with measured("evaluate") as cost:
+        for seed in seeds:
+            rows += bench.score(bench.learned(method, seed), **taught, seed=seed)
+    cost.tokens = sum(row["tokens_scored"] for row in rows)
+    cell = {"model": model, "level": str(level), "method": method, "trained_on": taught.get("trained_on", "")}
+    cells.write_cost(settings, path, cell, [cost])
+    return cells.write(path, cell, identity=wanted, recipe=asdict(lesson.settings), perplexity=rows)
 
 
 def of_study(settings: Study, model: str, methods: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -43,18 +52,6 @@ def evaluation(settings: Study) -> dict[str, Any]:
     """What a score depends on beside its subject: the test text, and how much of it."""
     texts = {corpus: digests.content(paths.corpora(settings) / corpus / "test.jsonl.gz") for corpus in settings.corpora.sources}
     return {"texts": texts, "window": settings.evaluation.window, "windows": settings.evaluation.windows["test"]}
-
-
-def _score(bench: Bench, name: str, seeds: Sequence[int], path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    lesson, level, rows = bench.lesson(name, bench.study.seed), str(bench.level), []
-    taught = {"trained_on": lesson.text, "trained_at_level": level} if lesson.method.trains else {}
-    with measured("evaluate") as cost:
-        for seed in seeds:
-            rows += bench.score(bench.learned(name, seed), **taught, seed=seed)
-    cost.tokens = sum(row["tokens_scored"] for row in rows)
-    cell = {"model": bench.model, "level": level, "method": name, "trained_on": taught.get("trained_on", "")}
-    cells.write_cost(bench.study, path, cell, [cost])
-    return cells.write(path, cell, identity=identity, recipe=asdict(lesson.settings), perplexity=rows)
 
 
 def asked(module: str, does: str) -> tuple[Study, str, Level, str]:

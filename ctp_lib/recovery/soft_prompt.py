@@ -3,31 +3,26 @@
 A prompt is a matrix of ``n`` vectors of the model's width, learned or of given tokens, before the embeddings. Its file is a PEFT adapter.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ctp_lib.evaluation.subject import Subject
-from ctp_lib.model import loading
 from ctp_lib.model.likelihood import PromptCache
-from ctp_lib.recovery import training
+from ctp_lib.recovery import kept, training
 from ctp_lib.recovery.base import Learned, Method
 from ctp_lib.recovery.learning import asked, learn
 from ctp_lib.settings.learning import SoftPromptSpec
 from ctp_lib.settings.models import ModelSpec
 from ctp_lib.settings.spec import ParameterError
-from ctp_lib.settings.study import Study
 from ctp_lib.text.selection import TrainingText
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -44,7 +39,7 @@ class SoftPrompt(nn.Module):
     @classmethod
     def from_vocabulary(
         cls, model: PreTrainedModel, prompt_tokens: int, initialisation: Literal["first", "sampled"], seed: int
-    ) -> SoftPrompt:
+    ) -> Self:
         """Start from embeddings of the vocabulary: of the first ``prompt_tokens`` ids (paper), or of ids drawn with ``seed``."""
         embed = model.get_input_embeddings()
         if prompt_tokens > embed.num_embeddings:
@@ -68,11 +63,11 @@ class Prompt(Learned):
         self.parameters, self.bytes = vectors.numel() * trained, 4 * vectors.numel()
 
     @contextmanager
-    def on(self, network: PreTrainedModel) -> Iterator[Subject]:
+    def on(self, network) -> Iterator[Subject]:
         """The vectors before the input of ``network``."""
         yield Subject(network, self.vectors)
 
-    def save(self, folder: Path, base: ModelSpec, network: PreTrainedModel) -> None:
+    def save(self, folder, base, network) -> None:
         """Write a PEFT ``PROMPT_TUNING`` adapter: ``adapter_config.json`` and one fp32 tensor in safetensors."""
         from peft import PromptTuningConfig  # slow to import, and only this needs it
 
@@ -92,32 +87,27 @@ class PromptTuning(Method):
 
     name, label, colour = "soft_prompt", "compressed + soft prompt", "#d9480f"
 
-    def settings(self, study: Study, own: Mapping[str, Any]) -> SoftPromptSpec:
+    def settings(self, study, own) -> SoftPromptSpec:
         """The section ``soft_prompt``, but for what is ``own``: so a comparison has prompts of other lengths, at other rates."""
         return asked(SoftPromptSpec, study, self.name, own, study.soft_prompt.training.learning_rate, **asdict(study.soft_prompt))
 
     def learn(self, network, text, settings: SoftPromptSpec, teacher, seed, *, checkpoint, label, **_) -> Prompt:
         """A soft prompt for ``network``, which stays frozen, at the step with the lowest NLL on ``text.validation``."""
         prompt = SoftPrompt.from_vocabulary(network, settings.prompt_tokens, settings.initialisation, seed)
-        if settings.training.recompute:
-            loading.recompute_activations(network)
         once = settings.training.batch_windows > 1 and not settings.training.recompute  # its positions are the same for all windows
         before = (lambda: PromptCache(network, prompt(), with_gradient=True)) if once else prompt
         run = learn(prompt, network, text, settings, teacher, seed, prompt=before, checkpoint=checkpoint, label=label)
         assert all(weight.grad is None for weight in network.parameters()), "the base model must stay frozen"
         return Prompt(prompt(), run)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Prompt:
+    def load(self, folder, network) -> Prompt:
         """Read an adapter back. Raises :class:`ParameterError` when it is damaged or of another width than ``network``."""
         return Prompt(read(folder, network))
 
 
 def read(folder: Path, network: PreTrainedModel, width: int | None = None) -> Tensor:
     """The vectors of an adapter, n x hidden (or another ``width``), fp32, where ``network`` lies."""
-    try:
-        vectors = load_file(folder / WEIGHTS_FILE, device=str(network.device))[WEIGHTS_NAME]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ParameterError(f"{folder / WEIGHTS_FILE} is not a readable prompt ({error}); train it again") from None
+    vectors = kept.read(folder / WEIGHTS_FILE, "prompt").get(WEIGHTS_NAME, torch.empty(0)).to(network.device)
     width = width or network.get_input_embeddings().weight.shape[1]
     if vectors.ndim != 2 or vectors.shape[1] != width:
         raise ParameterError(f"the prompt in {folder} is {tuple(vectors.shape)}; this model takes n x {width}")
@@ -125,18 +115,18 @@ def read(folder: Path, network: PreTrainedModel, width: int | None = None) -> Te
 
 
 class TokenPrefix(Method):
-    """Given tokens before the input: nothing is learned. Written prompts are such, and the controls that a learned prompt has to beat."""
+    """Given tokens before the input: nothing is learned. Such are the controls that a learned prompt has to beat."""
 
     @abstractmethod
     def ids(self, network: PreTrainedModel, text: TrainingText, settings: Any, seed: int) -> Sequence[int]:
         """Which tokens."""
 
-    def learn(self, network: PreTrainedModel, text: TrainingText, settings: Any, teacher: Any, seed: int, **_: Any) -> Prompt:
+    def learn(self, network, text, settings, teacher, seed, **_) -> Prompt:
         """Their embeddings in ``network``."""
         ids = torch.tensor(list(self.ids(network, text, settings, seed)), device=network.device)
         return Prompt(network.get_input_embeddings()(ids), trained=False)
 
-    def load(self, folder: Path, network: PreTrainedModel) -> Prompt:
+    def load(self, folder, network) -> Prompt:
         """Their vectors, as they were embedded."""
         return Prompt(read(folder, network), trained=False)
 

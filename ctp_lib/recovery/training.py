@@ -4,8 +4,6 @@ It knows nothing of what it trains. Everything random is a function of (seed, st
 the same bytes. A checkpoint is one safetensors file with plain values, never pickled; it is renamed into its place when it is complete.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -18,10 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
-from ctp_lib.model import loading
-from ctp_lib.model.divergence import Teacher
 from ctp_lib.results import tensor_file
 from ctp_lib.settings.learning import TrainingSpec
 
@@ -38,11 +33,6 @@ class TrainingRun:
     best_nll: float = math.inf
     tokens: int = 0
     seconds: float = 0.0
-
-
-def identity(network: PreTrainedModel, teacher: Teacher | None) -> dict[str, str | None]:
-    """Whose weights an unfinished training depends on."""
-    return {"base": loading.fingerprint(network), "teacher": None if teacher is None else loading.fingerprint(teacher.network)}
 
 
 def learning_rate_factor(step: int, spec: TrainingSpec) -> float:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,18 @@ def measured(work: str, tokens: int = 0, seed: int | None = None) -> Iterator[Co
 
 
 def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Wait for the GPU, NVIDIA's or Apple's, where there is one."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that ``work`` takes, with all that it leaves to a GPU, and what it gives."""
+    synchronise()
+    started = time.perf_counter()
+    found = work()
+    synchronise()
+    return time.perf_counter() - started, found
 
 
 def provenance(root: Path) -> dict[str, Any]:

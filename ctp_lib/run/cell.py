@@ -7,31 +7,27 @@ anything starts. The executed copy goes to ``results/<study>/runs/``, named afte
 import argparse
 import ast
 import contextlib
-import datetime
-import json
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
-import psutil
 from ruamel.yaml import YAML
 
 from ctp_lib.compression.base import method_for, registry
-from ctp_lib.settings import models, paths, study
+from ctp_lib.settings import digests, models, paths, study
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.spec import ParameterError, no_room, one_sentence
 from ctp_lib.settings.study import Study
 
-SECONDS = Path("data/seconds.jsonl")
-"""A line a run: what it spent its time on. `benchmarks/overhead.py` reads it."""
 PARAMETERS = "parameters"
-KNOWN = {"model": Study.model_called, "other": Study.model_called, "level": Study.level_called}
+KNOWN = {"model": Study.model_called, "level": Study.level_called}
 """Parameters that the graph gives as paths."""
+LONGEST = 200
+"""Letters of a copy's name, at most; systems take 255 bytes, and ``.ipynb.incoming`` comes behind."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +53,7 @@ def run(source: Path, given: dict[str, str]) -> int:
     parameters = check_parameters(given, parameter_cell(notebook), settings)
     slugs = [Level.parse(value).slug if name == "level" else models.slug(str(value)) for name, value in parameters.items()]
     cell = "-".join(slugs) or "all"
+    cell = cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 20]}-{digests.short(cell)}"
     target = paths.results(settings) / "runs" / source.stem / f"{cell}.ipynb"
     return _execute(notebook, parameters, target, settings.root)
 
@@ -77,7 +74,10 @@ def check_parameters(given: dict[str, str], defaults: dict[str, Any], settings: 
         if name not in defaults:
             raise ParameterError(f"{name} is not a parameter of this notebook; it has {', '.join(defaults) or 'none'}")
         text = KNOWN[name](settings, text) if name in KNOWN else text
-        value = text if isinstance(defaults[name], str) else YAML(typ="safe", pure=True).load(text)
+        try:
+            value = text if isinstance(defaults[name], str) else YAML(typ="safe", pure=True).load(text)
+        except study.NO_YAML as error:
+            value = error  # refused as any other value of the wrong type is
         if type(value) is not type(defaults[name]):
             raise ParameterError(f"{name} is {text!r}; allowed is a value like {defaults[name]!r}")
         parameters[name] = value
@@ -115,34 +115,11 @@ def _execute(notebook: nbformat.NotebookNode, parameters: dict[str, Any], target
     finally:
         with contextlib.suppress(ValueError):  # of a copy that is torn, since there is no room for it
             executed = nbformat.read(copy, as_version=4)
-            _log_seconds(executed, target, root)
             _strip_times(executed)
             with paths.replacing(target) as incoming:
                 nbformat.write(executed, incoming)
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
-
-
-def _log_seconds(notebook: nbformat.NotebookNode, path: Path, root: Path) -> None:
-    """Note when this process started and ended, when its kernel was ready, and how long the imports and the other cells took."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    times = [cell.metadata.get("papermill", {}) for cell in cells]
-    times = [cell for cell in times if cell.get("start_time") and cell.get("duration") is not None]
-    if not times:
-        return
-    imports = next((n for n, cell in enumerate(cells) if "import " in cell.source), 0)
-    line = {
-        "cell": f"{path.parent.name}/{path.name}",
-        "started": psutil.Process().create_time(),
-        "first_cell": datetime.datetime.fromisoformat(times[0]["start_time"]).timestamp(),
-        "imports": sum(cell["duration"] for cell in times[: imports + 1]),
-        "work": sum(cell["duration"] for cell in times[imports + 1 :]),
-        "ended": time.time(),
-    }
-    log = root / SECONDS
-    log.parent.mkdir(exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def _strip_times(notebook: nbformat.NotebookNode) -> None:

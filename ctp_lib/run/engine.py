@@ -194,7 +194,8 @@ class Engine:
             print(CLEAR + " | ".join(bars)[: shutil.get_terminal_size().columns - 1], end="", flush=True)
 
     def _remember(self) -> None:
-        known = {name: [job.job_id, self.tried[name]] for name, job in self.running.items()}
+        """SLURM's jobs alone: others end with this process."""
+        known = {name: [job.job_id, self.tried[name]] for name, job in self.running.items() if isinstance(job, submitit.SlurmJob)}
         with paths.replacing(self.folder / "running.json") as incoming:
             incoming.write_text(json.dumps(known))
 
@@ -257,7 +258,6 @@ def stopped() -> Iterator[None]:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Raise :class:`ParameterError` where another process is sending the stages of this project already."""
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "engine.lock", timeout=0):
             yield

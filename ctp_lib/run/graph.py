@@ -18,7 +18,7 @@ from ctp_lib.recovery import base as recovery
 from ctp_lib.run import locks
 from ctp_lib.settings import models, paths, study
 from ctp_lib.settings.levels import Level
-from ctp_lib.settings.spec import one_sentence, require
+from ctp_lib.settings.spec import ParameterError, as_section, one_sentence, require
 from ctp_lib.settings.study import Study
 from ctp_lib.text import facts
 
@@ -115,9 +115,12 @@ def choose(root: Path, name: str) -> None:
     """Write ``name`` into the line of ``params.yaml`` that names the study."""
     path = root / "params.yaml"
     text = path.read_text(encoding="utf-8")
-    profiles = study.read(path).get("profiles", {})
-    require(name in profiles, "STUDY", name, f"one of {', '.join(profiles)}")
-    path.write_text(re.sub(r"(?m)^study: [^\s#]+", f"study: {name}", text), encoding="utf-8")
+    profiles = as_section(study.read(path).get("profiles"), "profiles")
+    require(name in profiles, "STUDY", name, f"one of {', '.join(map(str, profiles)) or 'profiles, which has none'}")
+    text, found = re.subn(r"(?m)^study: +[^\s#]+", f"study: {name}", text)
+    if not found:
+        raise ParameterError(f"params.yaml has no line that begins with study: and a name; write one, such as study: {name}")
+    path.write_text(text, encoding="utf-8")
 
 
 def write(settings: Study) -> bool:

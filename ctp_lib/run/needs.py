@@ -48,15 +48,15 @@ def cluster(path: Path, stages: Collection[str]) -> Cluster:
     found, known = study.with_settings(Cluster, told, f"{path.name}: "), {name.partition("@")[0] for name in stages}
     for name in found.stages or {}:
         require(name in known, f"{path.name}: stages", name, f"one of {', '.join(sorted(known))}")
-        needed(found, name, path.name)
+        needed(found, name)
     return found
 
 
-def needed(told: Cluster, stage: str, source: str = RESOURCES) -> Needs:
+def needed(told: Cluster, stage: str) -> Needs:
     """What ``stage`` asks for: its own, else the default."""
     own = (told.stages or {}).get(stage.partition("@")[0], {})
     default = {name: getattr(told.default, name) for name in Needs.__dataclass_fields__}
-    return study.with_settings(Needs, {**default, **own}, f"{source}: {stage}: ")
+    return study.with_settings(Needs, {**default, **own}, f"{RESOURCES}: {stage}: ")
 
 
 def submitted(told: Cluster, stage: str, memory_gb: float) -> dict[str, Any]:

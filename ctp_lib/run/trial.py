@@ -87,7 +87,8 @@ def fit(study: Study, minutes: float) -> Study:
     """``study`` with as many steps and test windows as fit into ``minutes``: compresses, measures a step, and says and keeps its choice."""
     began, (model,) = time.perf_counter(), study.study.models
     kept = paths.results(study) / "plan.json"
-    asked = json.loads(json.dumps({"minutes": minutes, "levels": study.study.levels, "methods": list(study.methods)}))
+    asked = {"model": study.model(model).source, "minutes": minutes, "levels": study.study.levels, "methods": list(study.methods)}
+    asked = json.loads(json.dumps(asked))
     for level in study.levels:
         saved.make(study, model, level)
     if kept.exists() and (plan := cells.read(kept))["asked"] == asked:

@@ -32,12 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
     os.replace(incoming, path)
 
 
-@contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Let one process at a time make the file or folder ``path``, which several stages need: those that waited find it made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        yield
+def in_turn(path: Path) -> FileLock:
+    """Lets one process at a time make the file or folder ``path``, which several stages need: those that waited find it made."""
+    return FileLock(f"{path}.lock")
 
 
 def remove(path: Path) -> None:

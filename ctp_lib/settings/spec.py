@@ -1,7 +1,7 @@
 """How a section of ``params.yaml`` is written down and checked: a pydantic dataclass, and one sentence when a value is wrong."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -55,6 +55,12 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
         raise ParameterError(f"{field} is {value!r}; allowed is {allowed}")
 
 
+def as_section(value: Any, field: str) -> Mapping[str, Any]:
+    """``value``, names with values; none of them where nothing is written. Raises :class:`ParameterError` for anything else."""
+    require(value is None or isinstance(value, Mapping), field, value, "names with values")
+    return value or {}
+
+
 def only(holds: Callable[[Any], bool], allowed: str) -> AfterValidator:
     """Beside the type of a field: its values are those that ``holds`` is true of, in words what is ``allowed``."""
 
@@ -75,7 +81,6 @@ Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Window = Annotated[int, Field(ge=2)]
-AT_LEAST_ONE = only(bool, "at least one value")
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], only(each_once, "one whole number or more, 0 or above, each once")]
 """Each of what is learned is learned once for each."""
 

@@ -22,9 +22,10 @@ from ctp_lib.settings.corpora import CorporaSpec
 from ctp_lib.settings.learning import RecipeSpec, SoftPromptSpec
 from ctp_lib.settings.levels import Level
 from ctp_lib.settings.models import ModelSpec
-from ctp_lib.settings.spec import SPEC, ParameterError, each_once, only, require, sentence
+from ctp_lib.settings.spec import SPEC, ParameterError, as_section, each_once, only, require, sentence
 
 MOST_VALUES = 100_000  # in params.yaml; ours has some 2,000
+NO_YAML = (YAMLError, RecursionError, ValueError, KeyError)  # the last two for dates, numbers and words that are none
 PROMPT = "soft_prompt"
 """The paper's method: every study has it, and its settings are a section of their own."""
 
@@ -183,13 +184,15 @@ def load(path: Path | None = None, name: str | None = None) -> Study:
 
 def read(path: Path) -> dict[str, Any]:
     """``params.yaml`` as it is written."""
-    yaml, text = YAML(typ="safe", pure=True), path.read_text(encoding="utf-8")  # YAML 1.2, as DVC reads it: 2:4 is text
+    yaml = YAML(typ="safe", pure=True)  # YAML 1.2, as DVC reads it: 2:4 is text
     try:
-        if _written_out(yaml.compose(text), {}) > MOST_VALUES:
-            raise ParameterError(f"{path}, with its references written out, would be more than {MOST_VALUES:,} values")
-        raw = yaml.load(text)
-    except (YAMLError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+        many = _written_out(yaml.compose(text), {}) > MOST_VALUES
+        raw = {} if many else yaml.load(text)
+    except NO_YAML as error:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if many:
+        raise ParameterError(f"{path}, with its references written out, would be more than {MOST_VALUES:,} values")
     if not isinstance(raw, dict):
         raise ParameterError(f"{path} is {type(raw).__name__}, not sections with values")
     return raw
@@ -217,10 +220,10 @@ def find() -> Path:
 
 def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
     """``raw`` with the sections of the profile that ``study`` names beside the others, and of the corpora those that it names."""
-    profiles, name, corpora = raw.pop("profiles", None) or {}, raw.get("study"), raw.get("corpora")
+    profiles, name, corpora = as_section(raw.pop("profiles", None), "profiles"), raw.get("study"), raw.get("corpora")
     if name is None:
         return raw
-    allowed = f"one of {', '.join(profiles) or 'profiles, which has none'}"
+    allowed = f"one of {', '.join(map(str, profiles)) or 'profiles, which has none'}"
     require(isinstance(name, str) and name in profiles, "study", name, allowed)
     require(isinstance(profiles[name], dict), f"profiles.{name}", profiles[name], "sections with values")
     sections = dict(profiles[name])
@@ -229,7 +232,8 @@ def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(corpora, dict) and isinstance(corpora.get("sources"), dict) and isinstance(named, list):
         sources = corpora["sources"]
         for corpus in named:
-            require(isinstance(corpus, str) and corpus in sources, "study.corpora", corpus, f"one of {', '.join(sources)}")
+            known = isinstance(corpus, str) and corpus in sources
+            require(known, "study.corpora", corpus, f"one of {', '.join(map(str, sources))}")
         corpora = {**corpora, "sources": {corpus: sources[corpus] for corpus in named}}
     return {**raw, "corpora": corpora, **sections, "study": run}
 
@@ -240,10 +244,10 @@ def _with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
     if not (isinstance(prompt, dict) and isinstance(recipes, dict) and prompt.get("recipe") is not None):
         return raw
     known = isinstance(prompt["recipe"], str) and prompt["recipe"] in recipes
-    require(known, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(recipes)}")
-    recipe = recipes[prompt["recipe"]]
+    require(known, "soft_prompt.recipe", prompt["recipe"], f"one of {', '.join(map(str, recipes))}")
+    recipe, own = recipes[prompt["recipe"]], as_section(prompt.get("training"), "soft_prompt.training")
     with_settings(RecipeSpec, recipe, f"recipes.{prompt['recipe']}.")  # what is wrong is said where it stands
-    return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **(prompt.get("training") or {})}}}
+    return {**raw, "soft_prompt": {**recipe, **prompt, "training": {**recipe["training"], **own}}}
 
 
 def with_settings(kind: type, raw: Mapping[str, Any], prefix: str = "") -> Any:

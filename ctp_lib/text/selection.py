@@ -1,6 +1,5 @@
 """Which tokens an experiment reads: for calibration, for training, for validation, for the test."""
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ctp_lib.settings import paths
+from ctp_lib.settings import digests, paths
 from ctp_lib.settings.learning import TrainingSpec
 from ctp_lib.settings.spec import ParameterError
 from ctp_lib.settings.study import Study
@@ -122,7 +121,4 @@ def check_windows(settings: Study, tokenizer: PreTrainedTokenizerBase) -> None:
 
 def digest(*tokens: Tensor) -> str:
     """A short digest of token ids: two scores may be compared when it is the same for both."""
-    whole = hashlib.sha256()
-    for row in tokens:
-        whole.update(row.long().cpu().numpy().tobytes())
-    return whole.hexdigest()[:16]
+    return digests.short(b"".join(row.long().cpu().numpy().tobytes() for row in tokens))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from lzma import LZMAError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctp_lib.settings.corpora import CorpusSpec
-from ctp_lib.settings.spec import ParameterError, first_line
+from ctp_lib.settings.spec import ParameterError, first_line, require
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 FORMATS = {".txt": "text", ".md": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 """How a file is read, by the end of its name; each may also be packed as .gz, .xz or .bz2."""
 PACKED = {".gz", ".xz", ".bz2"}
+DAMAGED = (OSError, EOFError, ValueError, LZMAError, zlib.error)
+"""What is raised for files that cannot be read, beside an error of ``datasets``' own."""
 
 
 def read(name: str, spec: CorpusSpec, *, root: Path, seed: int, held_out: float) -> dict[str, list[str]]:
     """The texts of corpus ``name`` by split; :class:`ParameterError` when files, data set or column are missing, or of another kind."""
     found = _from_files(name, spec, root) if spec.dataset is None else _from_hub(name, spec)
+    asked = "train, and validation and test if there are such; say by files which is which"
+    require("train" in found, f"corpora.sources.{name}: splits", sorted(map(str, found)), asked)
     dealt = _in_three({split: _texts(name, spec, rows) for split, rows in found.items()}, seed, held_out)
     if spec.joined_by is None:
         return {split: [text for text in texts if text.strip()] for split, texts in dealt.items()}
@@ -34,7 +39,7 @@ def read(name: str, spec: CorpusSpec, *, root: Path, seed: int, held_out: float)
 
 def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
     try:
         return load_dataset(
@@ -43,7 +48,11 @@ def _from_hub(name: str, spec: CorpusSpec) -> Mapping[str, Dataset]:
         )  # fmt: skip
     except DatasetNotFoundError as error:
         wrong = f"{first_line(error)}; check the name, or log in with `hf auth login`"
-    except (OSError, ValueError) as error:
+    except RuntimeError as error:  # a script makes its rows, which is not run
+        wrong = f"{spec.dataset} does not load: {first_line(error)}; try its revision refs/convert/parquet, which holds the rows"
+    except DatasetGenerationError as error:
+        wrong = f"{spec.dataset} cannot be read: {first_line(error.__cause__ or error)}; take other files, or another revision"
+    except DAMAGED as error:
         wrong = f"{spec.dataset} does not load: {first_line(error)}; check its name and the connection"
     raise ParameterError(f"corpora.sources.{name}: {wrong}")
 
@@ -54,7 +63,7 @@ def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset
 
     found = {}
     for split, pattern in (spec.files or {}).items():
-        paths = sorted(glob.glob(str(root / Path(pattern).expanduser()), recursive=True))
+        paths = sorted(glob.glob(str(Path(glob.escape(str(root))) / Path(pattern).expanduser()), recursive=True))
         if not paths:
             raise ParameterError(f"corpora.sources.{name}.files.{split}: no file is called {pattern}")
         kinds = {_format(name, path) for path in paths}
@@ -64,8 +73,8 @@ def _from_files(name: str, spec: CorpusSpec, root: Path) -> Mapping[str, Dataset
         alone = len(paths) == 1 and spec.joined_by is None  # then its paragraphs are the texts, else a text a file
         whole = {"sample_by": "paragraph" if alone else "document"} if kind == "text" else {}
         try:
-            found[split] = load_dataset(kind, data_files=paths, split="train", **whole)
-        except (DatasetGenerationError, OSError, EOFError, ValueError, LZMAError) as error:
+            found[split] = load_dataset(kind, data_files=[glob.escape(path) for path in paths], split="train", **whole)
+        except (DatasetGenerationError, *DAMAGED) as error:
             reason = first_line(error.__cause__ or error)
             raise ParameterError(f"corpora.sources.{name}: {pattern} cannot be read as {kind}: {reason}") from None
     return found
@@ -91,9 +100,9 @@ def _texts(name: str, spec: CorpusSpec, rows: Dataset) -> list[str]:
 
 def _in_three(texts: Mapping[str, list[str]], seed: int, held_out: float) -> Mapping[str, list[str]]:
     """``texts`` in three splits. Dealing goes by a hash of each text, so that equal texts stay together."""
-    if set(texts) == {"train"}:
-        return deal(texts["train"], seed, three_ways(held_out))
     twins = [split for split in ("validation", "test") if split in texts]
+    if not twins:
+        return deal(texts["train"], seed, three_ways(held_out))
     held = texts if len(twins) == 2 else deal(texts[twins[0]], seed, {"validation": 0.5, "test": 1.0})
     return {"train": texts["train"], "validation": held["validation"], "test": held["test"]}
 
