@@ -99,9 +99,10 @@ def as_markdown(record: Mapping[str, Any]) -> str:
 def timed(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Of :mod:`benchmarks.time_to_quality`, a row a level and seed: when ours is as good as PEFT's best, and how much sooner that is."""
     yield (
-        "Each training of PEFT's plain loop gets the paper's recipe and the minutes that the table says, at the rate that was best in a shorter "
-        "sweep. Ours is the study's own prompt. It gets a tenth of these minutes, and more only if that does not suffice. The table says when PEFT came to its lowest validation NLL, and when ours was as low. Validation "
-        f"is not counted. The goal is {time_to_quality.GOAL:g} times as fast."
+        "How long does it take until a prompt is as good as PEFT makes it? PEFT's plain loop gets the paper's recipe and the minutes of the "
+        "table, at the learning rate that was best in a shorter sweep. Ours is the study's own prompt. It gets a tenth of these minutes, and "
+        "more only if that is too little. The table says when PEFT came to its lowest validation NLL, and when ours was as low. Validation is "
+        f"not counted. The goal is {time_to_quality.GOAL:g} times as fast."
     )
     lines = [
         "| model, level | seed | PEFT's rate | its minutes | its best (nats) | its seconds | ours, seconds | times as fast |",
@@ -142,8 +143,8 @@ def draw_times(shapes: Mapping[str, Mapping[str, Any]]) -> Figure:
 def searched(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Of each search a table: validation NLL by loss and rate, and by length at the best of both."""
     yield (
-        "Validation NLL in nats per token, over as many steps as are said, one window each; one seed. The loss and the rate were tried together, "
-        "the length at the best of them."
+        "Validation NLL in nats per token. Each step reads one window; one seed. We first tried all pairs of loss and learning rate, and then other "
+        "lengths of the prompt with the best pair."
     )
     for name, record in shapes.items():
         rows = pd.DataFrame(record["rows"])
@@ -162,7 +163,9 @@ def searched(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         )
         plain, other = table.loc["next-token"], table.loc["distillation"]
         rate, loss = plain.iloc[0] - plain.min(), plain.min() - other.min()
-        yield f"From `next-token` at the lowest rate, a better rate gives {rate:.3f} nats, and the other loss {loss:.3f} more."
+        yield (
+            f"From `next-token` at the lowest rate: the best rate lowers the NLL by {rate:.3f} nats, and distillation by {loss:.3f} more."
+        )
         others = rows[rows.vectors != usual]
         if len(others):
             yield "; ".join(f"{row.vectors} vectors: {row.validation_nll:.4f}" for row in others.itertuples()) + "."

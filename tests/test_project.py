@@ -86,6 +86,14 @@ def test_notebooks_open_with_a_claim_and_have_short_cells(source):
         assert part.cell_type != "code" or len([line for line in part.source.split("\n") if line.strip()]) <= 15, part.source
 
 
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_cell_ends_with_what_it_wrote_into_a_file(source):
+    """Jupyter would print it: thousands of lines."""
+    for part in re.split(r"(?m)^# %%.*$", source.read_text(encoding="utf-8")):
+        last = ast.parse(part).body[-1:]
+        assert not any(isinstance(node, ast.Expr) and ast.unparse(node).startswith("cells.write") for node in last), part
+
+
 METHODS = {"none", "hard_prompt", "soft_prompt", "lora"}
 
 
