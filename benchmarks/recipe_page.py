@@ -143,29 +143,26 @@ def draw_times(shapes: Mapping[str, Mapping[str, Any]]) -> Figure:
 def searched(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Of each search a table: validation NLL by loss and rate, and by length at the best of both."""
     yield (
-        "Validation NLL in nats per token. Each step reads one window; one seed. We first tried all pairs of loss and learning rate, and then other "
-        "lengths of the prompt with the best pair."
+        "Validation NLL in nats per token. Each step reads one window; one seed. We first tried the losses and starts at several learning rates, and "
+        "then other lengths of the prompt with the best of these. `sampled` starts from random tokens of the vocabulary, `first` from the first."
     )
     for name, record in shapes.items():
         rows = pd.DataFrame(record["rows"])
         usual = rows.vectors.mode().item()
-        table = rows[rows.vectors == usual].pivot(index="loss", columns="rate", values="validation_nll")
+        table = rows[rows.vectors == usual].pivot(index=["loss", "start"], columns="rate", values="validation_nll")
         yield f"### {name}, {usual} vectors"
         yield "\n".join(
             [
-                f"| loss | {' | '.join(f'rate {rate:g}' for rate in table.columns)} |",
+                f"| loss, start | {' | '.join(f'rate {rate:g}' for rate in table.columns)} |",
                 "|---" * (1 + len(table.columns)) + "|",
                 *(
-                    f"| {loss} | {' | '.join(f'{nll:.4f}' for nll in row)} |"
-                    for loss, row in zip(table.index, table.to_numpy(), strict=True)
+                    f"| {', '.join(way)} | {' | '.join('' if nll != nll else f'{nll:.4f}' for nll in row)} |"
+                    for way, row in zip(table.index, table.to_numpy(), strict=True)
                 ),
             ]
         )
-        plain, other = table.loc["next-token"], table.loc["distillation"]
-        rate, loss = plain.iloc[0] - plain.min(), plain.min() - other.min()
-        yield (
-            f"From `next-token` at the lowest rate: the best rate lowers the NLL by {rate:.3f} nats, and distillation by {loss:.3f} more."
-        )
+        best = rows.loc[rows.validation_nll.idxmin()]
+        yield f"Best: {best.vectors} vectors, rate {best.rate:g}, {best.loss}, {best.start}: {best.validation_nll:.4f}."
         others = rows[rows.vectors != usual]
         if len(others):
             yield "; ".join(f"{row.vectors} vectors: {row.validation_nll:.4f}" for row in others.itertuples()) + "."

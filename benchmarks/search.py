@@ -1,4 +1,4 @@
-"""How a prompt is best learned on the study's first model: two losses at several rates, then several lengths, judged on validation.
+"""How a prompt is best learned on the study's first model: two losses and two starts at several rates, then several lengths, on validation.
 
 A study's own settings are where it starts. Every training that is finished is kept, so that a run that is cut goes on where it was.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,19 @@ from ctp_lib.settings.levels import Level
 from ctp_lib.text import selection
 
 
+def asked_of(recipe: SoftPromptSpec) -> dict[str, Any]:
+    """What is searched, of a recipe."""
+    found = {"vectors": recipe.prompt_tokens, "rate": recipe.training.learning_rate}
+    return {**found, "loss": recipe.loss, "start": recipe.initialisation}
+
+
 def tried(bench: Bench, recipe: SoftPromptSpec) -> dict[str, Any]:
     """The row of one prompt: what it was learned by, and its validation NLL over steps."""
     settings, seed = bench.study, bench.study.soft_prompt.seeds[0]
     text = selection.training_text(settings, bench.tokenizer, recipe.corpus, recipe.training, seed)
-    about = {"vectors": recipe.prompt_tokens, "rate": recipe.training.learning_rate, "loss": recipe.loss}
-    label = f"{about['vectors']} vectors, rate {about['rate']:g}, {about['loss']}"
-    name = models.slug(f"search-{bench.level.slug}-{recipe.prompt_tokens}-{about['rate']:g}-{recipe.loss}")
+    about = asked_of(recipe)
+    label = ", ".join(f"{name} {value}" for name, value in about.items())
+    name = models.slug(f"search-{bench.level.slug}-{'-'.join(map(str, about.values()))}")
     checkpoint = settings.root / "models" / "checkpoints" / f"{name}.safetensors"
     teacher = bench.teacher if recipe.loss == "distillation" else None
     run = PROMPT.learn(bench.network, text, recipe, teacher, seed, checkpoint=checkpoint, label=f"{label}, {bench.level}").run
@@ -39,21 +46,24 @@ def tried(bench: Bench, recipe: SoftPromptSpec) -> dict[str, Any]:
 def search(
     bench: Bench, rows: list[dict[str, Any]], rates: list[float], lengths: list[int], keep: Callable[[], None]
 ) -> SoftPromptSpec:
-    """The best of both losses at all ``rates``, and at that loss and rate the best of ``lengths``. ``rows`` grows, and ``keep`` is told."""
+    """The best of both losses and starts at all ``rates``, and with these the best of ``lengths``. ``rows`` grows, and ``keep`` is told."""
 
     def best_of(recipes: list[SoftPromptSpec]) -> SoftPromptSpec:
         found = []
         for recipe in recipes:
-            asked = (recipe.prompt_tokens, recipe.training.learning_rate, recipe.loss)
-            if asked not in {(row["vectors"], row["rate"], row["loss"]) for row in rows}:
-                rows.append(json.loads(json.dumps(tried(bench, recipe))))
+            asked = asked_of(recipe)
+            known = [row for row in rows if asked.items() <= row.items()]
+            if not known:
+                known = [json.loads(json.dumps(tried(bench, recipe)))]
+                rows.extend(known)
                 keep()
-            found += [row["validation_nll"] for row in rows if (row["vectors"], row["rate"], row["loss"]) == asked]
+            found.append(known[0]["validation_nll"])
         return recipes[found.index(min(found))]
 
     recipe = bench.study.soft_prompt
     at = [replace(recipe.training, learning_rate=rate) for rate in rates]
-    best = best_of([replace(recipe, loss=loss, training=training) for loss in ("next-token", "distillation") for training in at])
+    ways = product(("next-token", "distillation"), ("sampled", "first"), at)
+    best = best_of([replace(recipe, loss=loss, initialisation=start, training=training) for loss, start, training in ways])
     return best_of([replace(best, prompt_tokens=length) for length in (best.prompt_tokens, *lengths)])
 
 
@@ -82,10 +92,9 @@ def main() -> None:
         lambda: measure.keep("search", "How a prompt is learned", {name: {"rows": rows}}, asked.into),
     )
     for row in rows:
-        print(
-            f"{row['vectors']:4} vectors, rate {row['rate']:6g}, {row['loss']:12} validation {row['validation_nll']:.4f} nats per token"
-        )
-    print(f"best: {best.prompt_tokens} vectors, rate {best.training.learning_rate:g}, {best.loss}")
+        told = f"{row['vectors']:4} vectors, rate {row['rate']:6g}, {row['loss']:12} from {row['start']:7}"
+        print(f"{told} validation {row['validation_nll']:.4f} nats per token")
+    print(f"best: {asked_of(best)}")
 
 
 if __name__ == "__main__":

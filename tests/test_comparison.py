@@ -330,8 +330,12 @@ def test_idp_is_judged_by_input(settings):
 
 
 def test_another_prompt_in_the_pool_is_another_question(settings, monkeypatch):
-    asked, own = [], each_input.pool
-    monkeypatch.setattr(each_input.cells, "known", lambda _, wanted: asked.append(wanted["prompts"]) or {})
+    asked, own, known = [], each_input.pool, each_input.cells.known
+
+    def noted(path, wanted):
+        return known(path, wanted) if "prompts" not in wanted else asked.append(wanted["prompts"]) or {}
+
+    monkeypatch.setattr(each_input.cells, "known", noted)
     for change in (0.0, 0.0, 1e-3):
         monkeypatch.setattr(
             each_input, "pool", lambda *given, change=change: {name: vectors + change for name, vectors in own(*given).items()}

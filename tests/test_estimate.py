@@ -137,7 +137,7 @@ def test_what_says_nothing_does_not_vote():
     assert verdict.judge("q", effects, 0.01).told("Helps", "does not help") == "Helps at a; not at b and c"
     many = {f"{n}bit": effect(mean, 0.002) for n, mean in enumerate((0.1, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0, 0.011))}
     told = verdict.judge("q", many, 0.01).told("comes nearer", "does not come nearer")
-    assert told == "Comes nearer at 0bit, 1bit, 2bit, 3bit; not in 3; undecided at 7bit"
+    assert told == "Comes nearer at 0bit, 1bit, 2bit and 3bit; not in 3 cells; undecided at 7bit"
     none = {name: effect(0.0, 0.001) for name in "ab"}
     assert verdict.judge("q", none, 0.01).told("helps", "does not help") == "Does not help in either of 2 cells"
     assert verdict.judge("q", {"": effect(0.0, 0.001)}, 0.01).told("helps", "does not help") == "Does not help"

@@ -76,19 +76,15 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
     try:
         return running.wait()
     finally:
-        _end(running)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that still runs, and all that it started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        own = psutil.Process(process.pid)
-        _kill([*own.children(recursive=True), own])
+        _kill(psutil.Process().children())
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:
+    """Kill them and all that they started; each is suspended first, so that it starts nothing more."""
     for one in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
+            one.suspend()
+            _kill(one.children())
             one.kill()
 
 
@@ -252,7 +248,7 @@ def stopped() -> Iterator[None]:
         raise ParameterError("stopped; the same command goes on from here") from None
     finally:
         signal.signal(signal.SIGTERM, before)
-        _kill(psutil.Process().children(recursive=True))
+        _kill(psutil.Process().children())
 
 
 @contextlib.contextmanager
