@@ -21,7 +21,7 @@ SHOWN = re.compile("s75(-soft_prompt)?$")
 """Of several cells of one kind, the book shows this one."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PAGES = {
-    "Use it": ["docs/results", "docs/your_own", "docs/cluster", "docs/data"],
+    "Use it": ["docs/your_own", "docs/cluster", "docs/data"],
     "How it works": ["docs/house", "CONTRIBUTING", "docs/robustness", "results/benchmarks/README", "CHANGELOG"],
 }
 
@@ -85,7 +85,16 @@ def index(source: Path) -> None:
         page.write_text(called, encoding="utf-8")
     page = source / "docs/results.md"
     page.write_text(linked(page, page.read_text(encoding="utf-8")), encoding="utf-8")
-    lines = [linked(source / "README.md", text), "", "```{toctree}", ":hidden:", "", "Explore the results <explore>", "```"]
+    lines = [
+        linked(source / "README.md", text),
+        "",
+        "```{toctree}",
+        ":hidden:",
+        "",
+        "docs/results",
+        "Explore the results <explore>",
+        "```",
+    ]
     for study, caption in STUDIES.items():
         findings = f"results/recorded/{study}/findings"
         chapters = [*([findings] if (source / f"{findings}.md").exists() else []), *executed(source, study)]
