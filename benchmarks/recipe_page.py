@@ -165,4 +165,8 @@ def searched(shapes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"Best: {best.vectors} vectors, rate {best.rate:g}, {best.loss}, {best.start}: {best.validation_nll:.4f}."
         others = rows[rows.vectors != usual]
         if len(others):
-            yield "; ".join(f"{row.vectors} vectors: {row.validation_nll:.4f}" for row in others.itertuples()) + "."
+            told = (
+                f"{row.vectors} vectors ({row.loss}, {row.start}, rate {row.rate:g}): {row.validation_nll:.4f}"
+                for row in others.itertuples()
+            )
+            yield "; ".join(told) + "."
