@@ -25,8 +25,8 @@ from ctp_lib.text import selection
 
 def asked_of(recipe: SoftPromptSpec) -> dict[str, Any]:
     """What is searched, of a recipe."""
-    found = {"vectors": recipe.prompt_tokens, "rate": recipe.training.learning_rate}
-    return {**found, "loss": recipe.loss, "start": recipe.initialisation}
+    rate = recipe.training.learning_rate
+    return {"vectors": recipe.prompt_tokens, "rate": rate, "loss": recipe.loss, "start": recipe.initialisation}
 
 
 def tried(bench: Bench, recipe: SoftPromptSpec) -> dict[str, Any]:

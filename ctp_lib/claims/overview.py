@@ -15,6 +15,8 @@ from ctp_lib.results import cells
 PRUNED = "75%"
 FEW_BITS = "4bit, no repair"
 """Of which README tells: a level, and what is better than each repair of it."""
+BEFORE, AFTER = "not compressed", "compressed"
+"""The model without any repair, before and after it was brought to a level."""
 
 
 def beside(folder: Path) -> dict[str, pd.DataFrame]:
@@ -32,7 +34,7 @@ def beside(folder: Path) -> dict[str, pd.DataFrame]:
     for level, rows in pd.read_csv(path).groupby("level", sort=False):
         own = rows.assign(name=rows.name.where(~rows.control, rows.name + " (control)"), added=rows.bytes_added / stored[level])
         own = own.rename(columns={"point": "size"})
-        named = {"full": "not compressed", level: "compressed"}
+        named = {"full": BEFORE, level: AFTER}
         others = alone.assign(
             name=[named.get(other, f"{other}, no repair") for other in alone.index], added=pd.Series(stored) / stored[level] - 1
         )
@@ -47,7 +49,7 @@ def compared(folder: Path) -> str:
     for level, table in beside(folder).items():
         rows = []
         for row in table.itertuples():
-            added = "" if row.name == "not compressed" else "0" if row.added == 0 else f"{row.added:+.1%}"
+            added = "" if row.name == BEFORE else "0" if row.added == 0 else f"{row.added:+.1%}"
             seconds = "" if row.seconds != row.seconds else f"{row.seconds:.0f}"
             rows.append([row.name, row.size, style.number(row.ppl), f"{row.kl:.2f}", added, seconds])
         told.append(style.markdown([level, "size", "perplexity", "KL", "bytes", "seconds to make"], rows))
@@ -57,7 +59,7 @@ def compared(folder: Path) -> str:
 def told(folder: Path) -> str:
     """What a recorded run found at :data:`PRUNED`, as a list for a page. Raises :class:`ValueError` where the words do not fit the numbers."""
     table = beside(folder)[PRUNED].drop_duplicates("name").set_index("name")
-    whole, alone = table.ppl[table.index[0]], table.ppl["compressed"]
+    whole, alone = table.ppl[BEFORE], table.ppl[AFTER]
     prompt, norms, lora, bits = (table.ppl[name] for name in ("soft prompt", "norms tuned", "LoRA", FEW_BITS))
     if not (whole < bits < lora < norms < prompt < alone and table.added["norms tuned"] == 0 and table.added[FEW_BITS] < 0):
         raise ValueError(f"the words in {__name__} no longer hold of {folder.name}: write them anew")
@@ -75,7 +77,7 @@ def told(folder: Path) -> str:
 def figure(folder: Path, title: str) -> Figure:
     """What README tells, as dots: the model before and after pruning, other levels, the best size of every repair, and the best control."""
     table = beside(folder)[PRUNED]
-    (alone,) = table[table.name == "compressed"].ppl
+    (alone,) = table[table.name == AFTER].ppl
     control = table[table.name.str.endswith("(control)")].name.iloc[0]
     rows = table[(table.ppl <= alone) & (~table.name.str.endswith("(control)") | (table.name == control))].drop_duplicates("name")
     drawn, axis = plt.subplots(figsize=(10, 0.42 * len(rows) + 1.2), layout="constrained")
@@ -83,13 +85,11 @@ def figure(folder: Path, title: str) -> Figure:
         colour = registry().get(row.method).colour if isinstance(row.method, str) else style.UNCOMPRESSED
         axis.plot([row.ppl, alone], [place, place], color=colour, alpha=0.25, linewidth=3, zorder=1)
         axis.plot(row.ppl, place, "o", color=colour, markersize=10, zorder=2)
-        size = (
-            "" if row.name in ("not compressed", "compressed") else f"  ({row.added:+.0%} bytes)" if abs(row.added) >= 0.005 else ""
-        )
+        size = f"  ({row.added:+.0%} bytes)" if row.name != BEFORE and abs(row.added) >= 0.005 else ""
         axis.annotate(
             f"{style.number(row.ppl)}{size}", (row.ppl, place), (-10, 0), textcoords="offset points", ha="right", va="center"
         )
-    axis.set_yticks(range(len(rows)), [f"pruned by {PRUNED}" if name == "compressed" else name for name in rows.name])
+    axis.set_yticks(range(len(rows)), [f"pruned by {PRUNED}" if name == AFTER else name for name in rows.name])
     axis.set(xscale="log", xlabel="perplexity (lower is better)", title=title, xlim=(rows.ppl.min() / 1.8, alone * 1.1))
     axis.xaxis.set_major_locator(plt.FixedLocator([30, 50, 100, 200]))
     axis.xaxis.set_major_formatter("{x:.0f}")

@@ -60,12 +60,13 @@ def ledger(found: Mapping[str, Mapping[str, Mapping[str, Any]]], root: str = "",
     unmeasured = [
         name for name in claims if all(run.get(name, {"outcome": UNMEASURED})["outcome"] == UNMEASURED for run in found.values())
     ]
-    lines = [f"| | claim | {' | '.join(RUNS[run] for run in found)} |", "|---" * (2 + len(found)) + "|"]
-    for name, claim in claims.items():
-        if name not in unmeasured:
-            outcomes = [_outcome(run, own.get(name), root, brief) for run, own in found.items()]
-            lines.append(f"| {name} | {claim['question']} | {' | '.join(outcomes)} |")
-    return "\n".join([*lines, *(["", f"Not measured yet: {', '.join(unmeasured)}."] if unmeasured else [])])
+    rows = [
+        [name, claim["question"], *(_outcome(run, own.get(name), root, brief) for run, own in found.items())]
+        for name, claim in claims.items()
+        if name not in unmeasured
+    ]
+    below = f"\n\nNot measured yet: {', '.join(unmeasured)}." if unmeasured else ""
+    return style.markdown(["", "claim", *(RUNS[run] for run in found)], rows) + below
 
 
 def _outcome(run: str, claim: Mapping[str, Any] | None, root: str, brief: bool) -> str:

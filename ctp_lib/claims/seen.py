@@ -96,15 +96,16 @@ def knowledge(table: pd.DataFrame) -> Said:
     told = []
     for relation, rows in table.groupby(level="relation", sort=False):
         right = {key: 100 * row.accuracy.mean for key, row in rows.droplevel("relation").iterrows()}
-        levels = [level for form, level, method in right if (form, method) == ("closed_book", NONE.name) and level != "full"]
-        worst = min(levels, key=lambda level, right=right: right["closed_book", level, NONE.name])
-        prompted = right.get(("closed_book", worst, PROMPT.name))
         told.append(
             f"{relation}: the uncompressed model answers {right['closed_book', 'full', NONE.name]:.0f} % from memory, "
-            f"{right['in_context', 'full', NONE.name]:.0f} % with a true passage. "
-            f"At {worst}, {right['closed_book', worst, NONE.name]:.0f} % from memory"
-            + (f", {prompted:.0f} % with a prompt" if prompted is not None else "")
+            f"{right['in_context', 'full', NONE.name]:.0f} % with a true passage"
         )
+        levels = [level for form, level, method in right if (form, method) == ("closed_book", NONE.name) and level != "full"]
+        if levels:
+            worst = min(levels, key=lambda level, right=right: right["closed_book", level, NONE.name])
+            prompted = right.get(("closed_book", worst, PROMPT.name))
+            told[-1] += f". At {worst}, {right['closed_book', worst, NONE.name]:.0f} % from memory"
+            told[-1] += f", {prompted:.0f} % with a prompt" if prompted is not None else ""
     return Said(f"{'; '.join(told)}. Chance is {100 * table.chance.iloc[0]:.0f} %.")
 
 

@@ -97,7 +97,11 @@ def obtain(settings: Study, model: str, level: Level) -> dict[str, Any]:
     pools = {seed: pool(bench, seed, reads) for seed in seeds}
     wanted = {
         "prompts": digests.short(
-            [[name, digests.short(vectors.cpu().numpy().tobytes())] for found in pools.values() for name, vectors in found.items()]
+            [
+                [name, digests.short(vectors.float().cpu().numpy().tobytes())]
+                for found in pools.values()
+                for name, vectors in found.items()
+            ]
         ),
         "bench": [bench.lesson(NONE.name, 0).identity, bench.lesson(NONE.name, 0).text],
         "reads": reads,
